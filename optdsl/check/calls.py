@@ -1,0 +1,250 @@
+"""Calls of built-in functions and of the spec's own defs."""
+
+from collections.abc import Callable
+
+from .. import ir, syntax, vocabulary
+from ..diagnostics import Label, did_you_mean
+from .kinds import broadcast, select, unknown
+from .scope import Scope
+
+Check = Callable[[syntax.Expression, Scope], ir.Expr]
+
+
+def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
+    name = call.function.text
+    arguments = tuple(check(each, scope) for each in call.arguments)
+    if name in scope.functions:
+        return _invoke(call, arguments, scope)
+    if name not in vocabulary.FUNCTIONS:
+        return _no_function(call, scope)
+    function = vocabulary.FUNCTIONS[name]
+    if name in vocabulary.EXTREMES and len(arguments) == 1:
+        function = vocabulary.EXTREMES[name]
+    if not _fits(call, function, scope):
+        return unknown(call.span)
+    if any(each.type.unknown for each in arguments):
+        return unknown(call.span)
+    match function.group:
+        case "reduction":
+            return _reduction(call, function, arguments, scope)
+        case "shape":
+            return _shape(call, arguments, scope)
+        case "created":
+            return _created(call, arguments, scope)
+        case _:
+            return _elementwise(call, function, arguments, scope)
+
+
+def _no_function(call: syntax.Call, scope: Scope) -> ir.Expr:
+    name = call.function.text
+    hint = ""
+    if name in vocabulary.SYNONYMS:
+        hint = f"here it is called `{vocabulary.SYNONYMS[name]}`"
+    elif name in scope.hypers or name in scope.states or name in scope.locals:
+        hint = "this is a value; write `*` for a product"
+    else:
+        hint = did_you_mean(name, [*vocabulary.FUNCTIONS, *scope.functions])
+    scope.report("E0204", f"there is no function `{name}`", call.function.span, hint)
+    return unknown(call.span)
+
+
+def _fits(call: syntax.Call, function: vocabulary.Function, scope: Scope) -> bool:
+    wanted, given = len(function.arguments), len(call.arguments)
+    if given != wanted:
+        spelled = f"{function.name}({', '.join(function.arguments)})"
+        title = f"`{spelled}` is called with {given} argument{'s' * (given != 1)}"
+        scope.report("E0402", title, call.span)
+        return False
+    for each in call.keywords:
+        name = each.name.text
+        if name in function.keywords:
+            continue
+        if name == "over" and function.group == "reduction":
+            title = "reductions across parameters (`over=`) are not in this version of the language"
+            scope.report("E0601", title, each.span)
+        else:
+            hint = did_you_mean(name, function.keywords)
+            title = f"`{function.name}` has no option `{name}`"
+            scope.report("E0402", title, each.name.span, hint)
+        return False
+    return True
+
+
+def _takes(
+    element: str, argument: ir.Expr, name: str, scope: Scope, host: bool = True
+) -> bool:
+    """Whether an argument is of an element, and no host scalar where that cannot be."""
+    type_ = argument.type
+    if type_.element == element and not type_.optional and (host or not type_.on_host):
+        return True
+    hint = "it may be none; ask `!= none` first" if type_.optional else ""
+    if not host and type_.on_host:
+        hint = "expected a tensor"
+    elif type_.element == "flag" and element == "number":
+        hint = "make numbers of flags: `where(flags, 1, 0)`"
+    title = f"`{name}` cannot take a {type_}"
+    scope.report("E0404", title, argument.span, hint)
+    return False
+
+
+def _elementwise(
+    call: syntax.Call, function: vocabulary.Function, arguments: tuple, scope: Scope
+) -> ir.Expr:
+    name = function.name
+    if name == "where":
+        if not _takes("flag", arguments[0], name, scope):
+            return unknown(call.span)
+        if arguments[0].type.on_host:
+            title = "`where` chooses by a tensor"
+            help = "`a if condition else b` chooses by a host scalar"
+            scope.report("E0404", title, arguments[0].span, help=help)
+            return unknown(call.span)
+        return select(*arguments, call.span, scope)
+    if not all(_takes("number", each, name, scope) for each in arguments):
+        return unknown(call.span)
+    element = "flag" if function.group == "compared" else "number"
+    type_ = broadcast(list(arguments), call.span, scope, element)
+    if type_ is None:
+        return unknown(call.span)
+    if type_.on_host:
+        return _on_host(call, function, arguments, type_, scope)
+    if name == "lerp" and arguments[0].type.on_host and arguments[1].type.on_host:
+        scope.report("E0404", "`lerp` needs a tensor to start from or to end at", call.span)
+        return unknown(call.span)
+    if name == "clamp" and not (arguments[1].type.on_host and arguments[2].type.on_host):
+        help = "`max(x, low)` and `min(x, high)` take tensors"
+        scope.report("E0404", "the limits of `clamp` are host scalars", call.span, help=help)
+        return unknown(call.span)
+    return ir.Call(name, arguments, type_, call.span)
+
+
+def _on_host(
+    call: syntax.Call, function: vocabulary.Function, arguments: tuple, type_: ir.Type, scope: Scope
+) -> ir.Expr:
+    """The same for numbers, in the operators of Python."""
+
+    def number(text: str) -> ir.Const:
+        return ir.Const(text, ir.NUMBER, call.span)
+
+    def binary(operator: str, left: ir.Expr, right: ir.Expr) -> ir.Binary:
+        return ir.Binary(operator, left, right, ir.NUMBER, call.span)
+
+    match function.name, arguments:
+        case "sqrt", (x,):
+            return binary("**", x, number("0.5"))
+        case "rsqrt", (x,):
+            return binary("**", x, ir.Unary("-", number("0.5"), ir.NUMBER, call.span))
+        case "square", (x,):
+            return binary("**", x, number("2"))
+        case "reciprocal", (x,):
+            return binary("/", number("1"), x)
+        case "pow", (x, exponent):
+            return binary("**", x, exponent)
+        case "lerp", (start, end, weight):
+            return binary("+", start, binary("*", weight, binary("-", end, start)))
+        case "clamp", (x, low, high):
+            inner = ir.Call("max", (x, low), ir.NUMBER, call.span)
+            return ir.Call("min", (inner, high), ir.NUMBER, call.span)
+    if function.host:
+        return ir.Call(function.name, arguments, type_, call.span)
+    scope.report("E0404", f"`{function.name}` takes tensors", call.span, "this is a number")
+    return unknown(call.span)
+
+
+def _reduction(
+    call: syntax.Call, function: vocabulary.Function, arguments: tuple, scope: Scope
+) -> ir.Expr:
+    name = function.name
+    element = "flag" if name in ("any", "all") else "number"
+    if not all(_takes(element, each, name, scope, host=False) for each in arguments):
+        return unknown(call.span)
+    axes = keepdim = None
+    for each in call.keywords:
+        if each.name.text == "dim":
+            axes = _axes(each.value, scope)
+            if axes is None:
+                return unknown(call.span)
+        elif isinstance(each.value, syntax.Constant) and each.value.word != "none":
+            keepdim = each.value.word == "true"
+        else:
+            scope.report("E0404", "`keepdim` is true or false", each.value.span)
+            return unknown(call.span)
+    if keepdim is not None and axes is None:
+        scope.report("E0402", "`keepdim` needs `dim`", call.span)
+        return unknown(call.span)
+    whole = broadcast(list(arguments), call.span, scope, element)
+    if whole is None:
+        return unknown(call.span)
+    type_ = ir.Type(ir.Kind.SCALAR, element)
+    if axes is not None:
+        if whole.kind is ir.Kind.SCALAR:
+            scope.report("E0404", "a tensor scalar has no axes", call.span)
+            return unknown(call.span)
+        shape = whole.shape.reduced(axes, bool(keepdim))
+        type_ = ir.Type(ir.Kind.TENSOR, element, shape)
+    return ir.Call(name, arguments, type_, call.span, axes, bool(keepdim))
+
+
+def _axes(expr: syntax.Expression, scope: Scope) -> tuple[int, ...] | None:
+    axes = []
+    for item in expr.items if isinstance(expr, syntax.Tuple) else (expr,):
+        negative = isinstance(item, syntax.Unary) and item.operator == "-"
+        number = item.operand if negative else item
+        written = number.text if isinstance(number, syntax.Number) else ""
+        if not written.isdigit() or len(written) > 2:
+            hint = "an axis is a whole number, or several in brackets: `dim=(-2, -1)`"
+            scope.report("E0404", "an axis is known when the spec is read", item.span, hint)
+            return None
+        axes.append(-int(written) if negative else int(written))
+    if len(set(axes)) < len(axes):
+        scope.report("E0404", "an axis is named twice", expr.span)
+        return None
+    return tuple(axes)
+
+
+def _shape(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
+    name = call.function.text
+    if arguments[0].type.kind is not ir.Kind.TENSOR:
+        _takes("tensor", arguments[0], name, scope, host=False)
+        return unknown(call.span)
+    if name != "size":
+        return ir.Call(name, arguments, ir.NUMBER, call.span)
+    axes = _axes(call.arguments[1], scope)
+    if axes is None or len(axes) != 1:
+        return unknown(call.span)
+    return ir.Call(name, arguments[:1], ir.NUMBER, call.span, axes)
+
+
+def _created(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
+    name = call.function.text
+    if arguments[0].type.on_host:
+        _takes("tensor", arguments[0], name, scope, host=False)
+        return unknown(call.span)
+    if len(arguments) == 2 and arguments[1].type != ir.NUMBER:
+        scope.report("E0404", "the value of `full_like` is a host scalar", arguments[1].span)
+        return unknown(call.span)
+    type_ = ir.Type(arguments[0].type.kind, "number", arguments[0].type.shape)
+    return ir.Call(name, arguments, type_, call.span)
+
+
+def _invoke(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
+    function = scope.functions[call.function.text]
+    wanted, given = len(function.parameters), len(arguments)
+    if call.keywords:
+        scope.report("E0402", "the arguments of a def have no names", call.keywords[0].span)
+        return unknown(call.span)
+    if given != wanted:
+        other = Label(function.name.span, f"takes {wanted}")
+        title = f"`{function.name.text}` is called with {given} argument{'s' * (given != 1)}"
+        scope.report("E0402", title, call.span, others=(other,))
+        return unknown(call.span)
+    if any(each.type.unknown for each in arguments):
+        return unknown(call.span)
+    if function.name.text in scope.calling:
+        title = f"`{function.name.text}` calls itself"
+        scope.report("E0308", title, call.function.span)
+        return unknown(call.span)
+    made = scope.instantiate(function, tuple(each.type for each in arguments), scope)
+    if made.type.unknown:
+        return unknown(call.span)
+    return ir.Invoke(made.name, arguments, made.type, call.span)

@@ -1,0 +1,249 @@
+"""The declarations of a spec: outline, hypers, states, requirements.
+
+Every name that is declared gets past `_claim` once.
+"""
+
+import math
+
+from .. import ir, syntax, vocabulary
+from ..diagnostics import Label
+from ..evaluate import evaluate
+from .expressions import check_expression, is_host_flag
+from .scope import Report, Scope, holds
+from .statements import instance
+
+_PLACES = {"group": "state of a group", "model": "state of the model"}
+_ANNOTATIONS = {"number": "float", "flag": "bool", "tuple": "tuple", "text": "str"}
+
+
+def check_outline(spec: syntax.Spec, report: Report) -> str:
+    """One `optimizer`, one `step`, at most one `reference`; the optimizer's name."""
+    for kind, code, word in (
+        (syntax.Header, "E0110", "optimizer NAME"),
+        (syntax.Step, "E0111", "step:"),
+        (syntax.Reference, "E0112", "reference"),
+    ):
+        found = spec.of(kind)
+        for each in found[1:]:
+            first = Label(found[0].span, "the first one")
+            report("E0112", f"a second `{word}`", each.span, others=(first,))
+        if not found and kind is not syntax.Reference:
+            help = "a spec is one optimizer: `optimizer NAME`, hypers, states and a `step:`"
+            report.about_file(code, f"the spec has no `{word}`", help)
+    for header in spec.of(syntax.Header)[:1]:
+        name = header.name
+        reason = vocabulary.why_reserved(name.text)
+        if reason:
+            report("E0203", f"`{name.text}` cannot name an optimizer", name.span, reason)
+        return name.text
+    return ""
+
+
+def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
+    """Whether a declaration may have this name; says why not."""
+    reason = vocabulary.why_reserved(name.text)
+    if what == "hook" and name.text in vocabulary.METHODS:
+        reason = "torch.optim.Optimizer, or a trainer, has a method of this name"
+    if reason:
+        scope.report("E0203", f"`{name.text}` cannot name a {what}", name.span, reason)
+        return False
+    if name.text in scope.declared:
+        first = Label(scope.declared[name.text], "declared here first")
+        title = f"`{name.text}` is declared twice"
+        scope.report("E0202", title, name.span, others=(first,))
+        return False
+    scope.declared[name.text] = name.span
+    return True
+
+
+def declare(spec: syntax.Spec, report: Report) -> Scope:
+    """The scope of a spec: its hypers, states and defs, checked in the order written."""
+    scope = Scope(report, instantiate=instance)
+    for each in spec.declarations:
+        match each:
+            case syntax.Hyper():
+                known = _claim(each.name, scope, "hyper")
+                hyper = _hyper(each, scope)
+                if known:
+                    scope.hypers[each.name.text] = hyper
+            case syntax.Function():
+                if each.name.text in vocabulary.FUNCTIONS:
+                    title = f"`{each.name.text}` is a built-in function"
+                    report("E0202", title, each.name.span, "choose another name")
+                elif _claim(each.name, scope, "def"):
+                    scope.functions[each.name.text] = each
+            case syntax.Counter() if each.name.text != vocabulary.COUNT:
+                label = f"expected `= VALUE`: `state {each.name.text} = 0`"
+                report("E0108", "a state needs its first value", each.name.span, label)
+            case syntax.Hook():
+                _claim(each.name, scope, "hook")
+    for each in spec.of(syntax.State):
+        if _claim(each.name, scope, "state"):
+            scope.states[each.name.text] = _state(each, scope.at("state"))
+    return scope
+
+
+# ---- hypers
+
+
+def _hyper(each: syntax.Hyper, scope: Scope) -> ir.Hyper:
+    default = check_expression(each.default, scope.at("default"))
+    annotation, type_ = _hyper_type(each, default, scope)
+    choices = tuple(choice.value for choice in each.type.choices) if each.type else ()
+    limits = _range(each, type_, scope) if each.range else None
+    hyper = ir.Hyper(
+        each.name.text, annotation, default, type_, limits, choices,
+        each.doc.value if each.doc else "", each.span,
+    )  # fmt: skip
+    _check_default(hyper, each, scope)
+    return hyper
+
+
+def _hyper_type(each: syntax.Hyper, default: ir.Expr, scope: Scope) -> tuple[str, ir.Type]:
+    report, written = scope.report, each.type
+    given = default.type
+    if written is None:
+        if given.element == "nothing":
+            help = f"say what it is otherwise: `hyper {each.name.text}: float? = none`"
+            report("E0503", "`none` does not tell a type", each.default.span, help=help)
+            return "float", ir.UNKNOWN
+        if given.element == "text":
+            help = f'`hyper {each.name.text}: "a" | "b" = "a"`'
+            report("E0503", "a text needs its choices", each.default.span, help=help)
+        return _ANNOTATIONS.get(given.element, "float"), given
+    if written.choices:
+        return "str", ir.TEXT
+    known = {"float": ir.NUMBER, "int": ir.NUMBER, "bool": ir.FLAG}
+    if written.name not in known:
+        label = "a hyper is a float, int or bool, or a choice of texts"
+        report("E0503", f"`{written.name}` is no type", written.span, label)
+        return "float", ir.UNKNOWN
+    type_ = known[written.name]
+    fits = given.element == type_.element or (given.element == "nothing" and written.optional)
+    if not fits and not given.unknown:
+        title = f"the default is no {written.name}{'?' if written.optional else ''}"
+        report("E0503", title, each.default.span, f"this is a {given}")
+    elif written.name == "int" and isinstance(default, ir.Const) and not (
+        default.text.isdigit() or default.text == "None"
+    ):
+        report("E0503", "the default is no int", each.default.span)
+    if written.optional:
+        type_ = ir.Type(element=type_.element, optional=True)
+    return written.name, type_
+
+
+def _range(each: syntax.Hyper, type_: ir.Type, scope: Scope) -> ir.Range | None:
+    low, high = (
+        check_expression(bound, scope.at("default"))
+        for bound in (each.range.low, each.range.high)
+    )
+    if low.type.unknown or high.type.unknown:
+        return None
+    if type_.element not in ("number", "tuple", "unknown"):
+        scope.report("E0502", f"a {type_} has no range", each.range.span)
+        return None
+    limits = ir.Range(low, high, each.range.closed_low, each.range.closed_high)
+    if not all(bound.type == ir.NUMBER for bound in (low, high)):
+        scope.report("E0502", "the ends of a range are numbers", each.range.span)
+        return None
+    bottom, top = _constant(low), _constant(high)
+    closed = limits.closed_low and limits.closed_high
+    if bottom > top or (bottom == top and not closed):
+        scope.report("E0502", f"nothing lies in {limits}", each.range.span)
+        return None
+    if bottom == -math.inf and limits.closed_low and top == math.inf:
+        scope.report("W0701", "this range allows everything", each.range.span)
+    return limits
+
+
+def _constant(expr: ir.Expr):
+    return evaluate(expr, lambda name: None)
+
+
+def _check_default(hyper: ir.Hyper, each: syntax.Hyper, scope: Scope) -> None:
+    if hyper.default.type.unknown:
+        return
+    value = _constant(hyper.default)
+    if hyper.choices and value not in hyper.choices:
+        allowed = ", ".join(f'"{choice}"' for choice in hyper.choices)
+        title = f"the default of `{hyper.name}` is none of its choices"
+        scope.report("E0501", title, each.default.span, f"expected one of {allowed}")
+    if hyper.range is None or value is None:
+        return
+    low, high = _constant(hyper.range.low), _constant(hyper.range.high)
+    for item in value if isinstance(value, tuple) else (value,):
+        if not isinstance(item, (int, float)) or isinstance(item, bool):
+            return
+        above = low <= item if hyper.range.closed_low else low < item
+        below = item <= high if hyper.range.closed_high else item < high
+        if not (above and below):
+            title = f"the default of `{hyper.name}` is outside its range"
+            other = Label(each.range.span, "the range")
+            scope.report("E0501", title, each.default.span, others=(other,))
+            return
+
+
+# ---- states
+
+
+def _state(each: syntax.State, scope: Scope) -> ir.State:
+    report = scope.report
+    when = None
+    if each.when is not None:
+        scope.place = "when"
+        when = check_expression(each.when, scope)
+        if not is_host_flag(when, scope, each.when.span):
+            when = None
+        scope.place = "state"
+    with scope.knowing(holds(when) if when else ()):
+        initial = check_expression(each.initial, scope)
+    place = each.place.text if each.place else ""
+    if place in _PLACES:
+        title = f"the {_PLACES[place]} (`{place}`) is not in this version of the language"
+        report("E0601", title, each.place.span)
+    elif place and place != "scalar":
+        title = f"`{place}` is no place for a state"
+        report("E0504", title, each.place.span, "expected `scalar`, or nothing")
+    type_ = initial.type
+    if initial.type.element not in ("number", "unknown"):
+        title = f"a state cannot keep a {initial.type}"
+        report("E0404", title, each.initial.span, "a state is made of numbers")
+        type_ = ir.UNKNOWN
+    elif place == "scalar" and not initial.type.on_host:
+        help = f"leave `scalar` out: `state {each.name.text} = ...` takes the shape of its value"
+        report("E0407", "a scalar state starts as a number", each.initial.span, help=help)
+        type_ = ir.UNKNOWN
+    elif initial.type.on_host and not place and not initial.type.unknown:
+        type_ = ir.TENSOR
+    doc = each.doc.value if each.doc else ""
+    return ir.State(
+        each.name.text, initial, when, type_, place == "scalar", doc, each.name.span
+    )
+
+
+def check_requires(spec: syntax.Spec, scope: Scope) -> tuple[ir.Require, ...]:
+    """The conditions that span several hypers; the defaults must fulfil them."""
+    requires = []
+    for each in spec.of(syntax.Require):
+        condition = check_expression(each.condition, scope.at("require"))
+        if not is_host_flag(condition, scope, each.condition.span):
+            continue
+        requires.append(ir.Require(condition, each.message.value, each.span))
+        if not _holds_for_defaults(condition, scope):
+            title = "the defaults do not fulfil this requirement"
+            scope.report("E0505", title, each.condition.span)
+    return tuple(requires)
+
+
+def _holds_for_defaults(condition: ir.Expr, scope: Scope) -> bool:
+    def default(expr: ir.Expr):
+        return _constant(scope.hypers[expr.name].default)
+
+    if any(each.type.unknown for each in ir.walk(condition)):
+        return True
+    if any(scope.hypers[each.name].default.type.unknown for each in ir.reads(condition)):
+        return True
+    try:
+        return bool(evaluate(condition, default))
+    except (ArithmeticError, TypeError, ValueError):
+        return False

@@ -1,0 +1,324 @@
+"""Expressions: names to roles, operators and conditions to types.
+
+A mistake gives an expression of unknown type, which silences everything built on it.
+"""
+
+from .. import ir, syntax, vocabulary
+from ..diagnostics import Label, did_you_mean
+from ..source import Span
+from .calls import check_call
+from .kinds import broadcast, select, unknown, wrong_operand
+from .scope import Scope, holds, holds_not
+
+_NOT_HERE = {
+    "default": "a default is a constant",
+    "require": "a requirement is about hypers alone",
+    "when": "a condition of a state is about hypers and shapes",
+    "def": "a def sees its arguments alone; hand it over as one",
+}
+
+
+def check_expression(expr: syntax.Expression, scope: Scope) -> ir.Expr:
+    """The meaning of an expression at the scope's place."""
+    match expr:
+        case syntax.Number():
+            return _number(expr, scope)
+        case syntax.Text():
+            return ir.Const(f'"{expr.value}"', ir.TEXT, expr.span)
+        case syntax.Constant(word="none"):
+            return ir.Const("None", ir.NOTHING, expr.span)
+        case syntax.Constant():
+            return ir.Const(expr.word.capitalize(), ir.FLAG, expr.span)
+        case syntax.Name():
+            return _name(expr, scope)
+        case syntax.Unary():
+            return _unary(expr, scope)
+        case syntax.Binary(operator="and" | "or"):
+            return _logic(expr, scope)
+        case syntax.Binary():
+            left = check_expression(expr.left, scope)
+            right = check_expression(expr.right, scope)
+            return arithmetic(expr.operator, left, right, expr.span, scope)
+        case syntax.Compare():
+            return _compare(expr, scope)
+        case syntax.Choose():
+            return _choose(expr, scope)
+        case syntax.Call():
+            return check_call(expr, scope, check_expression)
+        case syntax.Index():
+            return _index(expr, scope)
+        case syntax.Tuple():
+            items = tuple(check_expression(item, scope) for item in expr.items)
+            for item in items:
+                if not item.type.unknown and item.type != ir.NUMBER:
+                    title = f"a tuple cannot hold a {item.type}"
+                    scope.report("E0404", title, item.span, "tuples are of numbers")
+                    return unknown(expr.span)
+            return ir.Pack(items, ir.Type(element="tuple", length=len(items)), expr.span)
+
+
+def _number(expr: syntax.Number, scope: Scope) -> ir.Expr:
+    if len(expr.text) > 40 or float(expr.text) == float("inf"):
+        title = "the number is too large or too long"
+        scope.report("E0506", title, expr.span, "write `inf` for infinity")
+        return unknown(expr.span)
+    text = str(int(expr.text)) if expr.text.isdigit() else expr.text
+    return ir.Const(text, ir.NUMBER, expr.span)
+
+
+def _name(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    name, place = expr.text, scope.place
+    if name in scope.locals:
+        return _local(expr, scope)
+    if name in vocabulary.CONSTANTS:
+        return ir.Const(vocabulary.CONSTANTS[name], ir.NUMBER, expr.span)
+    ref = _builtin(expr, scope)
+    if ref is not None:
+        return ref
+    if name in scope.hypers and place not in ("default", "def"):
+        type_ = scope.hypers[name].type
+        if type_.optional and f"({name} != None)" in scope.facts:
+            type_ = ir.Type(element=type_.element)
+        return ir.Ref(name, ir.Role.HYPER, type_, expr.span)
+    if name in scope.states and place in ("state", "step", "post_step"):
+        return _state(expr, scope)
+    return _not_found(expr, scope)
+
+
+def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    name, place = expr.text, scope.place
+    if place == "pre_step" and (name in scope.states or name in ("t", "first")):
+        help = "a pre-step hook runs before the state of a parameter is made"
+        scope.report("E0303", f"`{name}` is not known before the step", expr.span, help=help)
+    elif name in ("first", "t") and place not in _NOT_HERE:
+        help = "`first` and `t` belong to the step"
+        scope.report("E0303", f"`{name}` is not known here", expr.span, help=help)
+    elif place in _NOT_HERE and (
+        name in scope.hypers or name in scope.states or name in ("p", "grad", "t", "first")
+    ):
+        scope.report("E0306", f"`{name}` cannot be read here", expr.span, _NOT_HERE[place])
+    else:
+        near = did_you_mean(name, scope.visible())
+        if near:
+            scope.misspelled.append(near.split("`")[1])
+        known = ", ".join(scope.visible())
+        notes = (f"in scope here: {known}",) if known else ()
+        if name in vocabulary.FUNCTIONS:
+            near = f"the function is called as `{name}(...)`"
+        scope.report("E0201", f"`{name}` is not defined", expr.span, near, notes=notes)
+    return unknown(expr.span)
+
+
+def _local(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    local = scope.locals[expr.text]
+    if local.missing:
+        other = Label(local.missing, "assigned here, on one path")
+        title = f"`{expr.text}` may have no value here"
+        scope.report("E0208", title, expr.span, others=(other,))
+        return unknown(expr.span)
+    if local.conflict:
+        title = f"`{expr.text}` is a {local.type} on one path and a {local.conflict} on another"
+        scope.report("E0405", title, expr.span)
+        return unknown(expr.span)
+    return ir.Ref(expr.text, ir.Role.LOCAL, local.type, expr.span)
+
+
+def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
+    name, place = expr.text, scope.place
+    if name == vocabulary.PARAM and place in ("state", "when", "pre_step", "step", "post_step"):
+        return ir.Ref(name, ir.Role.PARAM, ir.TENSOR, expr.span)
+    if name == vocabulary.GRAD and place in ("state", "when", "pre_step", "step", "post_step"):
+        return ir.Ref(name, ir.Role.GRAD, ir.TENSOR, expr.span)
+    if name == vocabulary.COUNT and place in ("step", "post_step"):
+        return ir.Ref(name, ir.Role.COUNT, ir.NUMBER, expr.span)
+    if name == vocabulary.FIRST and place == "step":
+        return ir.Ref(name, ir.Role.FIRST, ir.FLAG, expr.span)
+    return None
+
+
+def _state(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    state = scope.states[expr.text]
+    missing = [each for each in holds(state.when) if each not in scope.facts] if state.when else []
+    if missing:
+        condition = scope.report.source.cut(state.when.span)
+        title = f"`{state.name}` exists only when `{condition}`"
+        scope.report("E0304", title, expr.span, f"read it under `if {condition}:`")
+        return unknown(expr.span)
+    return ir.Ref(expr.text, ir.Role.STATE, state.type, expr.span)
+
+
+# ---- operators
+
+
+def _unary(expr: syntax.Unary, scope: Scope) -> ir.Expr:
+    operand = check_expression(expr.operand, scope)
+    type_ = operand.type
+    if type_.unknown:
+        return unknown(expr.span)
+    wanted = "flag" if expr.operator == "not" else "number"
+    if type_.element != wanted or type_.optional:
+        wrong_operand(expr.operator, operand, scope)
+        return unknown(expr.span)
+    return ir.Unary(expr.operator, operand, type_, expr.span)
+
+
+def arithmetic(
+    operator: str, left: ir.Expr, right: ir.Expr, span: Span, scope: Scope
+) -> ir.Expr:
+    """`left operator right` for numbers and tensors; flags of a tensor count as 0 and 1."""
+    if left.type.unknown or right.type.unknown:
+        return unknown(span)
+    for operand in (left, right):
+        element, type_ = operand.type.element, operand.type
+        if type_.optional or not (
+            element == "number" or (element == "flag" and not type_.on_host)
+        ):
+            wrong_operand(operator, operand, scope)
+            return unknown(span)
+    if operator in ("%", "//") and not (left.type.on_host and right.type.on_host):
+        title = f"`{operator}` is for host scalars"
+        scope.report("E0404", title, span, "one side is a tensor")
+        return unknown(span)
+    type_ = broadcast([left, right], span, scope)
+    if type_ is None:
+        return unknown(span)
+    return ir.Binary(operator, left, right, type_, span)
+
+
+def _logic(expr: syntax.Binary, scope: Scope) -> ir.Expr:
+    left = check_expression(expr.left, scope)
+    known = holds(left) if expr.operator == "and" else holds_not(left)
+    with scope.knowing(known):
+        right = check_expression(expr.right, scope)
+    if left.type.unknown or right.type.unknown:
+        return unknown(expr.span)
+    for operand in (left, right):
+        if operand.type.element != "flag":
+            wrong_operand(expr.operator, operand, scope)
+            return unknown(expr.span)
+    if left.type.on_host != right.type.on_host:
+        title = f"`{expr.operator}` joins a host condition and a tensor"
+        help = "decide the host condition with `if`, the tensor with `where`"
+        scope.report("E0404", title, expr.span, help=help)
+        return unknown(expr.span)
+    type_ = broadcast([left, right], expr.span, scope, "flag")
+    if type_ is None:
+        return unknown(expr.span)
+    return ir.Binary(expr.operator, left, right, type_, expr.span)
+
+
+def _compare(expr: syntax.Compare, scope: Scope) -> ir.Expr:
+    operands = [check_expression(each, scope) for each in expr.operands]
+    links = []
+    for operator, left, right in zip(expr.operators, operands, operands[1:], strict=False):
+        if not _comparable(operator, left, right, scope):
+            return unknown(expr.span)
+        type_ = broadcast([left, right], expr.span, scope, "flag")
+        if type_ is None:
+            return unknown(expr.span)
+        links.append(ir.Binary(operator, left, right, type_, left.span.to(right.span)))
+    result = links[0]
+    for link in links[1:]:
+        type_ = broadcast([result, link], expr.span, scope, "flag")
+        if type_ is None:
+            return unknown(expr.span)
+        result = ir.Binary("and", result, link, type_, expr.span)
+    return result
+
+
+def _comparable(operator: str, left: ir.Expr, right: ir.Expr, scope: Scope) -> bool:
+    if left.type.unknown or right.type.unknown:
+        return False
+    elements = {left.type.element, right.type.element}
+    equality = operator in ("==", "!=")
+    if "nothing" in elements:
+        other = left if right.type.element == "nothing" else right
+        if equality and other.type.optional:
+            return True
+        scope.report("E0404", f"a {other.type} is never none", other.span)
+        return False
+    if elements == {"text"} and equality:
+        return _among_choices(left, right, scope) and _among_choices(right, left, scope)
+    for operand in (left, right):
+        number = operand.type.element == "number"
+        if operand.type.optional or not (number or (equality and elements == {"flag"})):
+            wrong_operand(operator, operand, scope)
+            return False
+    return True
+
+
+def _among_choices(hyper: ir.Expr, text: ir.Expr, scope: Scope) -> bool:
+    if not (isinstance(hyper, ir.Ref) and isinstance(text, ir.Const)):
+        return True
+    choices = scope.hypers[hyper.name].choices if hyper.name in scope.hypers else ()
+    word = text.text[1:-1]
+    if not choices or word in choices:
+        return True
+    allowed = ", ".join(f'"{choice}"' for choice in choices)
+    hint = did_you_mean(word, choices) or f"expected one of {allowed}"
+    title = f'"{word}" is none of the choices of `{hyper.name}`'
+    scope.report("E0501", title, text.span, hint)
+    return False
+
+
+def _choose(expr: syntax.Choose, scope: Scope) -> ir.Expr:
+    condition = check_expression(expr.condition, scope)
+    with scope.knowing(holds(condition)):
+        then = check_expression(expr.then, scope)
+    with scope.knowing(holds_not(condition)):
+        otherwise = check_expression(expr.otherwise, scope)
+    if any(each.type.unknown for each in (condition, then, otherwise)):
+        return unknown(expr.span)
+    if condition.type.element != "flag":
+        wrong_operand("if", condition, scope)
+        return unknown(expr.span)
+    if not condition.type.on_host:
+        return select(condition, then, otherwise, expr.span, scope)
+    type_ = _joined(then, otherwise, expr.span, scope)
+    return ir.Choose(condition, then, otherwise, type_, expr.span) if type_ else unknown(expr.span)
+
+
+def _joined(then: ir.Expr, otherwise: ir.Expr, span: Span, scope: Scope) -> ir.Type | None:
+    left, right = then.type, otherwise.type
+    if left == right:
+        return left
+    plain = {each.element for each in (left, right)} - {"nothing"}
+    if left.on_host and right.on_host and len(plain) == 1:
+        return ir.Type(element=plain.pop(), optional=True)
+    title = f"one branch is a {left}, the other a {right}"
+    help = "make the number a tensor: `full_like(p, 1)`, or choose with `if` and `else:`"
+    scope.report("E0405", title, span, help=help)
+    return None
+
+
+def _index(expr: syntax.Index, scope: Scope) -> ir.Expr:
+    value = check_expression(expr.value, scope)
+    if value.type.unknown:
+        return unknown(expr.span)
+    if value.type.element != "tuple":
+        title = f"a {value.type} has no items"
+        scope.report("E0404", title, expr.value.span)
+        return unknown(expr.span)
+    written = expr.index.text if isinstance(expr.index, syntax.Number) else ""
+    if not (written.isdigit() and len(written) < 4 and int(written) < value.type.length):
+        title = f"the items of this tuple are 0 to {value.type.length - 1}"
+        scope.report("E0406", title, expr.index.span)
+        return unknown(expr.span)
+    return ir.Index(value, int(written), ir.NUMBER, expr.span)
+
+
+def is_host_flag(condition: ir.Expr, scope: Scope, span: Span) -> bool:
+    """Whether this can decide the control flow; says why not."""
+    type_ = condition.type
+    if type_.unknown:
+        return False
+    if not type_.on_host:
+        help = "`where(condition, a, b)` chooses element by element"
+        title = "a tensor cannot decide what the host does"
+        scope.report("E0401", title, span, f"this is a {type_}", help=help)
+        return False
+    if type_.element != "flag":
+        hint = "compare it: `!= 0`" if type_.element == "number" else ""
+        scope.report("E0404", f"a {type_} is no condition", span, hint)
+        return False
+    return True

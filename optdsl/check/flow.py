@@ -1,0 +1,91 @@
+"""Where values go: a name that is never read, a value that reaches nothing.
+
+In: the checked rule. Twelve optimizers of one library have a weight decay that changes
+nothing in one mode, because it is added to a gradient that was used already; here that
+is a mistake with a place.
+"""
+
+from .. import ir, syntax
+from .scope import Scope
+
+
+def check_flow(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
+    _never_read(rule, spec, scope)
+    survives = {"p", *scope.states}
+    reads_grad = any(
+        ref.name == "grad" for statement in rule.step for ref in ir.reads(statement)
+    )
+    for hook in rule.pre_steps:
+        _dead(hook.body, survives | ({"grad"} if reads_grad else set()), scope)
+    _dead(rule.step, survives, scope)
+    for hook in rule.post_steps:
+        _dead(hook.body, survives, scope)
+    for function in rule.functions:
+        _dead(function.body, set(), scope)
+
+
+def _never_read(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
+    named = {each.text for each in syntax.walk(spec) if isinstance(each, syntax.Name)}
+    for each in spec.of(syntax.Hyper):
+        name = each.name.text
+        if name in scope.hypers and name not in named and name not in scope.misspelled:
+            title = f"the hyper `{name}` is never used"
+            scope.report("E0206", title, each.name.span)
+    written = {
+        each.target.text for each in syntax.walk(spec) if isinstance(each, syntax.Assign)
+    }
+    for each in spec.of(syntax.State):
+        name = each.name.text
+        if name not in scope.states or name in scope.misspelled:
+            continue
+        read = name in named or any(
+            isinstance(other, syntax.Assign) and other.operator and other.target.text == name
+            for other in syntax.walk(spec)
+        )
+        if not read:
+            title = f"the state `{name}` is never read"
+            scope.report("E0207", title, each.name.span)
+        elif name not in written:
+            title = f"the state `{name}` is never written"
+            help = "a value that stays as it is needs no state, unless it is made of `p` or `grad`"
+            if not any(isinstance(ref, ir.Ref) for ref in ir.walk(scope.states[name].initial)):
+                scope.report("E0207", title, each.name.span, help=help)
+
+
+def _dead(block: ir.Block, live: set[str], scope: Scope) -> set[str]:
+    """The names that are live before a block, of those live after it."""
+    live = set(live)
+    for statement in reversed(block):
+        match statement:
+            case ir.Assign(target=target):
+                if target.name not in live:
+                    _report(target, scope)
+                live.discard(target.name)
+                live |= _names(statement.value)
+            case ir.Unpack(targets=targets):
+                if not live & {each.name for each in targets}:
+                    _report(targets[0], scope)
+                live -= {each.name for each in targets}
+                live |= _names(statement.value)
+            case ir.If():
+                then = _dead(statement.then, live, scope)
+                otherwise = _dead(statement.otherwise, live, scope)
+                live = then | otherwise | _names(statement.condition)
+            case ir.Return():
+                live = _names(statement.value)
+    return live
+
+
+def _names(expr: ir.Expr) -> set[str]:
+    return {each.name for each in ir.reads(expr)}
+
+
+def _report(target: ir.Ref, scope: Scope) -> None:
+    if scope.report.errors and any(each.code != "E0209" for each in scope.report.found):
+        return
+    what = {
+        ir.Role.PARAM: "overwritten before anything reads it",
+        ir.Role.STATE: "overwritten before anything reads it",
+    }.get(target.role, "never used after this")
+    help = "every value of a step has to reach `p` or a state"
+    scope.report("E0209", f"this value of `{target.name}` is {what}", target.span, help=help)

@@ -1,0 +1,149 @@
+"""What the checker knows while it reads: the mistakes so far, the names, the place."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from .. import ir, syntax
+from ..diagnostics import Diagnostic, Label
+from ..source import Source, Span
+
+
+@dataclass
+class Report:
+    """Collects diagnostics; two about the same characters are one."""
+
+    source: Source
+    found: list[Diagnostic] = field(default_factory=list)
+
+    def __call__(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        label: str = "",
+        *,
+        others: tuple[Label, ...] = (),
+        notes: tuple[str, ...] = (),
+        help: str = "",
+    ) -> None:
+        if any(each.label and each.label.span == span for each in self.found):
+            return
+        self.found.append(
+            Diagnostic(code, message, self.source, Label(span, label), others, notes, help)
+        )
+
+    def about_file(self, code: str, message: str, help: str) -> None:
+        self.found.append(Diagnostic(code, message, self.source, help=help))
+
+    @property
+    def errors(self) -> int:
+        return sum(not each.is_warning for each in self.found)
+
+    def sorted(self) -> list[Diagnostic]:
+        return sorted(self.found, key=lambda each: (each.line, each.column, each.code))
+
+
+@dataclass(frozen=True)
+class Local:
+    """A local's type here; `missing` is where it is assigned on one path only."""
+
+    type: ir.Type
+    missing: Span | None = None
+    conflict: ir.Type | None = None
+
+
+@dataclass
+class Scope:
+    """The names of a spec, and those of the place that is being checked.
+
+    `place` is default, require, when, state, pre_step, step, post_step or def. `facts`
+    are the conditions known to hold here, as keys.
+    """
+
+    report: Report
+    place: str = "default"
+    hypers: dict[str, ir.Hyper] = field(default_factory=dict)
+    states: dict[str, ir.State] = field(default_factory=dict)
+    functions: dict[str, syntax.Function] = field(default_factory=dict)
+    instances: dict[tuple, ir.Function] = field(default_factory=dict)
+    declared: dict[str, Span] = field(default_factory=dict)
+    instantiate: Callable | None = None
+    calling: list[str] = field(default_factory=list)
+    misspelled: list[str] = field(default_factory=list)
+    locals: dict[str, Local] = field(default_factory=dict)
+    facts: frozenset[str] = frozenset()
+
+    def at(self, place: str, **fresh) -> "Scope":
+        """The same names seen from another place, without its locals and facts."""
+        return replace(self, place=place, **{"locals": {}, "facts": frozenset(), **fresh})
+
+    @contextmanager
+    def knowing(self, facts: Iterator[str]) -> Iterator[None]:
+        before = self.facts
+        self.facts = before | frozenset(facts)
+        try:
+            yield
+        finally:
+            self.facts = before
+
+    def visible(self) -> list[str]:
+        """Every name that an expression may read here, for suggestions and notes."""
+        names = list(self.locals)
+        if self.place != "def" and self.place != "default":
+            names += self.hypers
+        if self.place in ("state", "step", "post_step"):
+            names += self.states
+        if self.place in ("state", "when", "pre_step", "step", "post_step"):
+            names += ["p", "grad"]
+        if self.place in ("step", "post_step"):
+            names += ["t"]
+        if self.place == "step":
+            names += ["first"]
+        return sorted(dict.fromkeys(names))
+
+
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+
+
+def key(expr: ir.Expr) -> str:
+    """A text that two expressions share where they say the same."""
+    match expr:
+        case ir.Const():
+            return expr.text
+        case ir.Ref():
+            return expr.name
+        case ir.Unary(operator="not"):
+            return next(iter(holds_not(expr.operand)), f"not {key(expr.operand)}")
+        case ir.Binary():
+            return f"({key(expr.left)} {expr.operator} {key(expr.right)})"
+        case _:
+            inner = ", ".join(key(each) for each in ir.children(expr))
+            name = getattr(expr, "function", getattr(expr, "operator", type(expr).__name__))
+            return f"{name}({inner})"
+
+
+def holds(condition: ir.Expr) -> Iterator[str]:
+    """What is known where a condition is true."""
+    yield key(condition)
+    match condition:
+        case ir.Binary(operator="and"):
+            yield from holds(condition.left)
+            yield from holds(condition.right)
+        case ir.Unary(operator="not"):
+            yield from holds_not(condition.operand)
+
+
+def holds_not(condition: ir.Expr) -> Iterator[str]:
+    """What is known where a condition is false."""
+    match condition:
+        case ir.Binary(operator="or"):
+            yield from holds_not(condition.left)
+            yield from holds_not(condition.right)
+        case ir.Binary(operator=comparison) if comparison in _OPPOSITE:
+            left, right = key(condition.left), key(condition.right)
+            yield f"({left} {_OPPOSITE[comparison]} {right})"
+        case ir.Unary(operator="not"):
+            yield from holds(condition.operand)
+        case ir.Ref():
+            yield f"not {key(condition)}"

@@ -1,0 +1,298 @@
+"""Statements: assignments to roles, branches, and the bodies of hooks and defs."""
+
+from .. import ir, syntax, vocabulary
+from ..diagnostics import Label
+from ..source import Span
+from .expressions import arithmetic, check_expression, is_host_flag
+from .scope import Local, Scope, holds, holds_not
+
+
+def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
+    body = check_block(step.body, scope.at("step"))
+    if not _assigns(step, {"p"}):
+        title = "the step never changes `p`"
+        scope.report("E0305", title, Span(step.span.start, step.span.start + 4))
+    return body
+
+
+def check_hook(hook: syntax.Hook, scope: Scope) -> ir.Hook:
+    body = check_block(hook.body, scope.at(hook.phase))
+    changes = {"p", "grad"} if hook.phase == "pre_step" else {"p", *scope.states}
+    if not _assigns(hook, changes):
+        title = f"the hook `{hook.name.text}` changes nothing"
+        expected = "`p` or `grad`" if hook.phase == "pre_step" else "`p` or a state"
+        scope.report("E0309", title, hook.name.span, f"expected an assignment to {expected}")
+    return ir.Hook(hook.name.text, body, hook.span)
+
+
+def _assigns(written: syntax.Step | syntax.Hook, names: set[str]) -> bool:
+    return any(
+        isinstance(each, syntax.Assign) and each.target.text in names
+        for each in syntax.walk(written)
+    )
+
+
+def check_block(body: tuple[syntax.Statement, ...], scope: Scope) -> ir.Block:
+    checked = []
+    for statement in body:
+        match statement:
+            case syntax.Assign():
+                result = _assign(statement, scope)
+            case syntax.Unpack():
+                result = _unpack(statement, scope)
+            case syntax.If():
+                result = _if(statement, scope)
+            case syntax.Return():
+                result = _return(statement, scope)
+        if result is not None:
+            checked.append(result)
+    return tuple(checked)
+
+
+# ---- assignments
+
+
+def _assign(statement: syntax.Assign, scope: Scope) -> ir.Statement | None:
+    value = check_expression(statement.value, scope)
+    if statement.operator:
+        name = syntax.Name(statement.target.text, statement.target.span)
+        old = check_expression(name, scope)
+        value = arithmetic(statement.operator, old, value, statement.span, scope)
+    target = _target(statement.target, value, scope)
+    if target is None:
+        return None
+    return ir.Assign(target, value, statement.span)
+
+
+def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | None:
+    """What an assignment writes to; None, and a diagnostic, where it may not."""
+    text, place = name.text, scope.place
+    if place != "def":
+        if text in scope.hypers:
+            other = Label(scope.declared[text], "declared here")
+            help = f"a local takes a value of its own: `new_{text} = ...`"
+            title = f"`{text}` is a hyper, and hypers are read-only in the step"
+            scope.report("E0301", title, name.span, others=(other,), help=help)
+            return None
+        if text in ("p", "grad"):
+            role = ir.Role.PARAM if text == "p" else ir.Role.GRAD
+            return _written(ir.Ref(text, role, ir.TENSOR, name.span), value, scope)
+        if text in scope.states:
+            return _state_target(name, value, scope)
+    if text in vocabulary.CONSTANTS or (text in ("t", "first") and place != "def"):
+        scope.report("E0302", f"`{text}` cannot be assigned", name.span, "the language sets it")
+        return None
+    reason = "" if text in scope.locals else vocabulary.why_reserved(text)
+    if reason:
+        scope.report("E0203", f"`{text}` cannot name a local", name.span, reason)
+        return None
+    if text in scope.functions:
+        other = Label(scope.declared[text], "declared here")
+        scope.report("E0202", f"`{text}` is a def already", name.span, others=(other,))
+        return None
+    if value.type.element == "nothing":
+        scope.report("E0404", "a local cannot be none", value.span)
+        return None
+    scope.locals[text] = Local(value.type)
+    return ir.Ref(text, ir.Role.LOCAL, value.type, name.span)
+
+
+def _state_target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | None:
+    if scope.place == "pre_step":
+        help = "a pre-step hook runs before the state of a parameter is made"
+        title = f"`{name.text}` is not known before the step"
+        scope.report("E0303", title, name.span, help=help)
+        return None
+    as_read = syntax.Name(name.text, name.span)
+    if value.type.unknown or check_expression(as_read, scope).type.unknown:
+        return None
+    state = scope.states[name.text]
+    if state.host and not value.type.on_host:
+        other = Label(state.span, "a host scalar: it starts as a number")
+        help = f"leave `scalar` out and start `{name.text}` from a tensor, as `norm(grad)`"
+        title = f"`{name.text}` cannot take a {value.type}"
+        scope.report("E0407", title, value.span, others=(other,), help=help)
+        return None
+    return _written(ir.Ref(name.text, ir.Role.STATE, state.type, name.span), value, scope)
+
+
+def _written(target: ir.Ref, value: ir.Expr, scope: Scope) -> ir.Ref | None:
+    """The target, where the value has its shape or broadcasts to it."""
+    type_ = value.type
+    if type_.unknown or target.type.unknown:
+        return None
+    if type_.element != "number" or type_.optional:
+        hint = "make numbers of flags: `where(flags, 1, 0)`" if type_.element == "flag" else ""
+        scope.report("E0404", f"`{target.name}` cannot take a {type_}", value.span, hint)
+        return None
+    if type_.kind is ir.Kind.TENSOR:
+        scalar = target.type.kind is ir.Kind.SCALAR
+        if scalar or target.type.shape.with_(type_.shape) != target.type.shape:
+            title = f"`{target.name}` is a {target.type} and cannot take a {type_}"
+            scope.report("E0403", title, value.span)
+            return None
+    return target
+
+
+def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
+    value = check_expression(statement.value, scope)
+    count = len(statement.targets)
+    if not value.type.unknown and value.type.element != "tuple":
+        title = f"a {value.type} cannot be taken apart"
+        scope.report("E0406", title, statement.value.span)
+    elif not value.type.unknown and value.type.length != count:
+        title = f"{count} names for a tuple of {value.type.length}"
+        scope.report("E0406", title, statement.span)
+    good = value.type.element == "tuple" and value.type.length == count
+    item = ir.Const("0", ir.NUMBER if good else ir.UNKNOWN, statement.value.span)
+    targets = []
+    for name in statement.targets:
+        if name.text in ("p", "grad") or name.text in scope.states:
+            scope.report("E0406", "a tuple is taken apart into locals", name.span)
+            continue
+        targets.append(_target(name, item, scope))
+    if not good or None in targets or len(targets) < count:
+        return None
+    return ir.Unpack(tuple(targets), value, statement.span)
+
+
+# ---- branches
+
+
+def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:
+    condition = check_expression(statement.condition, scope)
+    good = is_host_flag(condition, scope, statement.condition.span)
+    if good and isinstance(condition, ir.Const):
+        title = "this condition never changes"
+        scope.report("W0702", title, statement.condition.span)
+    before = dict(scope.locals)
+    with scope.knowing(holds(condition) if good else ()):
+        then = check_block(statement.then, scope)
+    after_then, scope.locals = scope.locals, dict(before)
+    with scope.knowing(holds_not(condition) if good else ()):
+        otherwise = check_block(statement.otherwise, scope)
+    scope.locals = _merged(after_then, then, scope.locals, otherwise)
+    return ir.If(condition, then, otherwise, statement.span) if good else None
+
+
+def _merged(
+    left: dict[str, Local], then: ir.Block, right: dict[str, Local], otherwise: ir.Block
+) -> dict[str, Local]:
+    """The locals after a branch; a path that returns does not count."""
+    if then and isinstance(then[-1], ir.Return):
+        return right
+    if otherwise and isinstance(otherwise[-1], ir.Return):
+        return left
+    merged = {}
+    for name in dict.fromkeys([*left, *right]):
+        one, other = left.get(name), right.get(name)
+        if one is None or other is None:
+            assigned = _assigned_in(then if one else otherwise, name)
+            merged[name] = Local((one or other).type, missing=assigned or Span(0, 1))
+        elif one.missing or one.conflict:
+            merged[name] = one
+        elif other.missing or other.conflict or one.type == other.type:
+            merged[name] = other
+        elif one.type.unknown or other.type.unknown:
+            merged[name] = one if one.type.unknown else other
+        else:
+            merged[name] = Local(one.type, conflict=other.type)
+    return merged
+
+
+def _assigned_in(block: ir.Block, name: str) -> Span | None:
+    for each in ir.statements(block):
+        if isinstance(each, ir.Assign) and each.target.name == name:
+            return each.target.span
+        if isinstance(each, ir.Unpack):
+            return next((ref.span for ref in each.targets if ref.name == name), None)
+    return None
+
+
+# ---- defs
+
+
+def _return(statement: syntax.Return, scope: Scope) -> ir.Statement | None:
+    if scope.place != "def":
+        title = "`return` stands outside a def"
+        scope.report("E0307", title, Span(statement.span.start, statement.span.start + 6))
+        return None
+    return ir.Return(check_expression(statement.value, scope), statement.span)
+
+
+def instance(function: syntax.Function, types: tuple[ir.Type, ...], scope: Scope) -> ir.Function:
+    """The def for these argument types; made and checked at the first call with them."""
+    name = function.name.text
+    key = (name, types)
+    if key in scope.instances:
+        return scope.instances[key]
+    same = sum(made == name for made, _ in scope.instances)
+    inner = scope.at("def")
+    parameters = []
+    for parameter, type_ in zip(function.parameters, types, strict=True):
+        reason = vocabulary.why_reserved(parameter.text)
+        if reason and parameter.text not in ("p", "grad"):
+            title = f"`{parameter.text}` cannot name an argument"
+            scope.report("E0203", title, parameter.span, reason)
+        if parameter.text in inner.locals:
+            scope.report("E0202", f"`{parameter.text}` is declared twice", parameter.span)
+        inner.locals[parameter.text] = Local(type_)
+        parameters.append(ir.Ref(parameter.text, ir.Role.LOCAL, type_, parameter.span))
+    scope.calling.append(name)
+    body = check_block(function.body, inner)
+    scope.calling.pop()
+    suffix = f"_{same + 1}" if same else ""
+    type_ = _result(function, body, scope)
+    made = ir.Function(name + suffix, tuple(parameters), body, type_, function.span)
+    scope.instances[key] = made
+    return made
+
+
+def _result(function: syntax.Function, body: ir.Block, scope: Scope) -> ir.Type:
+    name, span = function.name.text, function.name.span
+    if not _always_returns(body):
+        scope.report("E0307", f"`{name}` does not return on every path", span)
+        return ir.UNKNOWN
+    for block in _blocks_within(body):
+        for early, late in zip(block, block[1:], strict=False):
+            if _always_returns((early,)):
+                scope.report("E0307", "nothing runs after `return`", late.span)
+    types = [each.value.type for each in ir.statements(body) if isinstance(each, ir.Return)]
+    for type_ in types:
+        if type_ != types[0] and not (type_.unknown or types[0].unknown):
+            title = f"`{name}` returns a {types[0]} on one path and a {type_} on another"
+            scope.report("E0405", title, span)
+            return ir.UNKNOWN
+    return types[0]
+
+
+def _blocks_within(body: ir.Block) -> list[ir.Block]:
+    found = [body]
+    for each in ir.statements(body):
+        if isinstance(each, ir.If):
+            found += [each.then, each.otherwise]
+    return found
+
+
+def _always_returns(body: ir.Block) -> bool:
+    for each in body:
+        if isinstance(each, ir.Return):
+            return True
+        if isinstance(each, ir.If) and _always_returns(each.then) and _always_returns(each.otherwise):
+            return True
+    return False
+
+
+def check_functions(spec: syntax.Spec, scope: Scope) -> None:
+    """A def that nothing calls has no types to be checked for."""
+    called = {name for name, _ in scope.instances}
+    for function in spec.of(syntax.Function):
+        name = function.name.text
+        if name in scope.functions and name not in called and not _mentioned(name, spec):
+            scope.report("E0206", f"the def `{name}` is never called", function.name.span)
+
+
+def _mentioned(name: str, spec: syntax.Spec) -> bool:
+    return any(
+        isinstance(each, syntax.Call) and each.function.text == name for each in syntax.walk(spec)
+    )

@@ -1,0 +1,79 @@
+"""Text to syntax. In: a Source; out: a syntax.Spec, or OptdslError with every mistake.
+
+After a mistake the line that holds it is blanked and the text is read again, so that
+one run reports them all. This package is the only one that knows Lark.
+"""
+
+from functools import cache
+
+from lark import Lark
+from lark.exceptions import UnexpectedInput
+
+from .. import resources, syntax
+from ..diagnostics import OptdslError
+from ..source import Source
+from .blame import blame
+from .blocks import Blocks, Misindented
+from .build import TooDeep, build
+from .scan import scan
+
+MOST_MISTAKES = 20
+
+
+@cache
+def grammar() -> Lark:
+    return Lark(
+        resources.grammar().read_text(encoding="utf-8"),
+        parser="lalr",
+        postlex=Blocks(),
+        propagate_positions=True,
+        maybe_placeholders=True,
+    )
+
+
+def parse(source: Source) -> syntax.Spec:
+    """The tree of a spec.
+
+    Raises:
+        OptdslError: with one diagnostic a mistake, in the order of the file.
+    """
+    diagnostics = scan(source)
+    text = source.text + "\n"
+    for found in diagnostics:
+        text = _without_line(text, found.line)
+    while len(diagnostics) < MOST_MISTAKES:
+        try:
+            spec = build(grammar().parse(text), source)
+        except (UnexpectedInput, Misindented, TooDeep) as error:
+            found = blame(error, source)
+            again = any(each.line == found.line for each in diagnostics)
+            if not again:
+                diagnostics.append(found)
+            shorter = _without_line(text, found.line, empty=again)
+            if shorter == text:
+                break
+            text = shorter
+        else:
+            if not diagnostics:
+                return spec
+            break
+    raise OptdslError(sorted(diagnostics, key=lambda each: (each.line, each.column)))
+
+
+def _without_line(text: str, number: int, empty: bool = False) -> str:
+    """The text, of the same length, in which a line says nothing any more.
+
+    Inside a block a harmless statement stands in, unless it has to be `empty`, so that
+    the block is not; the block that a lost line opens goes with it.
+    """
+    lines = text.split("\n")
+    lost = lines[number - 1]
+    indent = len(lost) - len(lost.lstrip())
+    fits = indent and len(lost) >= indent + 3 and not empty
+    lines[number - 1] = (" " * indent + "_=_" if fits else "").ljust(len(lost))
+    for index in range(number, len(lines)):
+        line = lines[index]
+        if line.strip() and len(line) - len(line.lstrip()) <= indent:
+            break
+        lines[index] = " " * len(line)
+    return "\n".join(lines)

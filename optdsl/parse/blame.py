@@ -1,0 +1,115 @@
+"""Lark's exceptions as diagnostics: what was found, what could stand there instead.
+
+Three places where Lark points elsewhere than a reader would: the end of a line is a
+token that starts before its comment, the end of the file has the place of the last
+token, and a word is reported without the kind of name it stands for.
+"""
+
+from lark import Token
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from ..diagnostics import Diagnostic, Label, did_you_mean
+from ..source import Source, Span
+from .blocks import Misindented
+from .build import DEEPEST, TooDeep
+
+_PLANNED = {
+    "repeat": "fixed loops",
+    "mode": "train and eval modes",
+    "use": "modifiers",
+    "route": "several rules in one optimizer",
+    "store": "storage declarations",
+    "@": "matrix products",
+}
+_DECLARATIONS = (
+    "optimizer", "reference", "hyper", "require", "state", "def",
+    "pre_step", "post_step", "step",
+)  # fmt: skip
+_WORDS = ("and", "elif", "else", "if", "in", "not", "or", "return", "when")
+_EXPRESSION = {"NAME", "NUMBER"}
+_SPELLED = {
+    "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`", "RPAR": "`)`", "RSQB": "`]`",
+    "LPAR": "`(`", "LSQB": "`[`", "STRING": "a text in quotes", "NAME": "a name",
+    "_INDENT": "an indented block", "IN": "`in`", "IF": "`if`", "ELSE": "`else`",
+    "_NL": "the end of the line", "PHASE": "`pre_step`", "STEP": "`step`",
+}  # fmt: skip
+
+
+def blame(error: Exception, source: Source) -> Diagnostic:
+    match error:
+        case Misindented(span=span):
+            label = Label(span, "no open block starts at this column")
+            return Diagnostic("E0107", "the indentation matches no block", source, label)
+        case TooDeep(span=span):
+            label = Label(span, "")
+            title = f"the expression is nested more than {DEEPEST} levels deep"
+            help = "name a part of it in a statement of its own"
+            return Diagnostic("E0109", title, source, label, help=help)
+        case UnexpectedToken(token=token):
+            return _token(token, error.accepts or error.expected, source)
+        case UnexpectedCharacters(pos_in_stream=at):
+            return _character(at, source)
+        case _:
+            raise AssertionError(error)
+
+
+def _character(at: int, source: Source) -> Diagnostic:
+    character = source.text[at] if at < len(source.text) else ""
+    label = Label(Span(at, at + 1))
+    if character in _PLANNED:
+        return _planned(character, label.span, source)
+    title = f"`{character}` does not belong here"
+    hint = {"'": 'texts stand in double quotes `"`', "!": "write `not`, or `!=`"}
+    return Diagnostic("E0108", title, source, Label(label.span, hint.get(character, "")))
+
+
+def _planned(word: str, span: Span, source: Source) -> Diagnostic:
+    title = f"{_PLANNED[word]} (`{word}`) are not in this version of the language"
+    return Diagnostic("E0601", title, source, Label(span))
+
+
+def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
+    at = token.start_pos if token.start_pos is not None else len(source.text)
+    if token.type in ("_NL", "_DEDENT", "$END"):
+        at = min(at, len(source.text))
+        span, found = Span(at, at + 1), "the line ends"
+    elif token.type == "_INDENT":
+        start = token.end_pos - (len(token.value) or 1)
+        return Diagnostic(
+            "E0107",
+            "this line is indented, but no block is open",
+            source,
+            Label(Span(_first_word(source, token.end_pos or start), (token.end_pos or 0) + 1)),
+            help="blocks follow a line that ends in `:`",
+        )
+    else:
+        span, found = Span(token.start_pos, token.end_pos), f"`{token.value}`"
+    if token.value in _PLANNED and ("HYPER" in accepted or "IF" in accepted):
+        return _planned(token.value, span, source)
+    hint = _expected(token, accepted)
+    if token.type in ("_NL", "_DEDENT", "$END"):
+        return Diagnostic("E0108", "the line ends too early", source, Label(span, hint))
+    return Diagnostic("E0108", f"{found} does not belong here", source, Label(span, hint))
+
+
+def _first_word(source: Source, at: int) -> int:
+    return min(at, len(source.text))
+
+
+def _expected(token: Token, accepted: set[str]) -> str:
+    if "HYPER" in accepted and "IF" not in accepted:
+        near = did_you_mean(token.value, _DECLARATIONS)
+        return near or "a declaration starts here: " + ", ".join(_DECLARATIONS)
+    words = [each for each in _WORDS if each.upper() in accepted]
+    if token.type == "NAME" and (near := did_you_mean(token.value, words)):
+        return near
+    if token.type == "EQUAL" and "COMPARE" in accepted:
+        return "comparison is written `==`"
+    if _EXPRESSION <= accepted:
+        return "expected an expression"
+    named = [_SPELLED[each] for each in _SPELLED if each in accepted]
+    if "AUGMENT" in accepted:
+        return "a statement assigns: expected `=` or `+=`"
+    if not named or len(named) > 4:
+        return ""
+    return "expected " + (" or ".join([", ".join(named[:-1]), named[-1]]) if named[1:] else named[0])

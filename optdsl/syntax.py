@@ -1,0 +1,267 @@
+"""What a spec says: the untyped tree, one frozen node a construct, a span on each.
+
+Spans do not take part in equality. A number keeps the text it was written with, so
+that `1`, `1.0` and `1e0` stay three different things.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .source import Span
+
+
+def _span() -> Span:
+    return field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    text: str
+    span: Span = _span()
+
+
+# ---- expressions
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    text: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    value: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """`true`, `false` or `none`."""
+
+    word: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    text: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    operator: str
+    operand: "Expression"
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    operator: str
+    left: "Expression"
+    right: "Expression"
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """`a < b <= c`: one operand more than operators."""
+
+    operators: tuple[str, ...]
+    operands: tuple["Expression", ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    condition: "Expression"
+    then: "Expression"
+    otherwise: "Expression"
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    name: Identifier
+    value: "Expression"
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    function: Identifier
+    arguments: tuple["Expression", ...]
+    keywords: tuple[Keyword, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    value: "Expression"
+    index: "Expression"
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple:
+    items: tuple["Expression", ...]
+    span: Span = _span()
+
+
+Expression = (
+    Number | Text | Constant | Name | Unary | Binary | Compare | Choose | Call | Index | Tuple
+)
+
+# ---- statements
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """`target = value`, or `target += value` where `operator` is `+`."""
+
+    target: Identifier
+    operator: str
+    value: Expression
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Unpack:
+    targets: tuple[Identifier, ...]
+    value: Expression
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    value: Expression
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """One condition; an `elif` is an If alone in `otherwise`."""
+
+    condition: Expression
+    then: tuple["Statement", ...]
+    otherwise: tuple["Statement", ...]
+    span: Span = _span()
+
+
+Statement = Assign | Unpack | Return | If
+
+# ---- declarations
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    low: Expression
+    high: Expression
+    closed_low: bool
+    closed_high: bool
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """`float`, `int?`, or a choice of texts."""
+
+    name: str
+    optional: bool
+    choices: tuple[Text, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    name: Identifier
+    type: Type | None
+    default: Expression
+    range: Range | None
+    doc: Text | None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    name: Identifier
+    place: Identifier | None
+    initial: Expression
+    when: Expression | None
+    doc: Text | None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """`state t`: keep the step count although the rule does not read it."""
+
+    name: Identifier
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    condition: Expression
+    message: Text
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    name: Identifier
+    parameters: tuple[Identifier, ...]
+    body: tuple[Statement, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    phase: str
+    name: Identifier
+    body: tuple[Statement, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    body: tuple[Statement, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    name: Identifier
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    path: str
+    span: Span = _span()
+
+
+Declaration = Header | Reference | Hyper | State | Counter | Require | Function | Hook | Step
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    doc: str
+    declarations: tuple[Declaration, ...]
+    span: Span = _span()
+
+    def of(self, kind: type) -> list:
+        """The declarations of one kind, in the order of the file."""
+        return [each for each in self.declarations if isinstance(each, kind)]
+
+
+def walk(node) -> Iterator:
+    """A node and every node below it, in the order of the text."""
+    yield node
+    for each in dataclasses.fields(node):
+        value = getattr(node, each.name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(child) and not isinstance(child, Span):
+                yield from walk(child)

@@ -1,0 +1,116 @@
+"""The words of the language: its built-in functions, and the names that are taken.
+
+Functions have torch's names and meanings. `host` is how Python spells the function for
+plain numbers; a function without it takes tensors only.
+"""
+
+import keyword
+from dataclasses import dataclass
+
+PARAM, GRAD, COUNT, FIRST = "p", "grad", "t", "first"
+CONSTANTS = {"inf": "math.inf", "pi": "math.pi"}
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A built-in function. `group` decides its kind and shape:
+
+    elementwise  like its arguments, broadcast; a number where all are numbers
+    compared     the same, but a flag
+    reduction    a tensor scalar, or with `dim=` its argument without those axes
+    created      like its argument
+    shape        a number, known without looking at the values
+    """
+
+    name: str
+    group: str
+    arguments: tuple[str, ...] = ("x",)
+    host: str = ""
+    keywords: tuple[str, ...] = ()
+
+
+def _elementwise(names: str, host: str = "", arguments: str = "x") -> list[Function]:
+    parts = tuple(arguments.split())
+    return [
+        Function(name, "elementwise", parts, host.format(name)) for name in names.split()
+    ]
+
+
+FUNCTIONS: dict[str, Function] = {
+    function.name: function
+    for function in [
+        *_elementwise("exp expm1 log log1p log2 log10 sin cos tan asin acos atan", "math.{}"),
+        *_elementwise("sinh cosh tanh erf floor ceil trunc", "math.{}"),
+        *_elementwise("abs round", "{}"),
+        *_elementwise("sqrt rsqrt square reciprocal sigmoid sign"),
+        *_elementwise("atan2", "math.{}", arguments="y x"),
+        *_elementwise("pow", arguments="x exponent"),
+        *_elementwise("max min", "{}", arguments="x y"),
+        *_elementwise("lerp", arguments="start end weight"),
+        *_elementwise("clamp", arguments="x min max"),
+        *_elementwise("where", arguments="condition x y"),
+        Function("isnan", "compared", host="math.isnan"),
+        Function("isfinite", "compared", host="math.isfinite"),
+        *(
+            Function(name, "reduction", keywords=("dim", "keepdim"))
+            for name in ("sum", "mean", "norm", "any", "all")
+        ),
+        Function("dot", "reduction", ("x", "y")),
+        Function("zeros_like", "created"),
+        Function("ones_like", "created"),
+        Function("full_like", "created", ("x", "value")),
+        Function("ndim", "shape"),
+        Function("numel", "shape"),
+        Function("size", "shape", ("x", "dim")),
+    ]
+}
+# `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
+EXTREMES = {
+    name: Function(name, "reduction", keywords=("dim", "keepdim")) for name in ("max", "min")
+}
+_INVERSE = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
+SYNONYMS = {
+    "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow", "len": "numel",
+    "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
+}  # fmt: skip
+
+FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
+
+_SPEC_WORDS = (
+    "optimizer reference hyper require state def pre_step post_step step if elif else "
+    "return and or not in when true false none"
+).split()
+# The words of a generated file that a name of the spec would hide.
+_FILE_WORDS = (
+    "self params closure loss group groups defaults torch math Tensor Optimizer ParamsT "
+    "Any float int bool str tuple isinstance len zip print eval exec"
+).split()
+# What a param group and a state hold beside the spec's own names.
+_TORCH_KEYS = ("params", "param_names", "initial_lr", "max_lr", "min_lr", "step")
+# Attributes of torch.optim.Optimizer, and what trainers call on one.
+METHODS = (
+    "add_param_group load_state_dict state_dict zero_grad step state defaults param_groups "
+    "register_step_pre_hook register_step_post_hook register_state_dict_pre_hook "
+    "register_state_dict_post_hook register_load_state_dict_pre_hook "
+    "register_load_state_dict_post_hook profile_hook_step share_memory train eval "
+    "grad_scale found_inf OptimizerPreHook OptimizerPostHook"
+).split()
+
+
+def why_reserved(name: str) -> str:
+    """Why a spec may not declare this name, or '' where it may."""
+    if name.startswith("_"):
+        return "names that start with an underscore belong to the generated file"
+    if name in _SPEC_WORDS:
+        return "it is a word of the language"
+    if name in (PARAM, GRAD, COUNT, FIRST) or name in CONSTANTS:
+        return "the language gives it a meaning of its own"
+    if keyword.iskeyword(name) or name in ("match", "case", "type"):
+        return "it is a word of Python"
+    if name in FLAGS:
+        return "every optimizer has this option already"
+    if name in _TORCH_KEYS:
+        return "torch keeps something else under this name"
+    if name in _FILE_WORDS or name in ("None", "True", "False"):
+        return "the generated file uses it"
+    return ""
