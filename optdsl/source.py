@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+LARGEST = 100_000
+"""The most characters that are read of a spec."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -1,7 +1,7 @@
 """Newlines and indentation between Lark's lexer and its parser.
 
-In: the tokens of the text. Out: the same without newlines inside brackets and before
-the first word, and with _INDENT and _DEDENT where blocks begin and end.
+In: the tokens of the text. Out: the same without newlines inside brackets, after a comma
+and before the first word, and with _INDENT and _DEDENT where blocks begin and end.
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ class Blocks:
     always_accept = ("_NL",)
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-        columns, brackets, started = [0], 0, False
+        columns, brackets, before = [0], 0, "COMMA"
         for token in stream:
             if token.type == "_NL":
-                if brackets or not started:
+                if brackets or before == "COMMA":
                     continue
                 yield token
                 yield from self._change(columns, token)
                 continue
             brackets += token.type in ("LPAR", "LSQB")
             brackets -= token.type in ("RPAR", "RSQB")
-            started = True
+            before = token.type
             yield token
         while len(columns) > 1:
             columns.pop()
@@ -44,8 +44,6 @@ class Blocks:
     def _change(columns: list[int], newline: Token) -> Iterator[Token]:
         column = len(newline) - newline.rfind("\n") - 1
         ends = newline.end_pos
-        if "#" in newline[-column:] if column else False:
-            return
         if column > columns[-1]:
             columns.append(column)
             yield Token.new_borrow_pos("_INDENT", "", newline)

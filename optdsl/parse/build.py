@@ -171,12 +171,11 @@ def _expression(tree: Tree) -> syntax.Expression:
             return syntax.Index(_expression(parts[0]), _expression(parts[1]), span)
         case "call":
             return _call(parts, span)
-        case "sum" | "product":
+        case "sum" | "product" | "power":
             left, operator, right = parts
             return syntax.Binary(str(operator), _expression(left), _expression(right), span)
-        case "power" | "or" | "and":
-            operator = {"power": "**"}.get(tree.data, tree.data)
-            return syntax.Binary(operator, *map(_expression, parts), span)
+        case "or" | "and":
+            return syntax.Binary(tree.data, *map(_expression, parts), span)
         case "negative":
             sign, operand = parts
             value = _expression(operand)

@@ -6,9 +6,7 @@ In: a Source. Out: the diagnostics of everything that would only confuse the gra
 import re
 
 from ..diagnostics import Diagnostic, Label
-from ..source import Source, Span
-
-LARGEST = 100_000
+from ..source import LARGEST, Source, Span
 
 _PIECES = re.compile(
     r'(?P<doc>"""(?:.|\n)*?(?P<doc_end>"""|\Z))'

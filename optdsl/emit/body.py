@@ -1,0 +1,62 @@
+"""Statements as lines of Python, each under the equation of the spec that it implements."""
+
+from collections.abc import Iterator
+
+from .. import ir
+from ..source import Source, Span
+from .expr import Name, text
+
+INDENT = "    "
+
+
+def lines(block: ir.Block, name: Name, source: Source, quoted: Span | None = None) -> list[str]:
+    """The lines of a block, not indented and not yet broken to width.
+
+    An equation that its code repeats to the letter is not quoted; `quoted` stands above
+    already.
+    """
+    result: list[str] = []
+    for statement in block:
+        equation = source.cut(statement.span)
+        written = list(_statement(statement, name, source))
+        same = [line.replace(" ", "") for line in written] == [equation.replace(" ", "")]
+        branch = isinstance(statement, ir.If) and equation.startswith(("if ", "elif "))
+        if not (same or branch or statement.span == quoted):
+            if result:
+                result.append("")
+            result.append(f"# {equation}")
+        result += written
+    return result
+
+
+def _statement(statement: ir.Statement, name: Name, source: Source) -> Iterator[str]:
+    match statement:
+        case ir.Assign(target, value):
+            yield f"{name(target)} = {text(value, name)}"
+        case ir.Unpack(targets, value):
+            yield f"{', '.join(map(name, targets))} = {text(value, name)}"
+        case ir.Return(value):
+            yield f"return {text(value, name)}"
+        case ir.Effect(value):
+            if value.name != "copy" or value.arguments[0] != value.arguments[1]:
+                yield text(value, name)
+        case ir.If():
+            yield from _branches(statement, name, source, "if")
+
+
+def _branches(statement: ir.If, name: Name, source: Source, word: str) -> Iterator[str]:
+    yield f"{word} {text(statement.condition, name)}:"
+    yield from _indented(statement.then, name, source, statement.span)
+    match statement.otherwise:
+        case (ir.If() as below,) if source.cut(below.span).startswith("elif "):
+            yield from _branches(below, name, source, "elif")
+        case ():
+            pass
+        case otherwise:
+            yield "else:"
+            yield from _indented(otherwise, name, source, statement.span)
+
+
+def _indented(block: ir.Block, name: Name, source: Source, quoted: Span) -> Iterator[str]:
+    inner = lines(block, name, source, quoted) or ["pass"]
+    yield from (INDENT + line if line else "" for line in inner)

@@ -1,0 +1,126 @@
+"""Expressions as Python text: one table of precedence, the right operand one higher."""
+
+from collections.abc import Callable
+
+from .. import ir, vocabulary
+
+PRECEDENCE = {
+    "choose": 1, "or": 2, "and": 3, "not": 4,
+    "<": 5, "<=": 5, ">": 5, ">=": 5, "==": 5, "!=": 5,
+    "+": 6, "-": 6, "*": 7, "/": 7, "//": 7, "%": 7,
+    "negative": 8, "**": 9, "call": 10,
+}  # fmt: skip
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+OF_TORCH = frozenset(
+    "where full_like zeros_like ones_like linalg.vector_norm maximum minimum atan2 "
+    "logical_and logical_or".split()
+)
+_SHAPES = {"ndim": "{}.ndim", "numel": "{}.numel()", "size": "{}.shape[{}]"}
+
+Name = Callable[[ir.Ref], str]
+
+
+def text(expr: ir.Expr, name: Name, least: int = 0) -> str:
+    """The expression, in brackets where it binds less than `least`.
+
+    `name` spells a reference.
+    """
+    written, precedence = _written(expr, name)
+    return written if precedence >= least else f"({written})"
+
+
+def _written(expr: ir.Expr, name: Name) -> tuple[str, int]:
+    call = PRECEDENCE["call"]
+    match expr:
+        case ir.Const():
+            return expr.text.replace("\\", "\\\\"), call
+        case ir.Ref():
+            return name(expr), call
+        case ir.Unary(operator="not"):
+            return f"not {text(expr.operand, name, PRECEDENCE['not'])}", PRECEDENCE["not"]
+        case ir.Unary():
+            return _negative(expr.operand, name)
+        case ir.Binary():
+            return _infix(expr.operator, expr.left, expr.right, name)
+        case ir.Choose():
+            then = text(expr.then, name, PRECEDENCE["or"])
+            condition = text(expr.condition, name, PRECEDENCE["or"])
+            otherwise = text(expr.otherwise, name, PRECEDENCE["choose"])
+            return f"{then} if {condition} else {otherwise}", PRECEDENCE["choose"]
+        case ir.Pack(items=items):
+            inner = ", ".join(text(each, name) for each in items)
+            return f"({inner}{',' * (len(items) == 1)})", call
+        case ir.Index():
+            return f"{text(expr.value, name, call)}[{expr.index}]", call
+        case ir.Call():
+            return _host_call(expr, name), call
+        case ir.Invoke():
+            inner = ", ".join(text(each, name) for each in expr.arguments)
+            return f"_{expr.function}({inner})", call
+        case ir.Op():
+            return _torch_call(expr, name)
+    raise AssertionError(expr)
+
+
+def _negative(operand: ir.Expr, name: Name) -> tuple[str, int]:
+    return f"-{text(operand, name, PRECEDENCE['negative'])}", PRECEDENCE["negative"]
+
+
+def _infix(operator: str, left: ir.Expr, right: ir.Expr, name: Name) -> tuple[str, int]:
+    precedence = PRECEDENCE[operator]
+    if operator == "**":
+        # Binds to the right, and tighter than a minus before it.
+        base = text(left, name, precedence + 1)
+        exponent = text(right, name, PRECEDENCE["negative"])
+        space = "" if _is_word(base) and _is_word(exponent) else " "
+        return f"{base}{space}**{space}{exponent}", precedence
+    if "None" in (_const(left), _const(right)):
+        operator = {"==": "is", "!=": "is not"}[operator]
+    # Python chains comparisons, so neither side may be one without brackets.
+    least = precedence + 1 if precedence == PRECEDENCE["<"] else precedence
+    written = f"{text(left, name, least)} {operator} {text(right, name, precedence + 1)}"
+    return written, precedence
+
+
+def _is_word(written: str) -> bool:
+    return written.replace(".", "").replace("_", "").isalnum()
+
+
+def _const(expr: ir.Expr) -> str:
+    return expr.text if isinstance(expr, ir.Const) else ""
+
+
+def _host_call(call: ir.Call, name: Name) -> str:
+    if call.function in _SHAPES:
+        axis = call.dim[0] if call.dim else ""
+        operand = text(call.arguments[0], name, PRECEDENCE["call"])
+        return _SHAPES[call.function].format(operand, axis)
+    inner = ", ".join(text(each, name) for each in call.arguments)
+    return f"{vocabulary.FUNCTIONS[call.function].host}({inner})"
+
+
+def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
+    if op.name in INFIX and not op.in_place and not op.keywords:
+        return _infix(INFIX[op.name], *op.arguments, name)
+    if op.name == "neg" and not op.in_place:
+        return _negative(op.arguments[0], name)
+    arguments = list(op.arguments)
+    keywords = [f"{key}={text(value, name)}" for key, value in op.keywords]
+    if op.in_place and op.name in ("maximum", "minimum"):
+        keywords.append(f"out={text(_root(op), name)}")
+    if op.name in OF_TORCH and not (op.in_place and not keywords):
+        written = [text(each, name) for each in arguments] + keywords
+        return f"torch.{op.name}({', '.join(written)})", PRECEDENCE["call"]
+    receiver = text(arguments.pop(0), name, PRECEDENCE["call"])
+    method = op.name + "_" * op.in_place
+    if op.name == "fill" and _const(arguments[0]) in ("0", "0.0"):
+        method, arguments = "zero_", []
+    written = [text(each, name) for each in arguments] + keywords
+    return f"{receiver}.{method}({', '.join(written)})", PRECEDENCE["call"]
+
+
+def _root(op: ir.Op) -> ir.Expr:
+    expr: ir.Expr = op
+    while isinstance(expr, ir.Op):
+        expr = expr.arguments[0]
+    return expr

@@ -1,0 +1,90 @@
+"""Hooks as public methods: over all parameters of all groups, by hand as by the step."""
+
+from .. import ir
+from .body import INDENT, lines
+from .loop import takes_complex
+from .names import Names
+
+_WHEN = {"pre": "before every step", "post": "after every step"}
+
+
+def hook_methods(rule: ir.Rule) -> list[str]:
+    """The lines of all hook methods."""
+    result: list[str] = []
+    for hook in rule.pre_steps:
+        result += ["", *_method(hook, rule, "pre")]
+    for hook in rule.post_steps:
+        result += ["", *_method(hook, rule, "post")]
+    return result
+
+
+def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
+    names = Names(("self", "group", "param", "state"))
+    refs = [ref for each in hook.body for ref in _all_refs(each)]
+    roles = {ref.role for ref in refs}
+    used = {ref.name for ref in refs}
+    result = ["@torch.no_grad()", f"def {hook.name}(self) -> None:"]
+    doc = f'"""Runs by itself {_WHEN[when]}; a call by hand does the same once."""'
+    body = [doc, "for group in self.param_groups:"]
+    for hyper in rule.hypers:
+        if hyper.name in used:
+            body.append(f'    {names.own(hyper.name)} = group["{hyper.name}"]')
+    body += ['    for param in group["params"]:']
+    inner = _begin(rule, hook, names, roles, used)
+    inner += lines(hook.body, lambda ref: names.own(ref.name), rule.source)
+    inner += _end(rule, hook, names, used)
+    body += [INDENT * 2 + line if line else "" for line in inner]
+    return result + [INDENT + line if line else "" for line in body]
+
+
+def _all_refs(statement: ir.Statement) -> list[ir.Ref]:
+    targets = [
+        each.target for each in ir.statements((statement,)) if isinstance(each, ir.Assign)
+    ]
+    return [*ir.reads(statement), *targets]
+
+
+def _begin(rule: ir.Rule, hook: ir.Hook, names: Names, roles: set, used: set[str]) -> list[str]:
+    stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
+    missing = " or param not in self.state" if stateful else ""
+    result = [f"if param.grad is None{missing}:", "    continue"]
+    real = takes_complex(rule)
+    as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
+    result.append(f"p = {as_real.format('param') if real else 'param'}")
+    if ir.Role.GRAD in roles:
+        result.append('grad = param.grad if not group["maximize"] else -param.grad')
+        if real:
+            result += ["if torch.is_complex(grad):", "    grad = torch.view_as_real(grad)"]
+    if stateful:
+        result.append("state = self.state[param]")
+    for state in rule.states:
+        if state.name in used:
+            own = names.own(state.name)
+            value = f'state["{state.name}"]' if state.when is None else f'state.get("{state.name}")'
+            missing = f" if {value} is not None else None" if state.when is not None else ""
+            if state.host:
+                result.append(f"{own} = {value}.item(){missing}")
+            elif real:
+                result.append(f"{own} = {value}")
+                result.append(f"if {own} is not None and torch.is_complex({own}):")
+                result.append(f"    {own} = torch.view_as_real({own})")
+            else:
+                result.append(f"{own} = {value}")
+    if ir.Role.COUNT in roles:
+        result.append('t = state["step"].item()')
+    return result
+
+
+def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str]:
+    targets = {
+        each.target.name for each in ir.statements(hook.body) if isinstance(each, ir.Assign)
+    }
+    result = []
+    for state in rule.states:
+        if state.host and state.name in targets:
+            result.append(f'state["{state.name}"].fill_({names.own(state.name)})')
+    if "grad" in targets:
+        if takes_complex(rule):
+            result += ["if torch.is_complex(param):", "    grad = torch.view_as_complex(grad)"]
+        result.append('param.grad = grad if not group["maximize"] else -grad')
+    return result

@@ -1,0 +1,108 @@
+"""Lines of Python that fit: a long one is broken at its brackets, as a formatter would.
+
+In: one logical line with its indentation. Out: the same in lines of at most `WIDTH`
+characters, wherever there is a bracket to break at.
+"""
+
+import re
+import textwrap
+
+WIDTH = 88
+_INDENT = "    "
+_OPERATORS = re.compile(r" (?:if|else|or|and|==|!=|<=|>=|<|>|\+|-|\*|/|//|%) ")
+
+
+def fit(line: str) -> list[str]:
+    """The line, in as many lines as it needs."""
+    if len(line) <= WIDTH or line.lstrip().startswith("#"):
+        return [line] if len(line) <= WIDTH else _comment(line)
+    indent = line[: len(line) - len(line.lstrip())]
+    broken = _last_bracket(line)
+    if broken is None:
+        return _in_brackets(line, indent)
+    head, inside, tail = broken
+    if len(head) > WIDTH:
+        return _in_brackets(line, indent)
+    inner = indent + _INDENT
+    if len(inner + inside) <= WIDTH and len(indent + tail) <= WIDTH:
+        return [head, inner + inside, indent + tail]
+    parts = split_arguments(inside)
+    if len(parts) == 1:
+        return [head, *fit_operators(inside, inner), indent + tail]
+    return [head, *(each for part in parts for each in fit(f"{inner}{part},")), indent + tail]
+
+
+def _comment(line: str) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line.strip()[2:],
+        WIDTH,
+        initial_indent=indent + "# ",
+        subsequent_indent=indent + "#     ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _last_bracket(line: str) -> tuple[str, str, str] | None:
+    """Head with the opening bracket, inside, and tail with the closing one, of the last
+    bracket that is not empty and not inside another.
+    """
+    found, depth, start = None, 0, 0
+    for at, character in enumerate(_without_texts(line)):
+        if character in "([{":
+            depth += 1
+            start = at if depth == 1 else start
+        elif character in ")]}":
+            depth -= 1
+            if depth == 0 and line[start + 1 : at].strip():
+                found = (line[: start + 1], line[start + 1 : at], line[at:])
+    return found
+
+
+def _without_texts(line: str) -> str:
+    """The line with the inside of every quoted text blanked."""
+    return re.sub(r'"(?:[^"\\]|\\.)*"', lambda found: '"' + "x" * (len(found[0]) - 2) + '"', line)
+
+
+def split_arguments(inside: str) -> list[str]:
+    """The parts of a text between commas that stand outside all brackets."""
+    parts, depth, start = [], 0, 0
+    for at, character in enumerate(_without_texts(inside)):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(inside[start:at].strip())
+            start = at + 1
+    last = inside[start:].strip()
+    return [*parts, last] if last else parts
+
+
+def _in_brackets(line: str, indent: str) -> list[str]:
+    """An assignment or a return with its value in brackets of its own."""
+    found = re.match(r"(\s*(?:[\w.\[\]\", ]+ = |return |if |elif ))(.*?)(:?)$", line)
+    if not found:
+        return [line]
+    head, value, colon = found.groups()
+    return [head + "(", *fit_operators(value, indent + _INDENT), indent + ")" + colon]
+
+
+def fit_operators(value: str, indent: str) -> list[str]:
+    """A value over several lines, each after the first starting with an operator."""
+    if len(indent + value) <= WIDTH:
+        return [indent + value]
+    plain, cuts, depth = _without_texts(value), [], 0
+    for at, character in enumerate(plain):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and (found := _OPERATORS.match(plain, at)):
+            cuts.append(found.start() + 1)
+    if not cuts:
+        return fit(indent + value)
+    lines, start = [], 0
+    for cut in [*cuts, len(value)]:
+        piece = value[start:cut].strip()
+        if lines and len(lines[-1]) + 1 + len(piece) <= WIDTH:
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(indent + piece)
+        start = cut
+    return lines

@@ -1,0 +1,46 @@
+"""Names of the generated file: the spec's own, unless Python's meaning would be lost."""
+
+import builtins
+import re
+
+from .. import vocabulary
+
+
+class Names:
+    """Hands out each name once; what is taken gets an underscore."""
+
+    def __init__(self, taken: tuple[str, ...] = ()) -> None:
+        self._taken = {*taken, *vars(builtins), "torch", "math"}
+        self._of: dict[str, str] = {}
+
+    def claim(self, preferred: str) -> str:
+        """A name that nothing else in this scope has."""
+        name = preferred
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+    def own(self, name: str) -> str:
+        """The name that a name of the spec has in this scope."""
+        if name not in self._of:
+            self._of[name] = self.claim(name)
+        return self._of[name]
+
+
+def snake(name: str) -> str:
+    """`GradientDescent` as `gradient_descent`, `AdamW` as `adamw`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def plural(name: str) -> str:
+    return name + ("es" if name.endswith(("s", "x")) else "s")
+
+
+def safe_file_name(name: str) -> str:
+    """A file's name as a comment may carry it: nothing that ends a line or hides."""
+    plain = re.sub(r"[^\w.+-]", "_", name)
+    return plain or "a spec"
+
+
+RESERVED = (vocabulary.PARAM, vocabulary.GRAD, vocabulary.COUNT, vocabulary.FIRST)

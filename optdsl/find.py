@@ -1,0 +1,79 @@
+"""What a person calls a spec, to its Source: a path, or a name of the library."""
+
+import os
+from pathlib import Path
+
+from . import resources
+from .diagnostics import Diagnostic, OptdslError, did_you_mean
+from .source import LARGEST, Source
+
+
+def find(spec: str | os.PathLike[str]) -> Source:
+    """The source of a spec.
+
+    A Path, or text that ends in `.opt` or has a separator in it, is a file; any other
+    text is a name of the library, in capitals or not.
+
+    Raises:
+        OptdslError: E0100 where there is no such spec, saying what was looked for and
+            what is there; E0101 and E0102 where the file is no text to be read.
+    """
+    if isinstance(spec, str) and "\n" in spec:
+        raise _missing("", "this is the text of a spec, not its name", "`from_string` takes text")
+    if isinstance(spec, str) and not spec.endswith(".opt") and not set(spec) & {"/", os.sep}:
+        return _of_library(spec)
+    return read(Path(spec).expanduser())
+
+
+def _of_library(name: str) -> Source:
+    library = resources.library()
+    for stem, path in library.items():
+        if name.lower().replace("_", "") == stem.replace("_", ""):
+            return read(path)
+    file = Path(name + ".opt")
+    if file.is_file():
+        help = f"there is a file of this name: say `{file}`"
+    else:
+        help = did_you_mean(name.lower(), library) or "the library has " + ", ".join(library)
+    raise _missing(name, f"no rule `{name}` in the library", help)
+
+
+def read(path: Path) -> Source:
+    """The text of a file."""
+    try:
+        size = path.stat().st_size
+        data = b"" if size > 4 * LARGEST else path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    source = Source(path.name, "")
+    if size > 4 * LARGEST:
+        notes = (f"{size:,} bytes, at most {LARGEST:,} characters are read",)
+        raise OptdslError([Diagnostic("E0101", "the spec is too large", source, notes=notes)])
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        notes = (f"byte {error.start:,} is 0x{data[error.start]:02x}",)
+        title = "the spec is no UTF-8 text"
+        raise OptdslError([Diagnostic("E0102", title, source, notes=notes)]) from None
+    return Source(path.name, text)
+
+
+def _unreadable(path: Path, error: Exception) -> OptdslError:
+    if path.is_dir():
+        specs = ", ".join(each.name for each in sorted(path.glob("*.opt"))[:8])
+        help = f"it holds {specs}" if specs else "it holds no `.opt` file"
+        return _missing(str(path), f"`{path}` is a folder", help)
+    try:
+        beside = [each.name for each in sorted(path.parent.glob("*.opt"))]
+    except (OSError, ValueError):
+        beside = []
+    near = did_you_mean(path.name, beside)
+    there = ", ".join(beside[:8]) or "no `.opt` file"
+    reason = getattr(error, "strerror", None) or "the name is no path"
+    folder = path.parent if path.parent != Path() else "this folder"
+    help = near or f"{folder} holds {there}"
+    return _missing(str(path), f"cannot read `{path}`: {reason.lower()}", help)
+
+
+def _missing(name: str, message: str, help: str) -> OptdslError:
+    return OptdslError([Diagnostic("E0100", message, Source(name, ""), help=help)])

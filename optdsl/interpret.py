@@ -1,0 +1,211 @@
+"""The oracle: runs an ir rule as it stands, on float64 tensors.
+
+In: a rule, before or after any pass, and the parameters with their memory. Out: the
+memory after one step. Nothing here is fast, and nothing is shared with the emitters:
+what every target computes is judged against this.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import ir
+from .evaluate import BINARY, evaluate
+
+
+@dataclass
+class Memory:
+    """What a step reads and writes of one parameter: `p`, its states by name, and how
+    many updates it has had. All tensors are float64.
+    """
+
+    p: Tensor
+    hypers: Mapping[str, Any]
+    grad: Tensor | None = None
+    states: dict[str, Any] = field(default_factory=dict)
+    updates: int = 0
+
+
+def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
+    """One step over all parameters, in order; a parameter without gradient is skipped."""
+    moving = [each for each in parameters if each.grad is not None]
+    grads = {id(each): each.grad for each in moving}
+    for hook in rule.pre_steps:
+        for each in moving:
+            run = Run(rule, each, grads[id(each)])
+            run.block(hook.body)
+            grads[id(each)] = run.values["grad"]
+            each.p = run.values["p"]
+    for each in moving:
+        _update(rule, each, grads[id(each)])
+    for hook in rule.post_steps:
+        for each in moving:
+            run = Run(rule, each, each.grad)
+            run.block(hook.body)
+            _keep(rule, run, each)
+
+
+def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
+    run = Run(rule, memory, grad)
+    wanted = [
+        state for state in rule.states if state.when is None or run.value(state.when)
+    ]
+    run.values["first"] = not memory.states
+    for state in wanted:
+        if state.name not in memory.states:
+            memory.states[state.name] = run.values[state.name] = run.initial(state)
+    memory.updates += 1
+    run.values["t"] = float(memory.updates)
+    run.block(rule.prologue)
+    run.block(rule.step)
+    _keep(rule, run, memory)
+
+
+def _keep(rule: ir.Rule, run: "Run", memory: Memory) -> None:
+    memory.p = run.values["p"]
+    for state in rule.states:
+        if state.name in memory.states:
+            memory.states[state.name] = run.values[state.name]
+
+
+class _Returned(Exception):
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Run:
+    """One block on one parameter: `values` holds every name's value."""
+
+    def __init__(self, rule: ir.Rule, memory: Memory, grad: Tensor | None) -> None:
+        self.functions = {each.name: each for each in rule.functions}
+        self.values: dict[str, Any] = dict(memory.hypers)
+        self.values |= {
+            name: value.clone() if isinstance(value, Tensor) else value
+            for name, value in memory.states.items()
+        }
+        self.values |= {"p": memory.p.clone(), "grad": grad, "t": float(memory.updates)}
+
+    def initial(self, state: ir.State) -> Any:
+        value = self.value(state.initial)
+        if state.host:
+            return float(value)
+        if not isinstance(value, Tensor):
+            return torch.full_like(self.values["p"], value)
+        return value.clone()
+
+    # ---- statements
+
+    def block(self, block: ir.Block) -> None:
+        for statement in block:
+            match statement:
+                case ir.Assign(target, value):
+                    self.assign(target, self.value(value))
+                case ir.Unpack(targets, value):
+                    for target, item in zip(targets, self.value(value), strict=True):
+                        self.assign(target, item)
+                case ir.If():
+                    chosen = self.value(statement.condition)
+                    self.block(statement.then if chosen else statement.otherwise)
+                case ir.Effect(value):
+                    self.value(value)
+                case ir.Return(value):
+                    raise _Returned(self.value(value))
+
+    def assign(self, target: ir.Ref, value: Any) -> None:
+        if target.role is not ir.Role.LOCAL and not target.type.on_host:
+            old = self.values[target.name]
+            if not isinstance(value, Tensor) or value.shape != old.shape:
+                value = torch.zeros_like(old) + value
+        self.values[target.name] = value
+
+    # ---- expressions
+
+    def value(self, expr: ir.Expr) -> Any:
+        if expr.type.on_host:
+            return evaluate(expr, self._host)
+        match expr:
+            case ir.Ref():
+                return self.values[expr.name]
+            case ir.Unary():
+                operand = self.value(expr.operand)
+                return ~operand if expr.operator == "not" else -operand
+            case ir.Binary():
+                left, right = self.value(expr.left), self.value(expr.right)
+                both = {"and": torch.logical_and, "or": torch.logical_or}
+                return (both | BINARY)[expr.operator](left, right)
+            case ir.Choose():
+                return self.value(expr.then if self.value(expr.condition) else expr.otherwise)
+            case ir.Invoke():
+                return self._invoke(expr)
+            case ir.Op():
+                return self._op(expr)
+            case ir.Call():
+                return self._call(expr)
+        raise AssertionError(expr)
+
+    def _host(self, expr: ir.Expr) -> Any:
+        match expr:
+            case ir.Ref():
+                return self.values[expr.name]
+            case ir.Invoke():
+                return self._invoke(expr)
+            case ir.Call("ndim", (x,)):
+                return self.value(x).ndim
+            case ir.Call("numel", (x,)):
+                return self.value(x).numel()
+            case ir.Call("size", (x,)):
+                return self.value(x).shape[expr.dim[0]]
+        raise AssertionError(expr)
+
+    def _invoke(self, call: ir.Invoke) -> Any:
+        function = self.functions[call.function]
+        arguments = [self.value(each) for each in call.arguments]
+        names = [each.name for each in function.parameters]
+        outer, self.values = self.values, dict(zip(names, arguments, strict=True))
+        try:
+            self.block(function.body)
+        except _Returned as returned:
+            return returned.value
+        finally:
+            self.values = outer
+        raise AssertionError(function.name)
+
+    def _op(self, op: ir.Op) -> Any:
+        arguments = [self.value(each) for each in op.arguments]
+        keywords = {name: self.value(value) for name, value in op.keywords}
+        if op.in_place and hasattr(Tensor, op.name + "_"):
+            return getattr(arguments[0], op.name + "_")(*arguments[1:], **keywords)
+        if op.in_place:
+            return getattr(torch, op.name)(*arguments, **keywords, out=arguments[0])
+        if op.name == "linalg.vector_norm":
+            return torch.linalg.vector_norm(*arguments, **keywords)
+        if op.name == "new_full":
+            return arguments[0].new_full(*arguments[1:])
+        return getattr(torch, op.name)(*arguments, **keywords)
+
+    def _call(self, call: ir.Call) -> Any:
+        name, arguments = call.function, [self.value(each) for each in call.arguments]
+        reduced = {} if call.dim is None else {"dim": call.dim, "keepdim": call.keepdim}
+        if len(arguments) == 1 and name in ("sum", "mean", "norm", "max", "min", "any", "all"):
+            called = {"norm": torch.linalg.vector_norm, "max": torch.amax, "min": torch.amin}
+            return called.get(name, getattr(torch, name))(arguments[0], **reduced)
+        if name == "dot":
+            return (arguments[0] * arguments[1]).sum()
+        if name == "full_like":
+            return torch.full_like(*arguments)
+        if name in ("zeros_like", "ones_like"):
+            return getattr(torch, name)(arguments[0])
+        if name == "clamp":
+            return arguments[0].clamp(arguments[1], arguments[2])
+        tensors = [
+            each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64)
+            for each in arguments
+        ]
+        if name == "lerp":
+            start, end, weight = tensors
+            return start + weight * (end - start)
+        called = {"max": torch.maximum, "min": torch.minimum}.get(name) or getattr(torch, name)
+        return called(*tensors)

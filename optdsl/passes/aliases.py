@@ -1,0 +1,133 @@
+"""Which memory a name may stand for, and which names are read again.
+
+Buffers are named: each state and `p` by its own name, the model's gradient and the
+arguments of a def as borrowed, every fresh result by a number.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from .. import ir
+
+BORROWED = "borrowed"
+Buffers = frozenset[str]
+
+
+def is_storage(ref: ir.Expr) -> bool:
+    """Whether writing to a name means writing into its memory."""
+    return (
+        isinstance(ref, ir.Ref)
+        and ref.role in (ir.Role.PARAM, ir.Role.STATE)
+        and not ref.type.on_host
+    )
+
+
+@dataclass
+class Memory:
+    """The buffers that each name may stand for at a point of a block."""
+
+    of: dict[str, Buffers]
+    fresh: frozenset[str]
+    made: list[int] = field(default_factory=lambda: [0])
+
+    def copy(self) -> "Memory":
+        return Memory(dict(self.of), self.fresh, self.made)
+
+    def merge(self, other: "Memory") -> None:
+        for name, buffers in other.of.items():
+            self.of[name] = self.of.get(name, frozenset()) | buffers
+
+    def named(self, name: str) -> Buffers:
+        return self.of.get(name, frozenset({BORROWED}))
+
+    def behind(self, expr: ir.Expr) -> Buffers:
+        """The buffers that the value of an expression may lie in."""
+        match expr:
+            case ir.Ref():
+                return self.named(expr.name)
+            case ir.Op(in_place=True):
+                return self.behind(expr.arguments[0])
+            case ir.Choose():
+                return self.behind(expr.then) | self.behind(expr.otherwise)
+            case ir.Invoke() if expr.function not in self.fresh:
+                return frozenset().union(*map(self.behind, expr.arguments))
+        self.made[0] += 1
+        return frozenset({str(self.made[0])})
+
+
+Change = Callable[[ir.Block, "Memory", set[str]], ir.Block]
+
+
+def with_memory(rule: ir.Rule, change: Change) -> ir.Rule:
+    """The rule with `change(block, memory, live)` for every block: the memory when it
+    begins, and the names that are read after it ends.
+
+    Storages are their own memory and live on; a pre-step hook hands on `grad` as well;
+    the arguments of a def are borrowed.
+    """
+    storages = {"p", *(each.name for each in rule.states if not each.host)}
+    fresh = frozenset(each.name for each in rule.functions if _is_fresh(each))
+    own = {name: frozenset({name}) for name in sorted(storages)}
+
+    def changed(body: ir.Block, live: set[str], of: dict[str, Buffers] = own) -> ir.Block:
+        return change(body, Memory(dict(of), fresh), live)
+
+    def hooks(each: tuple[ir.Hook, ...], live: set[str]) -> tuple[ir.Hook, ...]:
+        return tuple(replace(hook, body=changed(hook.body, live)) for hook in each)
+
+    return replace(
+        rule,
+        functions=tuple(
+            replace(each, body=changed(each.body, set(), {})) for each in rule.functions
+        ),
+        pre_steps=hooks(rule.pre_steps, storages | {"grad"}),
+        step=changed(rule.step, storages),
+        post_steps=hooks(rule.post_steps, storages),
+    )
+
+
+def _is_fresh(function: ir.Function) -> bool:
+    """Whether a def always returns new memory."""
+    returned = [each.value for each in ir.statements(function.body) if isinstance(each, ir.Return)]
+    return all(isinstance(each, (ir.Op, ir.Binary, ir.Call)) for each in returned)
+
+
+def live_after(block: ir.Block, live: set[str]) -> list[set[str]]:
+    """For each statement of a block, the names that are read after it."""
+    after = []
+    for statement in reversed(block):
+        after.append(live)
+        live = live_before(statement, live)
+    return after[::-1]
+
+
+def live_before(statement: ir.Statement, live: set[str]) -> set[str]:
+    match statement:
+        case ir.Assign(target=target):
+            kept = live if is_storage(target) else live - {target.name}
+            return kept | _names(statement.value)
+        case ir.Unpack(targets=targets):
+            return (live - {each.name for each in targets}) | _names(statement.value)
+        case ir.If():
+            branches = _block_before(statement.then, live) | _block_before(
+                statement.otherwise, live
+            )
+            return branches | _names(statement.condition)
+        case ir.Return() | ir.Effect():
+            return live | _names(statement.value)
+    raise AssertionError(statement)
+
+
+def _block_before(block: ir.Block, live: set[str]) -> set[str]:
+    for statement in reversed(block):
+        live = live_before(statement, live)
+    return live
+
+
+def _names(expr: ir.Expr) -> set[str]:
+    return {each.name for each in ir.reads(expr)}
+
+
+def sharing(memory: Memory, buffers: Buffers, names: Iterable[str]) -> list[str]:
+    """Those of the names that may stand for one of the buffers."""
+    return [name for name in names if memory.named(name) & buffers]

@@ -1,0 +1,122 @@
+"""Memory that no one reads again is written over: `x.mul(a).add(b)` becomes
+`x.mul_(a).add_(b)`, and what `p` or a state is given ends up in its own memory.
+"""
+
+import dataclasses
+
+from .. import ir
+from .aliases import BORROWED, Memory, is_storage, live_after, sharing, with_memory
+
+IN_PLACE = frozenset(
+    "add sub mul div addcmul addcdiv lerp neg abs sqrt rsqrt square reciprocal pow exp "
+    "expm1 log log1p log2 log10 sin cos tan asin acos atan sinh cosh tanh erf sigmoid sign "
+    "floor ceil round trunc clamp atan2".split()
+)
+INTO_OUT = frozenset({"maximum", "minimum"})
+"""These have no in-place form; they write into `out=`, which has to have a name."""
+
+
+def reuse(rule: ir.Rule) -> ir.Rule:
+    return with_memory(rule, _block)
+
+
+def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
+    result = []
+    for statement, after in zip(block, live_after(block, live), strict=True):
+        match statement:
+            case ir.If():
+                other = memory.copy()
+                then = _block(statement.then, memory, after)
+                otherwise = _block(statement.otherwise, other, after)
+                memory.merge(other)
+                statement = dataclasses.replace(statement, then=then, otherwise=otherwise)
+            case ir.Assign(target, value, span) if not target.type.on_host:
+                value = Reuse(memory, target, after).expr(value, set())
+                if is_storage(target):
+                    statement = _written(target, value, span)
+                else:
+                    memory.of[target.name] = memory.behind(value)
+                    statement = ir.Assign(target, value, span)
+                    if isinstance(value, ir.Op) and value.in_place and _root(value) == target:
+                        statement = ir.Effect(value, span)
+            case ir.Return(value, span):
+                statement = ir.Return(Reuse(memory, None, after).expr(value, set()), span)
+        result.append(statement)
+    return tuple(result)
+
+
+def _written(target: ir.Ref, value: ir.Expr, span) -> ir.Statement:
+    if isinstance(value, ir.Op) and value.in_place and _root(value) == target:
+        return ir.Effect(value, span)
+    return ir.Effect(ir.Op("copy", (target, value), (), target.type, span, True), span)
+
+
+def _root(expr: ir.Expr) -> ir.Expr:
+    """Where a chain of in-place calls starts."""
+    while isinstance(expr, ir.Op) and expr.in_place:
+        expr = expr.arguments[0]
+    return expr
+
+
+class Reuse:
+    """Marks the calls of one statement that may run in place."""
+
+    def __init__(self, memory: Memory, target: ir.Ref | None, after: set[str]) -> None:
+        self.memory = memory
+        self.target = target
+        self.after = after
+
+    def expr(self, expr: ir.Expr, later: set[str]) -> ir.Expr:
+        """`later` are the names read in this statement once `expr` has its value."""
+        if expr.type.on_host:
+            return expr
+        match expr:
+            case ir.Op():
+                return self._op(expr, later)
+            case ir.Binary():
+                right = {each.name for each in ir.reads(expr.right)}
+                return dataclasses.replace(
+                    expr,
+                    left=self.expr(expr.left, later | right),
+                    right=self.expr(expr.right, later),
+                )
+            case ir.Invoke():
+                return dataclasses.replace(expr, arguments=self._each(expr.arguments, later))
+        return expr
+
+    def _each(self, arguments: tuple[ir.Expr, ...], later: set[str]) -> tuple[ir.Expr, ...]:
+        done = []
+        for at, argument in enumerate(arguments):
+            # A value that waits for the arguments after it must not change under them,
+            # nor they under it: both count as read later.
+            rest = {
+                each.name
+                for other in arguments[:at] + arguments[at + 1 :]
+                for each in ir.reads(other)
+            }
+            done.append(self.expr(argument, later | rest))
+        return tuple(done)
+
+    def _op(self, op: ir.Op, later: set[str]) -> ir.Op:
+        op = dataclasses.replace(op, arguments=self._each(op.arguments, later))
+        first = op.arguments[0]
+        if op.name not in IN_PLACE | INTO_OUT or first.type != op.type:
+            return op
+        root = _root(first)
+        if isinstance(root, ir.Ref):
+            if isinstance(first, ir.Op) or self._may_write(root, later):
+                return dataclasses.replace(op, in_place=True)
+        elif isinstance(first, (ir.Op, ir.Binary)) and op.name in IN_PLACE:
+            return dataclasses.replace(op, in_place=True)
+        return op
+
+    def _may_write(self, ref: ir.Ref, later: set[str]) -> bool:
+        buffers = self.memory.named(ref.name)
+        if is_storage(ref):
+            if self.target is None or self.target.name != ref.name:
+                return False
+        elif BORROWED in buffers or any(each.isidentifier() for each in buffers):
+            return False
+        mine = self.target.name if self.target else ""
+        readers = (self.after - {mine}) | later
+        return not sharing(self.memory, buffers, readers)

@@ -1,0 +1,309 @@
+"""Tensor arithmetic to torch's own calls.
+
+`x + c*a*b` is one addcmul, `x - c*a/b` one addcdiv, `x + c*a` an add with alpha: the
+host scalars of a term are gathered into its coefficient. These are the calls that
+torch.optim makes for the same equations, so the bits are the same.
+"""
+
+import dataclasses
+
+from .. import ir
+from ..source import Span
+
+_CLAMP = {"max": "min", "min": "max"}
+
+
+def select(rule: ir.Rule) -> ir.Rule:
+    parameter = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0))
+    functions = tuple(
+        dataclasses.replace(each, body=_block(each.body, _witness(each)))
+        for each in rule.functions
+    )
+    states = tuple(
+        dataclasses.replace(each, initial=Selection(parameter).expr(each.initial))
+        for each in rule.states
+    )
+    rule = ir.with_blocks(rule, lambda block: _block(block, parameter))
+    return dataclasses.replace(rule, functions=functions, states=states)
+
+
+def _witness(function: ir.Function) -> ir.Ref | None:
+    """A tensor whose dtype and device the numbers of a def can take."""
+    tensors = [
+        each
+        for each in function.parameters
+        if not each.type.on_host and each.type.element == "number"
+    ]
+    return tensors[0] if tensors else None
+
+
+def _block(block: ir.Block, witness: ir.Ref | None) -> ir.Block:
+    return tuple(_statement(each, witness) for each in block)
+
+
+def _statement(statement: ir.Statement, witness: ir.Ref | None) -> ir.Statement:
+    match statement:
+        case ir.Assign(target, value, span):
+            if value.type.on_host and not target.type.on_host:
+                return _filled(target, value, span)
+            value = Selection(witness, target.name).expr(value)
+            return ir.Assign(target, value, span)
+        case ir.Unpack():
+            return statement
+        case ir.Return(value, span):
+            return ir.Return(Selection(witness).expr(value), span)
+        case ir.If():
+            return dataclasses.replace(
+                statement,
+                then=_block(statement.then, witness),
+                otherwise=_block(statement.otherwise, witness),
+            )
+    return statement
+
+
+def _filled(target: ir.Ref, value: ir.Expr, span) -> ir.Statement:
+    if target.role in (ir.Role.PARAM, ir.Role.STATE):
+        return ir.Effect(ir.Op("fill", (target, value), (), target.type, span, True), span)
+    full = ir.Op("full_like", (target, value), (), target.type, span)
+    return ir.Assign(target, full, span)
+
+
+class Selection:
+    """Chooses calls for one statement; `target` is the name that it assigns."""
+
+    def __init__(self, witness: ir.Ref | None, target: str = "") -> None:
+        self.witness = witness
+        self.target = target
+
+    def expr(self, expr: ir.Expr) -> ir.Expr:
+        match expr:
+            case ir.Invoke():
+                arguments = tuple(self.expr(each) for each in expr.arguments)
+                return dataclasses.replace(expr, arguments=arguments)
+            case _ if expr.type.on_host or isinstance(expr, ir.Ref):
+                return expr
+            case ir.Unary():
+                name = "neg" if expr.operator == "-" else "logical_not"
+                return self._op(name, expr, expr.operand)
+            case ir.Binary(operator="+" | "-"):
+                return self._sum(expr)
+            case ir.Binary(operator="*"):
+                return self._product(expr)
+            case ir.Binary(operator="/"):
+                return self._quotient(expr)
+            case ir.Binary(operator="**"):
+                return self._power(expr, expr.left, expr.right)
+            case ir.Binary(operator="and" | "or"):
+                return self._op(f"logical_{expr.operator}", expr, expr.left, expr.right)
+            case ir.Binary():
+                return self._infix(expr)
+            case ir.Choose():
+                return dataclasses.replace(
+                    expr, then=self.expr(expr.then), otherwise=self.expr(expr.otherwise)
+                )
+            case ir.Call():
+                return self._call(expr)
+        return expr
+
+    def _op(self, name: str, like: ir.Expr, *arguments: ir.Expr, **keywords: ir.Expr) -> ir.Op:
+        chosen = tuple(self.expr(each) for each in arguments)
+        return ir.Op(name, chosen, tuple(keywords.items()), like.type, like.span)
+
+    def _infix(self, expr: ir.Binary) -> ir.Binary:
+        return dataclasses.replace(
+            expr, left=self.expr(expr.left), right=self.expr(expr.right)
+        )
+
+    def _leads(self, expr: ir.Expr) -> bool:
+        """Whether the chain of first operands starts at the target, so that the calls
+        can run in its memory.
+        """
+        _, rest = _coefficient(expr)
+        while not isinstance(rest, ir.Ref):
+            match rest:
+                case ir.Binary(operator="+" | "-" | "*" | "/"):
+                    left, right = rest.left, rest.right
+                    swapped = left.type.on_host and rest.operator in "+*"
+                    _, rest = _coefficient(right if swapped else left)
+                case ir.Call() if rest.arguments:
+                    rest = rest.arguments[0]
+                case ir.Unary():
+                    rest = rest.operand
+                case _:
+                    return False
+            if rest is None:
+                return False
+        return rest.name == self.target
+
+    # ---- x + term, x - term
+
+    def _sum(self, expr: ir.Binary) -> ir.Expr:
+        base, term, minus = expr.left, expr.right, expr.operator == "-"
+        if base.type.on_host and minus:
+            return self._infix(expr)
+        if base.type.on_host or (
+            not minus and not term.type.on_host and self._leads(term) and not self._leads(base)
+        ):
+            base, term = term, base
+        if term.type.on_host:
+            return self._op("sub" if minus else "add", expr, base, term)
+        coefficient, rest = _coefficient(term)
+        if rest is None:
+            return self._op("sub" if minus else "add", expr, base, term)
+        flags = any(each.type.element == "flag" for each in ir.children(rest))
+        match rest:
+            case ir.Binary(operator="*" | "/") if not flags and not rest.left.type.on_host:
+                name = "addcmul" if rest.operator == "*" else "addcdiv"
+                scale = _signed(coefficient, minus, term)
+                keywords = {"value": scale} if scale else {}
+                return self._op(name, expr, base, rest.left, rest.right, **keywords)
+        if coefficient is None:
+            return self._op("sub" if minus else "add", expr, base, rest)
+        return self._op("add", expr, base, rest, alpha=_signed(coefficient, minus, term))
+
+    # ---- products, quotients, powers
+
+    def _product(self, expr: ir.Binary) -> ir.Expr:
+        coefficient, rest = _coefficient(expr)
+        if coefficient is not None and rest is not None:
+            return self._op("mul", expr, rest, coefficient)
+        left, right = expr.left, expr.right
+        if left.type.element == "flag" or (self._leads(right) and not self._leads(left)):
+            left, right = right, left
+        return self._op("mul", expr, left, right)
+
+    def _quotient(self, expr: ir.Binary) -> ir.Expr:
+        if expr.left.type.on_host:
+            return self._infix(expr)
+        coefficient, rest = _coefficient(expr.left)
+        if expr.right.type.on_host and coefficient is not None and rest is not None:
+            scale = ir.Binary("/", coefficient, expr.right, ir.NUMBER, expr.span)
+            return self._op("mul", expr, rest, scale)
+        return self._op("div", expr, expr.left, expr.right)
+
+    def _power(self, expr: ir.Expr, base: ir.Expr, exponent: ir.Expr) -> ir.Expr:
+        if isinstance(exponent, ir.Const) and exponent.text == "2":
+            return self._op("square", expr, base)
+        if base.type.on_host:
+            return ir.Binary("**", base, self.expr(exponent), expr.type, expr.span)
+        return self._op("pow", expr, base, exponent)
+
+    # ---- functions
+
+    def _call(self, call: ir.Call) -> ir.Expr:
+        name, arguments = call.function, call.arguments
+        if name in ("sum", "mean", "norm", "any", "all", "dot") or len(arguments) == 1:
+            return self._unary_or_reduction(call)
+        match name, arguments:
+            case ("max" | "min"), (x, y):
+                return self._extreme(call, x, y)
+            case "clamp", (x, low, high):
+                return self._op("clamp", call, x, min=low, max=high)
+            case "lerp", (start, end, weight):
+                if start.type.on_host or end.type.on_host:
+                    return self.expr(_interpolated(call, start, end, weight))
+                return self._op("lerp", call, start, end, weight)
+            case "where", (condition, x, y):
+                if x.type.on_host and y.type.on_host:
+                    x = self._tensor(x)
+                return self._op("where", call, condition, x, y)
+            case "pow", (x, exponent):
+                return self._power(call, x, exponent)
+            case "atan2", (y, x):
+                return self._op(name, call, self._tensor(y), self._tensor(x))
+        return self._op(name, call, *arguments)
+
+    def _unary_or_reduction(self, call: ir.Call) -> ir.Expr:
+        name, arguments = call.function, call.arguments
+        keywords = {}
+        if call.dim is not None:
+            text = str(call.dim if len(call.dim) > 1 else call.dim[0])
+            keywords["dim"] = ir.Const(text, ir.NUMBER, call.span)
+            if call.keepdim:
+                keywords["keepdim"] = ir.Const("True", ir.FLAG, call.span)
+        if name == "dot":
+            both = ir.Binary("*", *arguments, _broadcast(*arguments), call.span)
+            return self._op("sum", call, both)
+        torch_name = {"norm": "linalg.vector_norm", "max": "amax", "min": "amin"}.get(name, name)
+        return self._op(torch_name, call, *arguments, **keywords)
+
+    def _extreme(self, call: ir.Call, x: ir.Expr, y: ir.Expr) -> ir.Expr:
+        name = call.function
+        if x.type.on_host or y.type.on_host:
+            tensor, limit = (y, x) if x.type.on_host else (x, y)
+            return self._op("clamp", call, tensor, **{_CLAMP[name]: limit})
+        if self._leads(y) and not self._leads(x):
+            x, y = y, x
+        return self._op(f"{name}imum", call, x, y)
+
+    def _tensor(self, expr: ir.Expr) -> ir.Expr:
+        """A number as a 0-d tensor of the witness's dtype, where there is one."""
+        if not expr.type.on_host or self.witness is None:
+            return expr
+        empty = ir.Pack((), ir.Type(element="tuple"), expr.span)
+        return ir.Op("new_full", (self.witness, empty, expr), (), ir.SCALAR, expr.span)
+
+
+def _interpolated(call: ir.Call, start: ir.Expr, end: ir.Expr, weight: ir.Expr) -> ir.Expr:
+    """`start + weight*(end - start)`, for a number at one end."""
+    way = ir.Binary("-", end, start, _broadcast(start, end), call.span)
+    part = ir.Binary("*", weight, way, _broadcast(weight, way), call.span)
+    return ir.Binary("+", start, part, call.type, call.span)
+
+
+def _coefficient(term: ir.Expr) -> tuple[ir.Expr | None, ir.Expr | None]:
+    """A term as host coefficient times tensor; None for a coefficient of one, and for
+    no tensor.
+    """
+    match term:
+        case _ if term.type.on_host:
+            return term, None
+        case ir.Unary(operator="-"):
+            coefficient, rest = _coefficient(term.operand)
+            return _signed(coefficient, True, term), rest
+        case ir.Binary(operator="*"):
+            left, first = _coefficient(term.left)
+            right, second = _coefficient(term.right)
+            return _times(left, right, term), _times(first, second, term)
+        case ir.Binary(operator="/") if term.right.type.on_host:
+            coefficient, rest = _coefficient(term.left)
+            one = ir.Const("1", ir.NUMBER, term.span)
+            return ir.Binary("/", coefficient or one, term.right, ir.NUMBER, term.span), rest
+        case ir.Binary(operator="/") if not term.left.type.on_host:
+            coefficient, rest = _coefficient(term.left)
+            type_ = _broadcast(rest, term.right)
+            return coefficient, ir.Binary("/", rest, term.right, type_, term.span)
+        case ir.Binary("**", ir.Ref() as base, ir.Const(text="2")) | ir.Call("square", (ir.Ref() as base,)):
+            return None, ir.Binary("*", base, base, term.type, term.span)
+    return None, term
+
+
+def _times(left: ir.Expr | None, right: ir.Expr | None, term: ir.Expr) -> ir.Expr | None:
+    if left is None or right is None:
+        return left or right
+    return ir.Binary("*", left, right, _broadcast(left, right), term.span)
+
+
+def _broadcast(*operands: ir.Expr) -> ir.Type:
+    shapes = [each.type.shape for each in operands if each.type.kind is ir.Kind.TENSOR]
+    if not shapes:
+        host = all(each.type.on_host for each in operands)
+        return ir.NUMBER if host else ir.SCALAR
+    shape = shapes[0]
+    for each in shapes[1:]:
+        shape = shape.with_(each)
+    return ir.Type(ir.Kind.TENSOR, "number", shape)
+
+
+def _signed(coefficient: ir.Expr | None, minus: bool, term: ir.Expr) -> ir.Expr | None:
+    if not minus:
+        return coefficient
+    match coefficient:
+        case None:
+            coefficient = ir.Const("1", ir.NUMBER, term.span)
+        case ir.Unary(operator="-"):
+            return coefficient.operand
+        case ir.Binary(operator="*" | "/"):
+            left = _signed(coefficient.left, True, term)
+            return dataclasses.replace(coefficient, left=left)
+    return ir.Unary("-", coefficient, ir.NUMBER, term.span)
