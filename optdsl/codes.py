@@ -78,7 +78,7 @@ _ALL = (
         "E0103",
         "a character that the language does not have",
         "Outside texts and comments a spec has letters `A` to `z`, digits and the marks of "
-        "arithmetic; tabs and characters that no one can see are refused everywhere. "
+        "arithmetic, and characters that no one can see are refused everywhere. "
         "Powers are written `**`, and lines are indented with spaces.",
         _spec("p -= lr*grad^2"),
         _spec("p -= lr*grad**2"),

@@ -119,7 +119,7 @@ def _visible(text: str) -> str:
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """`did you mean ...?` for the nearest candidate within a third of the name, or ''."""
     best, limit = "", len(name) // 3 + 1
-    for candidate in sorted(candidates):
+    for candidate in sorted(candidates, key=lambda each: (abs(len(each) - len(name)), each)):
         distance = 0 if candidate.lower() == name.lower() else _distance(name, candidate, limit)
         if distance < limit:
             best, limit = candidate, distance

@@ -8,34 +8,47 @@ from .diagnostics import Diagnostic, OptdslError, did_you_mean
 from .source import LARGEST, Source
 
 
-def find(spec: str | os.PathLike[str]) -> Source:
-    """The source of a spec.
-
-    A Path, or text that ends in `.opt` or has a separator in it, is a file; any other
-    text is a name of the library, in capitals or not.
+def library_name(spec: str | os.PathLike[str]) -> str | None:
+    """The name in the library that is meant: of the file or of the class, in capitals or
+    not; None where a file is meant.
 
     Raises:
-        OptdslError: E0100 where there is no such spec, saying what was looked for and
-            what is there; E0101 and E0102 where the file is no text to be read.
+        OptdslError: a name is meant, and the library does not have it.
     """
-    if isinstance(spec, str) and "\n" in spec:
-        raise _missing("", "this is the text of a spec, not its name", "`from_string` takes text")
-    if isinstance(spec, str) and not spec.endswith(".opt") and not set(spec) & {"/", os.sep}:
-        return _of_library(spec)
-    return read(Path(spec).expanduser())
+    if isinstance(spec, os.PathLike) or spec.endswith(".opt") or set(spec) & {"/", os.sep}:
+        return None
+    if "\n" in spec:
+        message = "this is the text of a spec, not its name"
+        raise _missing(spec.split("\n")[0], message, "`from_string` takes text")
+    stems = {stem.replace("_", ""): stem for stem in resources.library()}
+    stem = stems.get(spec.lower().replace("_", ""))
+    if stem is None:
+        raise _not_in_library(spec)
+    return stem
 
 
-def _of_library(name: str) -> Source:
+def _not_in_library(name: str) -> OptdslError:
     library = resources.library()
-    for stem, path in library.items():
-        if name.lower().replace("_", "") == stem.replace("_", ""):
-            return read(path)
     file = Path(name + ".opt")
     if file.is_file():
         help = f"there is a file of this name: say `{file}`"
     else:
         help = did_you_mean(name.lower(), library) or "the library has " + ", ".join(library)
-    raise _missing(name, f"no rule `{name}` in the library", help)
+    return _missing(name, f"no rule `{name}` in the library", help)
+
+
+def find(spec: str | os.PathLike[str]) -> Source:
+    """The source of a spec.
+
+    A Path, or text that ends in `.opt` or has a separator in it, is a file; any other
+    text is a name of the library.
+
+    Raises:
+        OptdslError: E0100 where there is no such spec, saying what was looked for and
+            what is there; E0101 and E0102 where the file is no text to be read.
+    """
+    stem = library_name(spec)
+    return read(Path(spec).expanduser() if stem is None else resources.library()[stem])
 
 
 def read(path: Path) -> Source:
@@ -68,10 +81,12 @@ def _unreadable(path: Path, error: Exception) -> OptdslError:
     except (OSError, ValueError):
         beside = []
     near = did_you_mean(path.name, beside)
-    there = ", ".join(beside[:8]) or "no `.opt` file"
     reason = getattr(error, "strerror", None) or "the name is no path"
-    folder = path.parent if path.parent != Path() else "this folder"
-    help = near or f"{folder} holds {there}"
+    folder = f"`{path.parent}`" if path.parent != Path() else "this folder"
+    if not path.parent.is_dir():
+        help = f"there is no folder {folder}"
+    else:
+        help = near or f"{folder} holds " + (", ".join(beside[:8]) or "no `.opt` file")
     return _missing(str(path), f"cannot read `{path}`: {reason.lower()}", help)
 
 

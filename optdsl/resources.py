@@ -2,9 +2,11 @@
 beside it in a checkout and an editable install.
 """
 
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+_HEADER = re.compile(r"^optimizer +(\w+)", re.MULTILINE)
 
 
 def folder(name: str) -> Path:
@@ -20,3 +22,11 @@ def grammar() -> Path:
 def library() -> dict[str, Path]:
     """Every spec of the library by its name, in alphabetical order."""
     return {path.stem: path for path in sorted(folder("specs").glob("*.opt"))}
+
+
+def library_classes() -> dict[str, str]:
+    """Every class of the library with the name of its spec."""
+    return {
+        _HEADER.search(path.read_text(encoding="utf-8"))[1]: stem
+        for stem, path in library().items()
+    }

@@ -1,0 +1,180 @@
+"""The command line: compile, check, show, list, explain.
+
+Exit codes: 0, 1 where a spec is wrong or a file differs, 2 for wrong usage.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from . import codes, resources
+from .diagnostics import Diagnostic, OptdslError, did_you_mean, render
+from .dump import dump
+from .find import find, library_name, read
+from .pipeline import Artifacts, build
+from .write import Refused, check_target, write
+
+_STYLES = {
+    "error": {"fg": "red", "bold": True},
+    "warning": {"fg": "yellow", "bold": True},
+    "frame": {"fg": "blue", "bold": True},
+    "caret": {"fg": "red", "bold": True},
+    "other": {"fg": "blue", "bold": True},
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="optdsl")
+def main() -> None:
+    """Compile optimizers written as a paper writes them to torch.optim classes."""
+
+
+def _print(diagnostics: Iterable[Diagnostic]) -> None:
+    for each in diagnostics:
+        click.echo(render(each, lambda text, style: click.style(text, **_STYLES[style])), err=True)
+        click.echo(err=True)
+
+
+def _build_all(specs: Iterable[str | Path]) -> list[Artifacts]:
+    """Every spec built, or exit 1 after all diagnostics of all of them."""
+    built, failed = [], False
+    for spec in specs:
+        try:
+            artifacts = build(find(spec))
+        except OptdslError as error:
+            _print(error.diagnostics)
+            failed = True
+        else:
+            _print(artifacts.warnings)
+            built.append(artifacts)
+    if failed:
+        sys.exit(1)
+    return built
+
+
+@main.command("compile")
+@click.argument("specs", nargs=-1, required=True)
+@click.option("-o", "--output", help="A file, a folder, or - for standard output.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where a file differs.")
+@click.option("--force", is_flag=True, help="Overwrite files that optdsl did not write.")
+def compile_(specs: tuple[str, ...], output: str | None, check: bool, force: bool) -> None:
+    """Write the Python source of each of SPECS, files or names of the library.
+
+    momentum.opt becomes momentum.py in this folder. A file that optdsl did not write, or
+    that was edited since, is left alone without --force.
+    """
+    if output == "-" and check:
+        raise click.UsageError("--check compares files; leave out `-o -`")
+    targets = [] if output == "-" else _targets(specs, output)
+    built = _build_all(specs)
+    if output == "-":
+        for each in built:
+            click.echo(each.loop, nl=False)
+        return
+    pages = list(zip(targets, (each.loop for each in built), strict=True))
+    if check:
+        different = [path for path, text in pages if _differs(path, text)]
+        for path in different:
+            click.echo(f"{path} differs from what its spec compiles to", err=True)
+        sys.exit(1 if different else 0)
+    _write_all(pages, force)
+
+
+def _write_all(pages: list[tuple[Path, str]], force: bool) -> None:
+    try:
+        for path, text in pages:
+            if not force:
+                check_target(path, text)
+        for path, text in pages:
+            write(path, text)
+            click.echo(f"wrote {path}", err=True)
+    except Refused as reason:
+        click.echo(f"error: {reason}; --force overwrites it", err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: cannot write {error.filename}: {error.strerror}", err=True)
+        sys.exit(1)
+
+
+def _targets(specs: tuple[str, ...], output: str | None) -> list[Path]:
+    """Where each spec is written."""
+    is_folder = output is not None and (output.endswith("/") or Path(output).is_dir())
+    if output is not None and not is_folder:
+        if len(specs) > 1:
+            raise click.UsageError(f"{len(specs)} specs need a folder: `-o {output}/`")
+        return [Path(output)]
+    folder = Path(output or "")
+    targets = [folder / f"{_stem(spec)}.py" for spec in specs]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise click.UsageError(f"two specs would both be written to {target}")
+    return targets
+
+
+def _stem(spec: str) -> str:
+    try:
+        return library_name(spec) or Path(spec).stem
+    except OptdslError:
+        return spec
+
+
+def _differs(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") != text
+    except (OSError, UnicodeDecodeError):
+        return True
+
+
+@main.command()
+@click.argument("specs", nargs=-1, required=True)
+def check(specs: tuple[str, ...]) -> None:
+    """Print everything that is wrong with SPECS: files, folders, names of the library."""
+    files: list[str | Path] = []
+    for spec in specs:
+        folder = Path(spec)
+        files += sorted(folder.glob("*.opt")) if folder.is_dir() else [spec]
+    if not files:
+        raise click.UsageError(f"no `.opt` file in {', '.join(specs)}")
+    built = _build_all(files)
+    click.echo(f"{len(built)} spec{'s' * (len(built) != 1)}, no mistakes", err=True)
+
+
+@main.command()
+@click.argument("spec")
+@click.option(
+    "--stage",
+    type=click.Choice(["tree", "checked", "lowered", "loop"]),
+    default="loop",
+    show_default=True,
+    help="What is read, what it means, what torch is asked to do, the Python file.",
+)
+def show(spec: str, stage: str) -> None:
+    """Print a stage of SPEC, a file or a name of the library."""
+    (artifacts,) = _build_all([spec])
+    result = getattr(artifacts, stage)
+    click.echo(result if isinstance(result, str) else dump(result) + "\n", nl=False)
+
+
+@main.command("list")
+def list_() -> None:
+    """Print the rules of the library, a line each."""
+    rows = []
+    for name, path in resources.library().items():
+        artifacts = build(read(path))
+        doc = artifacts.tree.doc.strip().split("\n")[0]
+        rows.append((name, artifacts.checked.name, doc))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, cls, doc in rows:
+        click.echo(f"{name:{widths[0]}}  {cls:{widths[1]}}  {doc}")
+
+
+@main.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Explain the diagnostic CODE, as E0201: why, a bad spec, the nearest good one."""
+    if code.upper() not in codes.CODES:
+        hint = did_you_mean(code.upper(), codes.CODES) or f"one of {', '.join(codes.CODES)}"
+        raise click.UsageError(f"there is no code {code}; {hint}")
+    click.echo(codes.explain(code.upper()))

@@ -1,0 +1,137 @@
+"""Python text to a live class, in a module that debuggers, `inspect` and pickle know.
+
+The library is served by an import finder: `optdsl.optim.adamw` is a module whose source
+is compiled when it is imported. A spec of the user's becomes a module named after its
+optimizer and a digest of its text: the same text is the same module.
+"""
+
+import hashlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import ExecutionLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from . import resources
+from .emit.names import snake
+from .find import find, library_name, read
+from .pipeline import build
+from .source import Source
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+LIBRARY = "optdsl.optim"
+LOADED = "optdsl.loaded"
+
+
+class SpecLoader(ExecutionLoader):
+    """Executes the Python that a spec compiles to, and shows it to whoever asks."""
+
+    def __init__(self, source: str, filename: str) -> None:
+        self.source = source
+        self.filename = filename
+
+    def get_source(self, fullname: str) -> str:
+        return self.source
+
+    def get_filename(self, fullname: str) -> str:
+        return self.filename
+
+
+class LibraryFinder(MetaPathFinder):
+    """Finds `optdsl.optim.<spec>` for every spec of the library."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, stem = fullname.rpartition(".")
+        library = resources.library() if package == LIBRARY else {}
+        if stem not in library:
+            return None
+        text = build(read(library[stem])).loop
+        return _module_spec(fullname, text, str(resources.PACKAGE / "optim" / f"{stem}.py"))
+
+
+def _module_spec(name: str, text: str, filename: str) -> ModuleSpec:
+    spec = spec_from_file_location(name, filename, loader=SpecLoader(text, filename))
+    assert spec is not None
+    return spec
+
+
+def install() -> None:
+    """Let `import optdsl.optim.<spec>` find the library."""
+    if not any(isinstance(each, LibraryFinder) for each in sys.meta_path):
+        sys.meta_path.append(LibraryFinder())
+
+
+def load_optimizer(spec: str | os.PathLike[str]) -> "type[Optimizer]":
+    """The optimizer class that a spec describes.
+
+    Args:
+        spec: a path of a `.opt` file, or the name of a rule of the library, in capitals
+            or not: `load_optimizer("adamw")`, `load_optimizer("rules/mine.opt")`.
+
+    Returns:
+        A subclass of torch.optim.Optimizer. The same spec gives the same class.
+
+    Raises:
+        OptdslError: there is no such spec, or it is wrong; it says everything that is.
+    """
+    stem = library_name(spec)
+    if stem is None:
+        return _loaded(find(spec))
+    install()
+    module = importlib.import_module(f"{LIBRARY}.{stem}")
+    return getattr(module, module.__all__[0])
+
+
+def from_string(text: str, filename: str = "spec.opt") -> "type[Optimizer]":
+    """The optimizer class that the text of a spec describes.
+
+    Args:
+        text: the spec.
+        filename: what messages call it.
+
+    Raises:
+        OptdslError: the spec is wrong; it says everything that is.
+    """
+    return _loaded(Source(filename, text))
+
+
+def _loaded(source: Source) -> "type[Optimizer]":
+    digest = hashlib.sha256(f"{source.name}\0{source.text}".encode()).hexdigest()[:12]
+    known = _MODULES.get(digest)
+    if known is None:
+        artifacts = build(source)
+        name = f"{LOADED}.{snake(artifacts.checked.name)}_{digest}"
+        filename = os.path.join(*name.split(".")) + ".py"
+        spec = _module_spec(name, artifacts.loop, filename)
+        known = module_from_spec(spec)
+        spec.loader.exec_module(known)
+        sys.modules[name] = _MODULES[digest] = known
+        _pickle_with_spec(getattr(known, artifacts.checked.name), source)
+    return getattr(known, known.__all__[0])
+
+
+_MODULES: dict[str, ModuleType] = {}
+
+
+def _pickle_with_spec(cls: type, source: Source) -> None:
+    """Let instances carry their spec, so that a process that never saw it can load them."""
+
+    def reduce(self, protocol):
+        if type(self) is not cls:
+            return super(cls, self).__reduce_ex__(protocol)
+        return _restored, (source.text, source.name), self.__getstate__()
+
+    cls.__reduce_ex__ = reduce
+
+
+def _restored(text: str, filename: str) -> "Optimizer":
+    cls = from_string(text, filename)
+    return cls.__new__(cls)
