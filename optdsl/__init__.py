@@ -4,4 +4,10 @@ from .diagnostics import Diagnostic, OptdslError
 from .load import from_string, load_optimizer
 from .pipeline import compile_source
 
-__all__ = ["Diagnostic", "OptdslError", "compile_source", "from_string", "load_optimizer"]
+__all__ = [
+    "Diagnostic",
+    "OptdslError",
+    "compile_source",
+    "from_string",
+    "load_optimizer",
+]

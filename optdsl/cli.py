@@ -33,7 +33,10 @@ def main() -> None:
 
 def _print(diagnostics: Iterable[Diagnostic]) -> None:
     for each in diagnostics:
-        click.echo(render(each, lambda text, style: click.style(text, **_STYLES[style])), err=True)
+        click.echo(
+            render(each, lambda text, style: click.style(text, **_STYLES[style])),
+            err=True,
+        )
         click.echo(err=True)
 
 
@@ -57,9 +60,15 @@ def _build_all(specs: Iterable[str | Path]) -> list[Artifacts]:
 @main.command("compile")
 @click.argument("specs", nargs=-1, required=True)
 @click.option("-o", "--output", help="A file, a folder, or - for standard output.")
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 where a file differs.")
-@click.option("--force", is_flag=True, help="Overwrite files that optdsl did not write.")
-def compile_(specs: tuple[str, ...], output: str | None, check: bool, force: bool) -> None:
+@click.option(
+    "--check", is_flag=True, help="Write nothing; exit 1 where a file differs."
+)
+@click.option(
+    "--force", is_flag=True, help="Overwrite files that optdsl did not write."
+)
+def compile_(
+    specs: tuple[str, ...], output: str | None, check: bool, force: bool
+) -> None:
     """Write the Python source of each of SPECS, files or names of the library.
 
     momentum.opt becomes momentum.py in this folder. A file that optdsl did not write, or
@@ -175,6 +184,9 @@ def list_() -> None:
 def explain(code: str) -> None:
     """Explain the diagnostic CODE, as E0201: why, a bad spec, the nearest good one."""
     if code.upper() not in codes.CODES:
-        hint = did_you_mean(code.upper(), codes.CODES) or f"one of {', '.join(codes.CODES)}"
+        hint = (
+            did_you_mean(code.upper(), codes.CODES)
+            or f"one of {', '.join(codes.CODES)}"
+        )
         raise click.UsageError(f"there is no code {code}; {hint}")
     click.echo(codes.explain(code.upper()))

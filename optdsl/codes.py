@@ -354,7 +354,8 @@ _ALL = (
         "`state NAME: scalar` is a plain number that Python keeps, so it starts as a number "
         "and is given numbers. A state that is made of tensors is declared without `scalar`.",
         _spec(
-            "total += norm(grad)\np -= lr/total*grad", "state total: scalar = norm(grad)"
+            "total += norm(grad)\np -= lr/total*grad",
+            "state total: scalar = norm(grad)",
         ),
         _spec("total += norm(grad)\np -= lr/total*grad", "state total = norm(grad)"),
     ),
@@ -381,7 +382,10 @@ _ALL = (
         "to be written. Types are `float`, `int`, `bool`, each with `?` where none is allowed, "
         'and choices as `"a" | "b"`.',
         _spec("p -= lr*grad if clip == none else lr*clip*grad", "hyper clip = none"),
-        _spec("p -= lr*grad if clip == none else lr*clip*grad", "hyper clip: float? = none"),
+        _spec(
+            "p -= lr*grad if clip == none else lr*clip*grad",
+            "hyper clip: float? = none",
+        ),
     ),
     Code(
         "E0504",

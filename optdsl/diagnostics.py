@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 from .source import Source, Span
 
+LONGEST = 60
+"""The longest name that a suggestion is looked for."""
+WIDEST = 100
+"""The most characters of a line that are quoted."""
+
 Paint = Callable[[str, str], str]
 
 
@@ -88,15 +93,31 @@ def render(diagnostic: Diagnostic, paint: Paint = lambda text, style: text) -> s
         rows.append(" " * gutter + f" {bar}")
     for number in lines:
         text = diagnostic.source.lines[number - 1]
-        quoted = f"{paint(str(number).rjust(gutter), 'frame')} {bar} {_visible(text)}"
-        rows.append(quoted.rstrip())
-        for label in labels:
-            line, column = diagnostic.source.position(label.span.start)
-            if line != number:
+        here = [
+            each
+            for each in labels
+            if diagnostic.source.position(each.span.start)[0] == number
+        ]
+        skipped = _skipped(text, diagnostic.source.position(here[0].span.start)[1])
+        quoted = "…" * bool(skipped) + _visible(text[skipped : skipped + WIDEST])
+        rows.append(
+            f"{paint(str(number).rjust(gutter), 'frame')} {bar} {quoted}".rstrip()
+        )
+        for label in here:
+            column = (
+                diagnostic.source.position(label.span.start)[1]
+                - skipped
+                + bool(skipped)
+            )
+            if not 0 < column <= WIDEST + 1:
                 continue
-            width = max(1, min(label.span.end - label.span.start, len(text) - column + 1))
+            width = max(
+                1, min(label.span.end - label.span.start, len(quoted) - column + 1)
+            )
             primary = label is diagnostic.label
-            caret = ("^" if primary else "-") * width + (label.text and f" {label.text}")
+            caret = ("^" if primary else "-") * width + (
+                label.text and f" {label.text}"
+            )
             rows.append(
                 " " * gutter
                 + f" {bar} "
@@ -111,16 +132,31 @@ def render(diagnostic: Diagnostic, paint: Paint = lambda text, style: text) -> s
     return "\n".join(rows)
 
 
+def _skipped(text: str, column: int) -> int:
+    """How many characters of a long line to leave out before the one that matters."""
+    return 0 if len(text) <= WIDEST else max(0, column - WIDEST // 2)
+
+
 def _visible(text: str) -> str:
     """The text with one visible character for each that a terminal would act on."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """`did you mean ...?` for the nearest candidate within a third of the name, or ''."""
+    if len(name) > LONGEST:
+        return ""
     best, limit = "", len(name) // 3 + 1
-    for candidate in sorted(candidates, key=lambda each: (abs(len(each) - len(name)), each)):
-        distance = 0 if candidate.lower() == name.lower() else _distance(name, candidate, limit)
+    for candidate in sorted(
+        candidates, key=lambda each: (abs(len(each) - len(name)), each)
+    ):
+        distance = (
+            0
+            if candidate.lower() == name.lower()
+            else _distance(name, candidate, limit)
+        )
         if distance < limit:
             best, limit = candidate, distance
     return f"did you mean `{best}`?" if best else ""

@@ -12,6 +12,18 @@ from typing import Any
 
 from . import ir, vocabulary
 
+
+def _power(base: Any, exponent: Any) -> Any:
+    """`base**exponent`, where it is a number that a float can be near to."""
+    if isinstance(base, int) and isinstance(exponent, int):
+        if base.bit_length() * abs(exponent) > 1100:
+            base = float(base)
+    value = base**exponent
+    if isinstance(value, complex):
+        raise ValueError("the root of a negative number")
+    return value
+
+
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -19,7 +31,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "/": operator.truediv,
     "//": operator.floordiv,
     "%": operator.mod,
-    "**": operator.pow,
+    "**": _power,
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -27,7 +39,13 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_WORDS = {"True": True, "False": False, "None": None, "math.inf": math.inf, "math.pi": math.pi}
+_WORDS = {
+    "True": True,
+    "False": False,
+    "None": None,
+    "math.inf": math.inf,
+    "math.pi": math.pi,
+}
 
 
 def evaluate(expr: ir.Expr, value_of: Callable[[ir.Expr], Any]) -> Any:
@@ -55,7 +73,10 @@ def evaluate(expr: ir.Expr, value_of: Callable[[ir.Expr], Any]) -> Any:
             return evaluate(expr.value, value_of)[expr.index]
         case ir.Call() if vocabulary.FUNCTIONS[expr.function].host:
             host = vocabulary.FUNCTIONS[expr.function].host.removeprefix("math.")
-            function = getattr(math, host, None) or {"abs": abs, "round": round, "max": max, "min": min}[host]
+            function = (
+                getattr(math, host, None)
+                or {"abs": abs, "round": round, "max": max, "min": min}[host]
+            )
             return function(*(evaluate(each, value_of) for each in expr.arguments))
         case _:
             return value_of(expr)

@@ -15,7 +15,11 @@ def library_name(spec: str | os.PathLike[str]) -> str | None:
     Raises:
         OptdslError: a name is meant, and the library does not have it.
     """
-    if isinstance(spec, os.PathLike) or spec.endswith(".opt") or set(spec) & {"/", os.sep}:
+    if (
+        isinstance(spec, os.PathLike)
+        or spec.endswith(".opt")
+        or set(spec) & {"/", os.sep}
+    ):
         return None
     if "\n" in spec:
         message = "this is the text of a spec, not its name"
@@ -33,7 +37,9 @@ def _not_in_library(name: str) -> OptdslError:
     if file.is_file():
         help = f"there is a file of this name: say `{file}`"
     else:
-        help = did_you_mean(name.lower(), library) or "the library has " + ", ".join(library)
+        help = did_you_mean(name.lower(), library) or "the library has " + ", ".join(
+            library
+        )
     return _missing(name, f"no rule `{name}` in the library", help)
 
 
@@ -61,7 +67,9 @@ def read(path: Path) -> Source:
     source = Source(path.name, "")
     if size > 4 * LARGEST:
         notes = (f"{size:,} bytes, at most {LARGEST:,} characters are read",)
-        raise OptdslError([Diagnostic("E0101", "the spec is too large", source, notes=notes)])
+        raise OptdslError(
+            [Diagnostic("E0101", "the spec is too large", source, notes=notes)]
+        )
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

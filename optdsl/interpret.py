@@ -137,7 +137,9 @@ class Run:
                 both = {"and": torch.logical_and, "or": torch.logical_or}
                 return (both | BINARY)[expr.operator](left, right)
             case ir.Choose():
-                return self.value(expr.then if self.value(expr.condition) else expr.otherwise)
+                return self.value(
+                    expr.then if self.value(expr.condition) else expr.otherwise
+                )
             case ir.Invoke():
                 return self._invoke(expr)
             case ir.Op():
@@ -189,8 +191,20 @@ class Run:
     def _call(self, call: ir.Call) -> Any:
         name, arguments = call.function, [self.value(each) for each in call.arguments]
         reduced = {} if call.dim is None else {"dim": call.dim, "keepdim": call.keepdim}
-        if len(arguments) == 1 and name in ("sum", "mean", "norm", "max", "min", "any", "all"):
-            called = {"norm": torch.linalg.vector_norm, "max": torch.amax, "min": torch.amin}
+        if len(arguments) == 1 and name in (
+            "sum",
+            "mean",
+            "norm",
+            "max",
+            "min",
+            "any",
+            "all",
+        ):
+            called = {
+                "norm": torch.linalg.vector_norm,
+                "max": torch.amax,
+                "min": torch.amin,
+            }
             return called.get(name, getattr(torch, name))(arguments[0], **reduced)
         if name == "dot":
             return (arguments[0] * arguments[1]).sum()
@@ -201,11 +215,15 @@ class Run:
         if name == "clamp":
             return arguments[0].clamp(arguments[1], arguments[2])
         tensors = [
-            each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64)
+            each
+            if isinstance(each, Tensor)
+            else torch.tensor(each, dtype=torch.float64)
             for each in arguments
         ]
         if name == "lerp":
             start, end, weight = tensors
             return start + weight * (end - start)
-        called = {"max": torch.maximum, "min": torch.minimum}.get(name) or getattr(torch, name)
+        called = {"max": torch.maximum, "min": torch.minimum}.get(name) or getattr(
+            torch, name
+        )
         return called(*tensors)

@@ -99,6 +99,8 @@ class Type:
         return self.element == "unknown"
 
     def __str__(self) -> str:
+        if self.element == "nothing":
+            return "none"
         if self.on_host:
             size = f" of {self.length}" if self.element == "tuple" else ""
             return f"{self.element}{size}" + (" or none" if self.optional else "")
@@ -438,6 +440,7 @@ def with_blocks(rule: Rule, change: Callable[[Block], Block]) -> Rule:
         prologue=change(rule.prologue),
         step=change(rule.step),
         post_steps=tuple(
-            dataclasses.replace(each, body=change(each.body)) for each in rule.post_steps
+            dataclasses.replace(each, body=change(each.body))
+            for each in rule.post_steps
         ),
     )

@@ -47,14 +47,19 @@ class LibraryFinder(MetaPathFinder):
     """Finds `optdsl.optim.<spec>` for every spec of the library."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         package, _, stem = fullname.rpartition(".")
         library = resources.library() if package == LIBRARY else {}
         if stem not in library:
             return None
         text = build(read(library[stem])).loop
-        return _module_spec(fullname, text, str(resources.PACKAGE / "optim" / f"{stem}.py"))
+        return _module_spec(
+            fullname, text, str(resources.PACKAGE / "optim" / f"{stem}.py")
+        )
 
 
 def _module_spec(name: str, text: str, filename: str) -> ModuleSpec:

@@ -111,7 +111,17 @@ class Tuple:
 
 
 Expression = (
-    Number | Text | Constant | Name | Unary | Binary | Compare | Choose | Call | Index | Tuple
+    Number
+    | Text
+    | Constant
+    | Name
+    | Unary
+    | Binary
+    | Compare
+    | Choose
+    | Call
+    | Index
+    | Tuple
 )
 
 # ---- statements
@@ -243,7 +253,9 @@ class Reference:
     span: Span = _span()
 
 
-Declaration = Header | Reference | Hyper | State | Counter | Require | Function | Hook | Step
+Declaration = (
+    Header | Reference | Hyper | State | Counter | Require | Function | Hook | Step
+)
 
 
 @dataclass(frozen=True, slots=True)

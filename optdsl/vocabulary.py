@@ -32,14 +32,17 @@ class Function:
 def _elementwise(names: str, host: str = "", arguments: str = "x") -> list[Function]:
     parts = tuple(arguments.split())
     return [
-        Function(name, "elementwise", parts, host.format(name)) for name in names.split()
+        Function(name, "elementwise", parts, host.format(name))
+        for name in names.split()
     ]
 
 
 FUNCTIONS: dict[str, Function] = {
     function.name: function
     for function in [
-        *_elementwise("exp expm1 log log1p log2 log10 sin cos tan asin acos atan", "math.{}"),
+        *_elementwise(
+            "exp expm1 log log1p log2 log10 sin cos tan asin acos atan", "math.{}"
+        ),
         *_elementwise("sinh cosh tanh erf floor ceil trunc", "math.{}"),
         *_elementwise("abs round", "{}"),
         *_elementwise("sqrt rsqrt square reciprocal sigmoid sign"),
@@ -66,7 +69,8 @@ FUNCTIONS: dict[str, Function] = {
 }
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
 EXTREMES = {
-    name: Function(name, "reduction", keywords=("dim", "keepdim")) for name in ("max", "min")
+    name: Function(name, "reduction", keywords=("dim", "keepdim"))
+    for name in ("max", "min")
 }
 _INVERSE = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 SYNONYMS = {
@@ -83,7 +87,8 @@ _SPEC_WORDS = (
 # The words of a generated file that a name of the spec would hide.
 _FILE_WORDS = (
     "self params closure loss group groups defaults torch math Tensor Optimizer ParamsT "
-    "Any float int bool str tuple isinstance len zip print eval exec"
+    "Any Callable float int bool str tuple dict list isinstance len zip map super print "
+    "eval exec complex ValueError RuntimeError"
 ).split()
 # What a param group and a state hold beside the spec's own names.
 _TORCH_KEYS = ("params", "param_names", "initial_lr", "max_lr", "min_lr", "step")

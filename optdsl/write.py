@@ -27,7 +27,9 @@ def check_target(path: Path, text: str) -> None:
         raise Refused(f"{path} was not written by optdsl") from None
     if there != text and not is_untouched(there):
         ours = "Compiled by optdsl from" in there
-        why = "was edited since it was compiled" if ours else "was not written by optdsl"
+        why = (
+            "was edited since it was compiled" if ours else "was not written by optdsl"
+        )
         raise Refused(f"{path} {why}")
 
 

@@ -6,8 +6,8 @@ from .. import ir, syntax
 from ..diagnostics import Diagnostic, OptdslError
 from ..source import Source
 from . import declarations, flow
+from .scope import Report
 from .statements import check_functions, check_hook, check_step
-from .scope import Report, Scope
 
 
 def check(spec: syntax.Spec, source: Source) -> tuple[ir.Rule, tuple[Diagnostic, ...]]:
@@ -21,11 +21,17 @@ def check(spec: syntax.Spec, source: Source) -> tuple[ir.Rule, tuple[Diagnostic,
     scope = declarations.declare(spec, report)
     requires = declarations.check_requires(spec, scope)
     pre_steps = tuple(
-        check_hook(each, scope) for each in spec.of(syntax.Hook) if each.phase == "pre_step"
+        check_hook(each, scope)
+        for each in spec.of(syntax.Hook)
+        if each.phase == "pre_step"
     )
-    step = tuple(each for body in spec.of(syntax.Step)[:1] for each in check_step(body, scope))
+    step = tuple(
+        each for body in spec.of(syntax.Step)[:1] for each in check_step(body, scope)
+    )
     post_steps = tuple(
-        check_hook(each, scope) for each in spec.of(syntax.Hook) if each.phase == "post_step"
+        check_hook(each, scope)
+        for each in spec.of(syntax.Hook)
+        if each.phase == "post_step"
     )
     check_functions(spec, scope)
     rule = ir.Rule(

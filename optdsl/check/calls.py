@@ -7,6 +7,8 @@ from ..diagnostics import Label, did_you_mean
 from .kinds import broadcast, select, unknown
 from .scope import Scope
 
+DEEPEST_CALLS = 20
+
 Check = Callable[[syntax.Expression, Scope], ir.Expr]
 
 
@@ -37,11 +39,14 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
 
 def _no_function(call: syntax.Call, scope: Scope) -> ir.Expr:
     name = call.function.text
+    if name in scope.refused:
+        return unknown(call.span)
     hint = ""
     if name in vocabulary.SYNONYMS:
         hint = f"here it is called `{vocabulary.SYNONYMS[name]}`"
     elif name in scope.hypers or name in scope.states or name in scope.locals:
         hint = "this is a value; write `*` for a product"
+        scope.misspelled.append(name)
     else:
         hint = did_you_mean(name, [*vocabulary.FUNCTIONS, *scope.functions])
     scope.report("E0204", f"there is no function `{name}`", call.function.span, hint)
@@ -55,15 +60,24 @@ def _fits(call: syntax.Call, function: vocabulary.Function, scope: Scope) -> boo
         title = f"`{spelled}` is called with {given} argument{'s' * (given != 1)}"
         scope.report("E0402", title, call.span)
         return False
+    seen = set()
     for each in call.keywords:
         name = each.name.text
+        if name in seen:
+            scope.report("E0402", f"the option `{name}` is given twice", each.name.span)
+            return False
+        seen.add(name)
         if name in function.keywords:
             continue
         if name == "over" and function.group == "reduction":
             title = "reductions across parameters (`over=`) are not in this version of the language"
             scope.report("E0601", title, each.span)
         else:
-            hint = did_you_mean(name, function.keywords)
+            hint = (
+                "did you mean `dim`?"
+                if name == "axis"
+                else did_you_mean(name, function.keywords)
+            )
             title = f"`{function.name}` has no option `{name}`"
             scope.report("E0402", title, each.name.span, hint)
         return False
@@ -109,17 +123,27 @@ def _elementwise(
     if type_.on_host:
         return _on_host(call, function, arguments, type_, scope)
     if name == "lerp" and arguments[0].type.on_host and arguments[1].type.on_host:
-        scope.report("E0404", "`lerp` needs a tensor to start from or to end at", call.span)
+        scope.report(
+            "E0404", "`lerp` needs a tensor to start from or to end at", call.span
+        )
         return unknown(call.span)
-    if name == "clamp" and not (arguments[1].type.on_host and arguments[2].type.on_host):
+    if name == "clamp" and not (
+        arguments[1].type.on_host and arguments[2].type.on_host
+    ):
         help = "`max(x, low)` and `min(x, high)` take tensors"
-        scope.report("E0404", "the limits of `clamp` are host scalars", call.span, help=help)
+        scope.report(
+            "E0404", "the limits of `clamp` are host scalars", call.span, help=help
+        )
         return unknown(call.span)
     return ir.Call(name, arguments, type_, call.span)
 
 
 def _on_host(
-    call: syntax.Call, function: vocabulary.Function, arguments: tuple, type_: ir.Type, scope: Scope
+    call: syntax.Call,
+    function: vocabulary.Function,
+    arguments: tuple,
+    type_: ir.Type,
+    scope: Scope,
 ) -> ir.Expr:
     """The same for numbers, in the operators of Python."""
 
@@ -147,7 +171,9 @@ def _on_host(
             return ir.Call("min", (inner, high), ir.NUMBER, call.span)
     if function.host:
         return ir.Call(function.name, arguments, type_, call.span)
-    scope.report("E0404", f"`{function.name}` takes tensors", call.span, "this is a number")
+    scope.report(
+        "E0404", f"`{function.name}` takes tensors", call.span, "this is a number"
+    )
     return unknown(call.span)
 
 
@@ -193,7 +219,9 @@ def _axes(expr: syntax.Expression, scope: Scope) -> tuple[int, ...] | None:
         written = number.text if isinstance(number, syntax.Number) else ""
         if not written.isdigit() or len(written) > 2:
             hint = "an axis is a whole number, or several in brackets: `dim=(-2, -1)`"
-            scope.report("E0404", "an axis is known when the spec is read", item.span, hint)
+            scope.report(
+                "E0404", "an axis is known when the spec is read", item.span, hint
+            )
             return None
         axes.append(-int(written) if negative else int(written))
     if len(set(axes)) < len(axes):
@@ -221,7 +249,9 @@ def _created(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
         _takes("tensor", arguments[0], name, scope, host=False)
         return unknown(call.span)
     if len(arguments) == 2 and arguments[1].type != ir.NUMBER:
-        scope.report("E0404", "the value of `full_like` is a host scalar", arguments[1].span)
+        scope.report(
+            "E0404", "the value of `full_like` is a host scalar", arguments[1].span
+        )
         return unknown(call.span)
     type_ = ir.Type(arguments[0].type.kind, "number", arguments[0].type.shape)
     return ir.Call(name, arguments, type_, call.span)
@@ -230,8 +260,19 @@ def _created(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
 def _invoke(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
     function = scope.functions[call.function.text]
     wanted, given = len(function.parameters), len(arguments)
+    if scope.place in ("default", "require"):
+        hint = (
+            "a default is a constant"
+            if scope.place == "default"
+            else "a requirement is about hypers alone"
+        )
+        title = f"the def `{function.name.text}` cannot be called here"
+        scope.report("E0306", title, call.span, hint)
+        return unknown(call.span)
     if call.keywords:
-        scope.report("E0402", "the arguments of a def have no names", call.keywords[0].span)
+        scope.report(
+            "E0402", "the arguments of a def have no names", call.keywords[0].span
+        )
         return unknown(call.span)
     if given != wanted:
         other = Label(function.name.span, f"takes {wanted}")
@@ -243,6 +284,10 @@ def _invoke(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
     if function.name.text in scope.calling:
         title = f"`{function.name.text}` calls itself"
         scope.report("E0308", title, call.function.span)
+        return unknown(call.span)
+    if len(scope.calling) >= DEEPEST_CALLS:
+        title = f"defs call each other more than {DEEPEST_CALLS} levels deep"
+        scope.report("E0109", title, call.function.span)
         return unknown(call.span)
     made = scope.instantiate(function, tuple(each.type for each in arguments), scope)
     if made.type.unknown:

@@ -3,7 +3,9 @@
 Every name that is declared gets past `_claim` once.
 """
 
+import builtins
 import math
+from dataclasses import replace
 
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
@@ -19,22 +21,29 @@ _ANNOTATIONS = {"number": "float", "flag": "bool", "tuple": "tuple", "text": "st
 def check_outline(spec: syntax.Spec, report: Report) -> str:
     """One `optimizer`, one `step`, at most one `reference`; the optimizer's name."""
     for kind, code, word in (
+        (syntax.Counter, "", "state t"),
         (syntax.Header, "E0110", "optimizer NAME"),
         (syntax.Step, "E0111", "step:"),
         (syntax.Reference, "E0112", "reference"),
     ):
         found = spec.of(kind)
+        if kind is syntax.Counter:
+            found = [each for each in found if each.name.text == vocabulary.COUNT]
         for each in found[1:]:
             first = Label(found[0].span, "the first one")
             report("E0112", f"a second `{word}`", each.span, others=(first,))
-        if not found and kind is not syntax.Reference:
+        if not found and kind in (syntax.Header, syntax.Step):
             help = "a spec is one optimizer: `optimizer NAME`, hypers, states and a `step:`"
             report.about_file(code, f"the spec has no `{word}`", help)
     for header in spec.of(syntax.Header)[:1]:
         name = header.name
         reason = vocabulary.why_reserved(name.text)
+        if hasattr(builtins, name.text):
+            reason = "Python has something else under this name"
         if reason:
-            report("E0203", f"`{name.text}` cannot name an optimizer", name.span, reason)
+            report(
+                "E0203", f"`{name.text}` cannot name an optimizer", name.span, reason
+            )
         return name.text
     return ""
 
@@ -46,6 +55,7 @@ def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
         reason = "torch.optim.Optimizer, or a trainer, has a method of this name"
     if reason:
         scope.report("E0203", f"`{name.text}` cannot name a {what}", name.span, reason)
+        scope.refused.append(name.text)
         return False
     if name.text in scope.declared:
         first = Label(scope.declared[name.text], "declared here first")
@@ -75,6 +85,7 @@ def declare(spec: syntax.Spec, report: Report) -> Scope:
             case syntax.Counter() if each.name.text != vocabulary.COUNT:
                 label = f"expected `= VALUE`: `state {each.name.text} = 0`"
                 report("E0108", "a state needs its first value", each.name.span, label)
+                scope.refused.append(each.name.text)
             case syntax.Hook():
                 _claim(each.name, scope, "hook")
     for each in spec.of(syntax.State):
@@ -99,7 +110,9 @@ def _hyper(each: syntax.Hyper, scope: Scope) -> ir.Hyper:
     return hyper
 
 
-def _hyper_type(each: syntax.Hyper, default: ir.Expr, scope: Scope) -> tuple[str, ir.Type]:
+def _hyper_type(
+    each: syntax.Hyper, default: ir.Expr, scope: Scope
+) -> tuple[str, ir.Type]:
     report, written = scope.report, each.type
     given = default.type
     if written is None:
@@ -112,6 +125,9 @@ def _hyper_type(each: syntax.Hyper, default: ir.Expr, scope: Scope) -> tuple[str
             report("E0503", "a text needs its choices", each.default.span, help=help)
         return _ANNOTATIONS.get(given.element, "float"), given
     if written.choices:
+        for at, choice in enumerate(written.choices):
+            if choice in written.choices[:at]:
+                report("E0202", f'"{choice.value}" is a choice already', choice.span)
         return "str", ir.TEXT
     known = {"float": ir.NUMBER, "int": ir.NUMBER, "bool": ir.FLAG}
     if written.name not in known:
@@ -119,13 +135,13 @@ def _hyper_type(each: syntax.Hyper, default: ir.Expr, scope: Scope) -> tuple[str
         report("E0503", f"`{written.name}` is no type", written.span, label)
         return "float", ir.UNKNOWN
     type_ = known[written.name]
-    fits = given.element == type_.element or (given.element == "nothing" and written.optional)
+    fits = given.element == type_.element or (
+        given.element == "nothing" and written.optional
+    )
     if not fits and not given.unknown:
         title = f"the default is no {written.name}{'?' if written.optional else ''}"
         report("E0503", title, each.default.span, f"this is a {given}")
-    elif written.name == "int" and isinstance(default, ir.Const) and not (
-        default.text.isdigit() or default.text == "None"
-    ):
+    elif written.name == "int" and isinstance(_constant(default, scope), float):
         report("E0503", "the default is no int", each.default.span)
     if written.optional:
         type_ = ir.Type(element=type_.element, optional=True)
@@ -146,31 +162,56 @@ def _range(each: syntax.Hyper, type_: ir.Type, scope: Scope) -> ir.Range | None:
     if not all(bound.type == ir.NUMBER for bound in (low, high)):
         scope.report("E0502", "the ends of a range are numbers", each.range.span)
         return None
-    bottom, top = _constant(low), _constant(high)
+    ends = [_constant(bound, scope) for bound in (low, high)]
+    if None in ends:
+        return None
+    bottom, top = ends
     closed = limits.closed_low and limits.closed_high
     if bottom > top or (bottom == top and not closed):
-        scope.report("E0502", f"nothing lies in {limits}", each.range.span)
+        scope.report(
+            "E0502",
+            f"nothing lies in `{scope.report.source.cut(each.range.span)}`",
+            each.range.span,
+        )
         return None
+    limits = replace(limits, low=_folded(low, bottom), high=_folded(high, top))
     if bottom == -math.inf and limits.closed_low and top == math.inf:
         scope.report("W0701", "this range allows everything", each.range.span)
     return limits
 
 
-def _constant(expr: ir.Expr):
-    return evaluate(expr, lambda name: None)
+def _folded(expr: ir.Expr, value: float) -> ir.Expr:
+    """The end of a range as the number that it is, unless it is written as one."""
+    simple = expr.operand if isinstance(expr, ir.Unary) else expr
+    return (
+        expr
+        if isinstance(simple, ir.Const)
+        else ir.Const(repr(value), ir.NUMBER, expr.span)
+    )
+
+
+def _constant(expr: ir.Expr, scope: Scope):
+    """The value of a constant; None, and a diagnostic, where it has none."""
+    try:
+        return evaluate(expr, lambda name: None)
+    except (ArithmeticError, ValueError, TypeError):
+        scope.report(
+            "E0506", "this is no number", expr.span, "its value cannot be computed"
+        )
+        return None
 
 
 def _check_default(hyper: ir.Hyper, each: syntax.Hyper, scope: Scope) -> None:
     if hyper.default.type.unknown:
         return
-    value = _constant(hyper.default)
+    value = _constant(hyper.default, scope)
     if hyper.choices and value not in hyper.choices:
         allowed = ", ".join(f'"{choice}"' for choice in hyper.choices)
         title = f"the default of `{hyper.name}` is none of its choices"
         scope.report("E0501", title, each.default.span, f"expected one of {allowed}")
     if hyper.range is None or value is None:
         return
-    low, high = _constant(hyper.range.low), _constant(hyper.range.high)
+    low, high = (_constant(each, scope) for each in (hyper.range.low, hyper.range.high))
     for item in value if isinstance(value, tuple) else (value,):
         if not isinstance(item, (int, float)) or isinstance(item, bool):
             return
@@ -199,7 +240,9 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
         initial = check_expression(each.initial, scope)
     place = each.place.text if each.place else ""
     if place in _PLACES:
-        title = f"the {_PLACES[place]} (`{place}`) is not in this version of the language"
+        title = (
+            f"the {_PLACES[place]} (`{place}`) is not in this version of the language"
+        )
         report("E0601", title, each.place.span)
     elif place and place != "scalar":
         title = f"`{place}` is no place for a state"
@@ -211,7 +254,9 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
         type_ = ir.UNKNOWN
     elif place == "scalar" and not initial.type.on_host:
         help = f"leave `scalar` out: `state {each.name.text} = ...` takes the shape of its value"
-        report("E0407", "a scalar state starts as a number", each.initial.span, help=help)
+        report(
+            "E0407", "a scalar state starts as a number", each.initial.span, help=help
+        )
         type_ = ir.UNKNOWN
     elif initial.type.on_host and not place and not initial.type.unknown:
         type_ = ir.TENSOR
@@ -237,11 +282,13 @@ def check_requires(spec: syntax.Spec, scope: Scope) -> tuple[ir.Require, ...]:
 
 def _holds_for_defaults(condition: ir.Expr, scope: Scope) -> bool:
     def default(expr: ir.Expr):
-        return _constant(scope.hypers[expr.name].default)
+        return evaluate(scope.hypers[expr.name].default, lambda name: None)
 
     if any(each.type.unknown for each in ir.walk(condition)):
         return True
-    if any(scope.hypers[each.name].default.type.unknown for each in ir.reads(condition)):
+    if any(
+        scope.hypers[each.name].default.type.unknown for each in ir.reads(condition)
+    ):
         return True
     try:
         return bool(evaluate(condition, default))

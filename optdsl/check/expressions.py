@@ -54,7 +54,9 @@ def check_expression(expr: syntax.Expression, scope: Scope) -> ir.Expr:
                     title = f"a tuple cannot hold a {item.type}"
                     scope.report("E0404", title, item.span, "tuples are of numbers")
                     return unknown(expr.span)
-            return ir.Pack(items, ir.Type(element="tuple", length=len(items)), expr.span)
+            return ir.Pack(
+                items, ir.Type(element="tuple", length=len(items)), expr.span
+            )
 
 
 def _number(expr: syntax.Number, scope: Scope) -> ir.Expr:
@@ -87,22 +89,32 @@ def _name(expr: syntax.Name, scope: Scope) -> ir.Expr:
 
 def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
     name, place = expr.text, scope.place
+    if name in scope.refused:
+        return unknown(expr.span)
     if place == "pre_step" and (name in scope.states or name in ("t", "first")):
         help = "a pre-step hook runs before the state of a parameter is made"
-        scope.report("E0303", f"`{name}` is not known before the step", expr.span, help=help)
+        scope.report(
+            "E0303", f"`{name}` is not known before the step", expr.span, help=help
+        )
     elif name in ("first", "t") and place not in _NOT_HERE:
-        help = "`first` and `t` belong to the step"
+        help = "it belongs to the step"
         scope.report("E0303", f"`{name}` is not known here", expr.span, help=help)
     elif place in _NOT_HERE and (
-        name in scope.hypers or name in scope.states or name in ("p", "grad", "t", "first")
+        name in scope.hypers
+        or name in scope.states
+        or name in ("p", "grad", "t", "first")
     ):
-        scope.report("E0306", f"`{name}` cannot be read here", expr.span, _NOT_HERE[place])
+        scope.report(
+            "E0306", f"`{name}` cannot be read here", expr.span, _NOT_HERE[place]
+        )
     else:
         near = did_you_mean(name, scope.visible())
         if near:
             scope.misspelled.append(near.split("`")[1])
         known = ", ".join(scope.visible())
         notes = (f"in scope here: {known}",) if known else ()
+        if name in ("True", "False", "None"):
+            near = f"did you mean `{name.lower()}`?"
         if name in vocabulary.FUNCTIONS:
             near = f"the function is called as `{name}(...)`"
         scope.report("E0201", f"`{name}` is not defined", expr.span, near, notes=notes)
@@ -125,9 +137,21 @@ def _local(expr: syntax.Name, scope: Scope) -> ir.Expr:
 
 def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     name, place = expr.text, scope.place
-    if name == vocabulary.PARAM and place in ("state", "when", "pre_step", "step", "post_step"):
+    if name == vocabulary.PARAM and place in (
+        "state",
+        "when",
+        "pre_step",
+        "step",
+        "post_step",
+    ):
         return ir.Ref(name, ir.Role.PARAM, ir.TENSOR, expr.span)
-    if name == vocabulary.GRAD and place in ("state", "when", "pre_step", "step", "post_step"):
+    if name == vocabulary.GRAD and place in (
+        "state",
+        "when",
+        "pre_step",
+        "step",
+        "post_step",
+    ):
         return ir.Ref(name, ir.Role.GRAD, ir.TENSOR, expr.span)
     if name == vocabulary.COUNT and place in ("step", "post_step"):
         return ir.Ref(name, ir.Role.COUNT, ir.NUMBER, expr.span)
@@ -138,7 +162,11 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
 
 def _state(expr: syntax.Name, scope: Scope) -> ir.Expr:
     state = scope.states[expr.text]
-    missing = [each for each in holds(state.when) if each not in scope.facts] if state.when else []
+    missing = (
+        [each for each in holds(state.when) if each not in scope.facts]
+        if state.when
+        else []
+    )
     if missing:
         condition = scope.report.source.cut(state.when.span)
         title = f"`{state.name}` exists only when `{condition}`"
@@ -193,7 +221,7 @@ def _logic(expr: syntax.Binary, scope: Scope) -> ir.Expr:
     if left.type.unknown or right.type.unknown:
         return unknown(expr.span)
     for operand in (left, right):
-        if operand.type.element != "flag":
+        if operand.type.element != "flag" or operand.type.optional:
             wrong_operand(expr.operator, operand, scope)
             return unknown(expr.span)
     if left.type.on_host != right.type.on_host:
@@ -210,7 +238,9 @@ def _logic(expr: syntax.Binary, scope: Scope) -> ir.Expr:
 def _compare(expr: syntax.Compare, scope: Scope) -> ir.Expr:
     operands = [check_expression(each, scope) for each in expr.operands]
     links = []
-    for operator, left, right in zip(expr.operators, operands, operands[1:], strict=False):
+    for operator, left, right in zip(
+        expr.operators, operands, operands[1:], strict=False
+    ):
         if not _comparable(operator, left, right, scope):
             return unknown(expr.span)
         type_ = broadcast([left, right], expr.span, scope, "flag")
@@ -269,16 +299,22 @@ def _choose(expr: syntax.Choose, scope: Scope) -> ir.Expr:
         otherwise = check_expression(expr.otherwise, scope)
     if any(each.type.unknown for each in (condition, then, otherwise)):
         return unknown(expr.span)
-    if condition.type.element != "flag":
+    if condition.type.element != "flag" or condition.type.optional:
         wrong_operand("if", condition, scope)
         return unknown(expr.span)
     if not condition.type.on_host:
         return select(condition, then, otherwise, expr.span, scope)
     type_ = _joined(then, otherwise, expr.span, scope)
-    return ir.Choose(condition, then, otherwise, type_, expr.span) if type_ else unknown(expr.span)
+    return (
+        ir.Choose(condition, then, otherwise, type_, expr.span)
+        if type_
+        else unknown(expr.span)
+    )
 
 
-def _joined(then: ir.Expr, otherwise: ir.Expr, span: Span, scope: Scope) -> ir.Type | None:
+def _joined(
+    then: ir.Expr, otherwise: ir.Expr, span: Span, scope: Scope
+) -> ir.Type | None:
     left, right = then.type, otherwise.type
     if left == right:
         return left
@@ -286,7 +322,9 @@ def _joined(then: ir.Expr, otherwise: ir.Expr, span: Span, scope: Scope) -> ir.T
     if left.on_host and right.on_host and len(plain) == 1:
         return ir.Type(element=plain.pop(), optional=True)
     title = f"one branch is a {left}, the other a {right}"
-    help = "make the number a tensor: `full_like(p, 1)`, or choose with `if` and `else:`"
+    help = (
+        "make the number a tensor: `full_like(p, 1)`, or choose with `if` and `else:`"
+    )
     scope.report("E0405", title, span, help=help)
     return None
 
@@ -300,7 +338,9 @@ def _index(expr: syntax.Index, scope: Scope) -> ir.Expr:
         scope.report("E0404", title, expr.value.span)
         return unknown(expr.span)
     written = expr.index.text if isinstance(expr.index, syntax.Number) else ""
-    if not (written.isdigit() and len(written) < 4 and int(written) < value.type.length):
+    if not (
+        written.isdigit() and len(written) < 4 and int(written) < value.type.length
+    ):
         title = f"the items of this tuple are 0 to {value.type.length - 1}"
         scope.report("E0406", title, expr.index.span)
         return unknown(expr.span)
@@ -317,8 +357,9 @@ def is_host_flag(condition: ir.Expr, scope: Scope, span: Span) -> bool:
         title = "a tensor cannot decide what the host does"
         scope.report("E0401", title, span, f"this is a {type_}", help=help)
         return False
-    if type_.element != "flag":
+    if type_.element != "flag" or type_.optional:
         hint = "compare it: `!= 0`" if type_.element == "number" else ""
+        hint = "it may be none; ask `!= none` first" if type_.optional else hint
         scope.report("E0404", f"a {type_} is no condition", span, hint)
         return False
     return True

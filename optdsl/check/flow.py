@@ -10,6 +10,8 @@ from .scope import Scope
 
 
 def check_flow(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
+    if not spec.of(syntax.Step):
+        return
     _never_read(rule, spec, scope)
     survives = {"p", *scope.states}
     reads_grad = any(
@@ -31,24 +33,37 @@ def _never_read(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
         if name in scope.hypers and name not in named and name not in scope.misspelled:
             title = f"the hyper `{name}` is never used"
             scope.report("E0206", title, each.name.span)
+    for function in spec.of(syntax.Function):
+        inside = {
+            each.text for each in syntax.walk(function) if isinstance(each, syntax.Name)
+        }
+        for parameter in function.parameters:
+            if parameter.text not in inside:
+                title = f"the argument `{parameter.text}` is never used"
+                scope.report("E0206", title, parameter.span)
     written = {
-        each.target.text for each in syntax.walk(spec) if isinstance(each, syntax.Assign)
+        each.target.text
+        for each in syntax.walk(spec)
+        if isinstance(each, syntax.Assign)
+    }
+    augmented = {
+        each.target.text
+        for each in syntax.walk(spec)
+        if isinstance(each, syntax.Assign) and each.operator
     }
     for each in spec.of(syntax.State):
         name = each.name.text
         if name not in scope.states or name in scope.misspelled:
             continue
-        read = name in named or any(
-            isinstance(other, syntax.Assign) and other.operator and other.target.text == name
-            for other in syntax.walk(spec)
-        )
-        if not read:
+        if name not in named | augmented:
             title = f"the state `{name}` is never read"
             scope.report("E0207", title, each.name.span)
         elif name not in written:
             title = f"the state `{name}` is never written"
             help = "a value that stays as it is needs no state, unless it is made of `p` or `grad`"
-            if not any(isinstance(ref, ir.Ref) for ref in ir.walk(scope.states[name].initial)):
+            if not any(
+                isinstance(ref, ir.Ref) for ref in ir.walk(scope.states[name].initial)
+            ):
                 scope.report("E0207", title, each.name.span, help=help)
 
 
@@ -88,4 +103,6 @@ def _report(target: ir.Ref, scope: Scope) -> None:
         ir.Role.STATE: "overwritten before anything reads it",
     }.get(target.role, "never used after this")
     help = "every value of a step has to reach `p` or a state"
-    scope.report("E0209", f"this value of `{target.name}` is {what}", target.span, help=help)
+    scope.report(
+        "E0209", f"this value of `{target.name}` is {what}", target.span, help=help
+    )

@@ -8,6 +8,8 @@ from .. import ir, syntax
 from ..diagnostics import Diagnostic, Label
 from ..source import Source, Span
 
+MOST_MISTAKES = 50
+
 
 @dataclass
 class Report:
@@ -27,10 +29,14 @@ class Report:
         notes: tuple[str, ...] = (),
         help: str = "",
     ) -> None:
+        if len(self.found) >= MOST_MISTAKES:
+            return
         if any(each.label and each.label.span == span for each in self.found):
             return
         self.found.append(
-            Diagnostic(code, message, self.source, Label(span, label), others, notes, help)
+            Diagnostic(
+                code, message, self.source, Label(span, label), others, notes, help
+            )
         )
 
     def about_file(self, code: str, message: str, help: str) -> None:
@@ -71,12 +77,15 @@ class Scope:
     instantiate: Callable | None = None
     calling: list[str] = field(default_factory=list)
     misspelled: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     locals: dict[str, Local] = field(default_factory=dict)
     facts: frozenset[str] = frozenset()
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""
-        return replace(self, place=place, **{"locals": {}, "facts": frozenset(), **fresh})
+        return replace(
+            self, place=place, **{"locals": {}, "facts": frozenset(), **fresh}
+        )
 
     @contextmanager
     def knowing(self, facts: Iterator[str]) -> Iterator[None]:
@@ -119,7 +128,14 @@ def key(expr: ir.Expr) -> str:
             return f"({key(expr.left)} {expr.operator} {key(expr.right)})"
         case _:
             inner = ", ".join(key(each) for each in ir.children(expr))
-            name = getattr(expr, "function", getattr(expr, "operator", type(expr).__name__))
+            inner += "".join(
+                f" {each}"
+                for each in (getattr(expr, "dim", ""), getattr(expr, "index", ""))
+                if each != ""
+            )
+            name = getattr(
+                expr, "function", getattr(expr, "operator", type(expr).__name__)
+            )
             return f"{name}({inner})"
 
 

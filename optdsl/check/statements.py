@@ -17,11 +17,13 @@ def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
 
 def check_hook(hook: syntax.Hook, scope: Scope) -> ir.Hook:
     body = check_block(hook.body, scope.at(hook.phase))
-    changes = {"p", "grad"} if hook.phase == "pre_step" else {"p", *scope.states}
+    changes = {"p", *scope.states} | ({"grad"} if hook.phase == "pre_step" else set())
     if not _assigns(hook, changes):
         title = f"the hook `{hook.name.text}` changes nothing"
         expected = "`p` or `grad`" if hook.phase == "pre_step" else "`p` or a state"
-        scope.report("E0309", title, hook.name.span, f"expected an assignment to {expected}")
+        scope.report(
+            "E0309", title, hook.name.span, f"expected an assignment to {expected}"
+        )
     return ir.Hook(hook.name.text, body, hook.span)
 
 
@@ -80,11 +82,17 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
         if text in scope.states:
             return _state_target(name, value, scope)
     if text in vocabulary.CONSTANTS or (text in ("t", "first") and place != "def"):
-        scope.report("E0302", f"`{text}` cannot be assigned", name.span, "the language sets it")
+        scope.report(
+            "E0302", f"`{text}` cannot be assigned", name.span, "the language sets it"
+        )
+        scope.refused.append(text)
+        return None
+    if text in scope.refused:
         return None
     reason = "" if text in scope.locals else vocabulary.why_reserved(text)
     if reason:
         scope.report("E0203", f"`{text}` cannot name a local", name.span, reason)
+        scope.refused.append(text)
         return None
     if text in scope.functions:
         other = Label(scope.declared[text], "declared here")
@@ -97,7 +105,9 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
     return ir.Ref(text, ir.Role.LOCAL, value.type, name.span)
 
 
-def _state_target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | None:
+def _state_target(
+    name: syntax.Identifier, value: ir.Expr, scope: Scope
+) -> ir.Ref | None:
     if scope.place == "pre_step":
         help = "a pre-step hook runs before the state of a parameter is made"
         title = f"`{name.text}` is not known before the step"
@@ -109,11 +119,15 @@ def _state_target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.R
     state = scope.states[name.text]
     if state.host and not value.type.on_host:
         other = Label(state.span, "a host scalar: it starts as a number")
-        help = f"leave `scalar` out and start `{name.text}` from a tensor, as `norm(grad)`"
+        help = (
+            f"leave `scalar` out and start `{name.text}` from a tensor, as `norm(grad)`"
+        )
         title = f"`{name.text}` cannot take a {value.type}"
         scope.report("E0407", title, value.span, others=(other,), help=help)
         return None
-    return _written(ir.Ref(name.text, ir.Role.STATE, state.type, name.span), value, scope)
+    return _written(
+        ir.Ref(name.text, ir.Role.STATE, state.type, name.span), value, scope
+    )
 
 
 def _written(target: ir.Ref, value: ir.Expr, scope: Scope) -> ir.Ref | None:
@@ -122,8 +136,14 @@ def _written(target: ir.Ref, value: ir.Expr, scope: Scope) -> ir.Ref | None:
     if type_.unknown or target.type.unknown:
         return None
     if type_.element != "number" or type_.optional:
-        hint = "make numbers of flags: `where(flags, 1, 0)`" if type_.element == "flag" else ""
-        scope.report("E0404", f"`{target.name}` cannot take a {type_}", value.span, hint)
+        hint = (
+            "make numbers of flags: `where(flags, 1, 0)`"
+            if type_.element == "flag"
+            else ""
+        )
+        scope.report(
+            "E0404", f"`{target.name}` cannot take a {type_}", value.span, hint
+        )
         return None
     if type_.kind is ir.Kind.TENSOR:
         scalar = target.type.kind is ir.Kind.SCALAR
@@ -162,7 +182,7 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
 def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:
     condition = check_expression(statement.condition, scope)
     good = is_host_flag(condition, scope, statement.condition.span)
-    if good and isinstance(condition, ir.Const):
+    if good and not any(isinstance(each, ir.Ref) for each in ir.walk(condition)):
         title = "this condition never changes"
         scope.report("W0702", title, statement.condition.span)
     before = dict(scope.locals)
@@ -215,12 +235,16 @@ def _assigned_in(block: ir.Block, name: str) -> Span | None:
 def _return(statement: syntax.Return, scope: Scope) -> ir.Statement | None:
     if scope.place != "def":
         title = "`return` stands outside a def"
-        scope.report("E0307", title, Span(statement.span.start, statement.span.start + 6))
+        scope.report(
+            "E0307", title, Span(statement.span.start, statement.span.start + 6)
+        )
         return None
     return ir.Return(check_expression(statement.value, scope), statement.span)
 
 
-def instance(function: syntax.Function, types: tuple[ir.Type, ...], scope: Scope) -> ir.Function:
+def instance(
+    function: syntax.Function, types: tuple[ir.Type, ...], scope: Scope
+) -> ir.Function:
     """The def for these argument types; made and checked at the first call with them."""
     name = function.name.text
     key = (name, types)
@@ -235,7 +259,9 @@ def instance(function: syntax.Function, types: tuple[ir.Type, ...], scope: Scope
             title = f"`{parameter.text}` cannot name an argument"
             scope.report("E0203", title, parameter.span, reason)
         if parameter.text in inner.locals:
-            scope.report("E0202", f"`{parameter.text}` is declared twice", parameter.span)
+            scope.report(
+                "E0202", f"`{parameter.text}` is declared twice", parameter.span
+            )
         inner.locals[parameter.text] = Local(type_)
         parameters.append(ir.Ref(parameter.text, ir.Role.LOCAL, type_, parameter.span))
     scope.calling.append(name)
@@ -257,10 +283,14 @@ def _result(function: syntax.Function, body: ir.Block, scope: Scope) -> ir.Type:
         for early, late in zip(block, block[1:], strict=False):
             if _always_returns((early,)):
                 scope.report("E0307", "nothing runs after `return`", late.span)
-    types = [each.value.type for each in ir.statements(body) if isinstance(each, ir.Return)]
+    types = [
+        each.value.type for each in ir.statements(body) if isinstance(each, ir.Return)
+    ]
     for type_ in types:
         if type_ != types[0] and not (type_.unknown or types[0].unknown):
-            title = f"`{name}` returns a {types[0]} on one path and a {type_} on another"
+            title = (
+                f"`{name}` returns a {types[0]} on one path and a {type_} on another"
+            )
             scope.report("E0405", title, span)
             return ir.UNKNOWN
     return types[0]
@@ -278,7 +308,11 @@ def _always_returns(body: ir.Block) -> bool:
     for each in body:
         if isinstance(each, ir.Return):
             return True
-        if isinstance(each, ir.If) and _always_returns(each.then) and _always_returns(each.otherwise):
+        if (
+            isinstance(each, ir.If)
+            and _always_returns(each.then)
+            and _always_returns(each.otherwise)
+        ):
             return True
     return False
 
@@ -288,11 +322,18 @@ def check_functions(spec: syntax.Spec, scope: Scope) -> None:
     called = {name for name, _ in scope.instances}
     for function in spec.of(syntax.Function):
         name = function.name.text
-        if name in scope.functions and name not in called and not _mentioned(name, spec):
-            scope.report("E0206", f"the def `{name}` is never called", function.name.span)
+        if (
+            name in scope.functions
+            and name not in called
+            and not _mentioned(name, spec)
+        ):
+            scope.report(
+                "E0206", f"the def `{name}` is never called", function.name.span
+            )
 
 
 def _mentioned(name: str, spec: syntax.Spec) -> bool:
     return any(
-        isinstance(each, syntax.Call) and each.function.text == name for each in syntax.walk(spec)
+        isinstance(each, syntax.Call) and each.function.text == name
+        for each in syntax.walk(spec)
     )

@@ -9,7 +9,9 @@ from .expr import Name, text
 INDENT = "    "
 
 
-def lines(block: ir.Block, name: Name, source: Source, quoted: Span | None = None) -> list[str]:
+def lines(
+    block: ir.Block, name: Name, source: Source, quoted: Span | None = None
+) -> list[str]:
     """The lines of a block, not indented and not yet broken to width.
 
     An equation that its code repeats to the letter is not quoted; `quoted` stands above
@@ -19,7 +21,9 @@ def lines(block: ir.Block, name: Name, source: Source, quoted: Span | None = Non
     for statement in block:
         equation = source.cut(statement.span)
         written = list(_statement(statement, name, source))
-        same = [line.replace(" ", "") for line in written] == [equation.replace(" ", "")]
+        same = [line.replace(" ", "") for line in written] == [
+            equation.replace(" ", "")
+        ]
         branch = isinstance(statement, ir.If) and equation.startswith(("if ", "elif "))
         if not (same or branch or statement.span == quoted):
             if result:
@@ -57,6 +61,8 @@ def _branches(statement: ir.If, name: Name, source: Source, word: str) -> Iterat
             yield from _indented(otherwise, name, source, statement.span)
 
 
-def _indented(block: ir.Block, name: Name, source: Source, quoted: Span) -> Iterator[str]:
+def _indented(
+    block: ir.Block, name: Name, source: Source, quoted: Span
+) -> Iterator[str]:
     inner = lines(block, name, source, quoted) or ["pass"]
     yield from (INDENT + line if line else "" for line in inner)

@@ -4,7 +4,7 @@ first has a gradient.
 
 from .. import ir
 from .body import INDENT
-from .expr import text
+from .expr import Name, text
 from .layout import fit
 from .loop import Loop, takes_complex
 
@@ -12,11 +12,16 @@ from .loop import Loop, takes_complex
 def init_group(rule: ir.Rule, loop: Loop) -> list[str]:
     """The lines of the method."""
     parameters = [f"    {each.items}: {each.annotation}," for each in loop.columns]
-    result = ["def _init_group(", "    self,", "    group: dict[str, Any],", *parameters]
+    result = [
+        "def _init_group(",
+        "    self,",
+        "    group: dict[str, Any],",
+        *parameters,
+    ]
     result.append(") -> None:")
     stateful = bool(rule.states or rule.counted)
-    makes = ", and make the state of new ones" if stateful else ""
-    result.append(f'    """Collect the parameters that have a gradient{makes}."""')
+    makes = ", and make the state of new parameters" if stateful else ""
+    result.append(f'    """Collect what has a gradient{makes}."""')
     body = ['for p in group["params"]:', "    if p.grad is None:", "        continue"]
     body += _refusals(rule)
     if stateful:
@@ -38,7 +43,7 @@ def _refusals(rule: ir.Rule) -> list[str]:
     return result
 
 
-def _name(loop: Loop):
+def _name() -> Name:
     def name(ref: ir.Ref) -> str:
         match ref.role:
             case ir.Role.HYPER:
@@ -51,8 +56,10 @@ def _name(loop: Loop):
 
 
 def _states(rule: ir.Rule, loop: Loop) -> list[str]:
-    name = _name(loop)
-    conditions = [text(each.when, name, 3) for each in rule.states if each.when is not None]
+    name = _name()
+    conditions = [
+        text(each.when, name, 3) for each in rule.states if each.when is not None
+    ]
     always = [each for each in rule.states if each.when is None]
     result = ["state = self.state[p]"]
     if not always and not rule.counted:
@@ -67,7 +74,7 @@ def _states(rule: ir.Rule, loop: Loop) -> list[str]:
     making = []
     if rule.counted:
         making.append('state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())')
-    making += [f'state["{each.name}"] = {_initial(each, name)}' for each in always]
+    making += [line for each in always for line in _made(each, rule, name)]
     if making:
         result.append("if first:" if first else "if len(state) == 0:")
         result += [INDENT + line for line in making]
@@ -75,7 +82,7 @@ def _states(rule: ir.Rule, loop: Loop) -> list[str]:
         if state.when is not None:
             condition = text(state.when, name, 4)
             result.append(f'if {condition} and "{state.name}" not in state:')
-            result.append(f'{INDENT}state["{state.name}"] = {_initial(state, name)}')
+            result += [INDENT + line for line in _made(state, rule, name)]
     return result
 
 
@@ -83,26 +90,37 @@ def _reads_grad(state: ir.State) -> bool:
     return any(ref.role is ir.Role.GRAD for ref in ir.reads(state.initial))
 
 
-def _initial(state: ir.State, name) -> str:
-    """What makes a state, in memory of its own."""
-    written = text(state.initial, name)
+def _made(state: ir.State, rule: ir.Rule, name: Name) -> list[str]:
+    """The lines that make a state, in memory of its own."""
+    target, written = f'state["{state.name}"]', text(state.initial, name)
     if state.host:
-        return f"torch.tensor({_as_float(state.initial, written)}, dtype=_get_scalar_dtype())"
+        value = _as_float(state.initial, written)
+        return [f"{target} = torch.tensor({value}, dtype=_get_scalar_dtype())"]
     if state.initial.type.on_host:
-        like = "p, memory_format=torch.preserve_format"
+        kept = "memory_format=torch.preserve_format"
         if isinstance(state.initial, ir.Const) and float(state.initial.text) == 0:
-            return f"torch.zeros_like({like})"
-        pair = f"complex({written}, {written}) if torch.is_complex(p) else {written}"
-        return f"torch.full_like(p, {pair}, memory_format=torch.preserve_format)"
+            return [f"{target} = torch.zeros_like(p, {kept})"]
+        if not takes_complex(rule):
+            return [f"{target} = torch.full_like(p, {written}, {kept})"]
+        return [
+            f"fill = {written}",
+            "if torch.is_complex(p):",
+            "    fill = complex(fill, fill)",
+            f"{target} = torch.full_like(p, fill, {kept})",
+        ]
     if isinstance(state.initial, ir.Ref):
-        return f"{written}.clone(memory_format=torch.preserve_format)"
+        return [f"{target} = {written}.clone(memory_format=torch.preserve_format)"]
     if isinstance(state.initial, (ir.Op, ir.Binary)):
-        return written
-    return f"({written}).clone()"
+        return [f"{target} = {written}"]
+    return [f"{target} = ({written}).clone()"]
 
 
 def _as_float(initial: ir.Expr, written: str) -> str:
-    return f"float({written})" if not isinstance(initial, ir.Const) else str(float(initial.text))
+    return (
+        f"float({written})"
+        if not isinstance(initial, ir.Const)
+        else str(float(initial.text))
+    )
 
 
 def load_state_dict(rule: ir.Rule) -> str:
@@ -129,6 +147,6 @@ def load_state_dict(rule: ir.Rule) -> str:
         "                self.state[p][name] = saved[key][name].clone()",
         "",
     ]
-    return "\n".join(part for line in lines for part in (fit(INDENT + line) if line else [""]))
-
-
+    return "\n".join(
+        part for line in lines for part in (fit(INDENT + line) if line else [""])
+    )

@@ -37,7 +37,9 @@ def _written(expr: ir.Expr, name: Name) -> tuple[str, int]:
         case ir.Ref():
             return name(expr), call
         case ir.Unary(operator="not"):
-            return f"not {text(expr.operand, name, PRECEDENCE['not'])}", PRECEDENCE["not"]
+            return f"not {text(expr.operand, name, PRECEDENCE['not'])}", PRECEDENCE[
+                "not"
+            ]
         case ir.Unary():
             return _negative(expr.operand, name)
         case ir.Binary():
@@ -78,7 +80,9 @@ def _infix(operator: str, left: ir.Expr, right: ir.Expr, name: Name) -> tuple[st
         operator = {"==": "is", "!=": "is not"}[operator]
     # Python chains comparisons, so neither side may be one without brackets.
     least = precedence + 1 if precedence == PRECEDENCE["<"] else precedence
-    written = f"{text(left, name, least)} {operator} {text(right, name, precedence + 1)}"
+    written = (
+        f"{text(left, name, least)} {operator} {text(right, name, precedence + 1)}"
+    )
     return written, precedence
 
 

@@ -39,12 +39,16 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
 
 def _all_refs(statement: ir.Statement) -> list[ir.Ref]:
     targets = [
-        each.target for each in ir.statements((statement,)) if isinstance(each, ir.Assign)
+        each.target
+        for each in ir.statements((statement,))
+        if isinstance(each, ir.Assign)
     ]
     return [*ir.reads(statement), *targets]
 
 
-def _begin(rule: ir.Rule, hook: ir.Hook, names: Names, roles: set, used: set[str]) -> list[str]:
+def _begin(
+    rule: ir.Rule, hook: ir.Hook, names: Names, roles: set, used: set[str]
+) -> list[str]:
     stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
     missing = " or param not in self.state" if stateful else ""
     result = [f"if param.grad is None{missing}:", "    continue"]
@@ -54,14 +58,23 @@ def _begin(rule: ir.Rule, hook: ir.Hook, names: Names, roles: set, used: set[str
     if ir.Role.GRAD in roles:
         result.append('grad = param.grad if not group["maximize"] else -param.grad')
         if real:
-            result += ["if torch.is_complex(grad):", "    grad = torch.view_as_real(grad)"]
+            result += [
+                "if torch.is_complex(grad):",
+                "    grad = torch.view_as_real(grad)",
+            ]
     if stateful:
         result.append("state = self.state[param]")
     for state in rule.states:
         if state.name in used:
             own = names.own(state.name)
-            value = f'state["{state.name}"]' if state.when is None else f'state.get("{state.name}")'
-            missing = f" if {value} is not None else None" if state.when is not None else ""
+            value = (
+                f'state["{state.name}"]'
+                if state.when is None
+                else f'state.get("{state.name}")'
+            )
+            missing = (
+                f" if {value} is not None else None" if state.when is not None else ""
+            )
             if state.host:
                 result.append(f"{own} = {value}.item(){missing}")
             elif real:
@@ -77,7 +90,9 @@ def _begin(rule: ir.Rule, hook: ir.Hook, names: Names, roles: set, used: set[str
 
 def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str]:
     targets = {
-        each.target.name for each in ir.statements(hook.body) if isinstance(each, ir.Assign)
+        each.target.name
+        for each in ir.statements(hook.body)
+        if isinstance(each, ir.Assign)
     }
     result = []
     for state in rule.states:
@@ -85,6 +100,9 @@ def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str
             result.append(f'state["{state.name}"].fill_({names.own(state.name)})')
     if "grad" in targets:
         if takes_complex(rule):
-            result += ["if torch.is_complex(param):", "    grad = torch.view_as_complex(grad)"]
+            result += [
+                "if torch.is_complex(param):",
+                "    grad = torch.view_as_complex(grad)",
+            ]
         result.append('param.grad = grad if not group["maximize"] else -grad')
     return result

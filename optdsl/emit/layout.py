@@ -29,7 +29,11 @@ def fit(line: str) -> list[str]:
     parts = split_arguments(inside)
     if len(parts) == 1:
         return [head, *fit_operators(inside, inner), indent + tail]
-    return [head, *(each for part in parts for each in fit(f"{inner}{part},")), indent + tail]
+    return [
+        head,
+        *(each for part in parts for each in fit(f"{inner}{part},")),
+        indent + tail,
+    ]
 
 
 def _comment(line: str) -> list[str]:
@@ -62,7 +66,9 @@ def _last_bracket(line: str) -> tuple[str, str, str] | None:
 
 def _without_texts(line: str) -> str:
     """The line with the inside of every quoted text blanked."""
-    return re.sub(r'"(?:[^"\\]|\\.)*"', lambda found: '"' + "x" * (len(found[0]) - 2) + '"', line)
+    return re.sub(
+        r'"(?:[^"\\]|\\.)*"', lambda found: '"' + "x" * (len(found[0]) - 2) + '"', line
+    )
 
 
 def split_arguments(inside: str) -> list[str]:

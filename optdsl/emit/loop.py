@@ -63,7 +63,9 @@ def shape_of(rule: ir.Rule) -> Loop:
         columns.append(Column(first, names.claim("firsts"), "list[bool]", first))
     if rule.counted:
         step = names.claim("step")
-        columns.append(Column(step, names.claim("steps"), "list[Tensor]", 'state["step"]'))
+        columns.append(
+            Column(step, names.claim("steps"), "list[Tensor]", 'state["step"]')
+        )
     used = {ref.name for each in (*rule.prologue, *rule.step) for ref in ir.reads(each)}
     hypers = tuple(each for each in rule.hypers if each.name in used)
     return Loop(f"_single_tensor_{snake(rule.name)}", tuple(columns), hypers, names)
@@ -87,7 +89,9 @@ def emit(rule: ir.Rule) -> list[str]:
     result = [f"def {loop.name}("]
     result += [f"    {each.items}: {each.annotation}," for each in loop.columns]
     result.append("    *,")
-    result += [f"    {keyword(each, loop)}: {annotation(each)}," for each in loop.hypers]
+    result += [
+        f"    {keyword(each, loop)}: {annotation(each)}," for each in loop.hypers
+    ]
     result += [f"    {MAXIMIZE}: bool,", ") -> None:"]
     body = lines(rule.prologue, name, rule.source)
     if body:
@@ -114,7 +118,9 @@ def keyword(hyper: ir.Hyper, loop: Loop) -> str:
 def _items(rule: ir.Rule, loop: Loop) -> list[tuple[ir.State, str]]:
     """Each state with the name of its tensor in the loop."""
     columns = loop.columns[2 : 2 + len(rule.states)]
-    return [(state, each.item) for state, each in zip(rule.states, columns, strict=True)]
+    return [
+        (state, each.item) for state, each in zip(rule.states, columns, strict=True)
+    ]
 
 
 def _as_real(rule: ir.Rule, loop: Loop) -> list[str]:
@@ -124,7 +130,10 @@ def _as_real(rule: ir.Rule, loop: Loop) -> list[str]:
     tensors = [(state, item) for state, item in _items(rule, loop) if not state.host]
     always = ["p", "grad", *(item for state, item in tensors if state.when is None)]
     joined = ", ".join(always)
-    result = ["if torch.is_complex(p):", f"    {joined} = map(torch.view_as_real, ({joined}))"]
+    result = [
+        "if torch.is_complex(p):",
+        f"    {joined} = map(torch.view_as_real, ({joined}))",
+    ]
     for state, item in tensors:
         if state.when is not None:
             result += [f"    if {item} is not None:"]
@@ -152,7 +161,9 @@ def _host_results(rule: ir.Rule, loop: Loop) -> list[str]:
     for state, item in _items(rule, loop):
         if state.host:
             fill = f"{item}.fill_({loop.names.own(state.name)})"
-            result += [f"if {item} is not None:", INDENT + fill] if state.when else [fill]
+            result += (
+                [f"if {item} is not None:", INDENT + fill] if state.when else [fill]
+            )
     return result
 
 
@@ -160,17 +171,29 @@ def takes_complex(rule: ir.Rule) -> bool:
     """Whether the rule means the same for pairs of reals: it looks at no axis or shape,
     and its states start like the parameter or the gradient.
     """
-    for block in (*ir.blocks(rule), tuple(ir.Return(each.initial, each.span) for each in rule.states)):
+    for block in (
+        *ir.blocks(rule),
+        tuple(ir.Return(each.initial, each.span) for each in rule.states),
+    ):
         for statement in block:
             for node in ir.walk(statement):
-                if isinstance(node, ir.Call) and node.function in ("ndim", "size", "numel"):
+                if isinstance(node, ir.Call) and node.function in (
+                    "ndim",
+                    "size",
+                    "numel",
+                ):
                     return False
-                if isinstance(node, ir.Op) and any(key == "dim" for key, _ in node.keywords):
+                if isinstance(node, ir.Op) and any(
+                    key == "dim" for key, _ in node.keywords
+                ):
                     return False
     shapes = [each.when for each in rule.states if each.when is not None]
     if any(isinstance(node, ir.Call) for when in shapes for node in ir.walk(when)):
         return False
-    return all(each.initial.type.on_host or starts_as_copy(each.initial) for each in rule.states)
+    return all(
+        each.initial.type.on_host or starts_as_copy(each.initial)
+        for each in rule.states
+    )
 
 
 def starts_as_copy(initial: ir.Expr) -> bool:
@@ -193,9 +216,13 @@ def functions(rule: ir.Rule) -> list[str]:
             f"{name(each)}: {_annotated(each.type)}" for each in function.parameters
         )
         result += ["", ""]
-        result += fit(f"def _{function.name}({parameters}) -> {_annotated(function.type)}:")
+        result += fit(
+            f"def _{function.name}({parameters}) -> {_annotated(function.type)}:"
+        )
         body = lines(function.body, name, rule.source)
-        result += [part for line in body for part in (fit(INDENT + line) if line else [""])]
+        result += [
+            part for line in body for part in (fit(INDENT + line) if line else [""])
+        ]
     return result
 
 

@@ -22,7 +22,9 @@ from .names import Names, safe_file_name
 
 _TEMPLATE = "optimizer.py.jinja"
 _UNSIGNED = "0" * 12
-_SIGNATURE = re.compile(r"^# Compiled by optdsl from (.*), content ([0-9a-f]{12})\.$", re.M)
+_SIGNATURE = re.compile(
+    r"^# Compiled by optdsl from (.*), content ([0-9a-f]{12})\.$", re.M
+)
 
 
 @cache
@@ -52,7 +54,9 @@ def emit(rule: ir.Rule) -> str:
         "class_name": rule.name,
         "class_doc": _docstring(_class_doc(rule), INDENT),
         "parameters": _joined(_parameters(rule), 2),
-        "defaults": _joined([f'"{each.name}": {each.name},' for each in rule.hypers], 3),
+        "defaults": _joined(
+            [f'"{each.name}": {each.name},' for each in rule.hypers], 3
+        ),
         "setdefaults": _joined(_setdefaults(rule), 3),
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, loop), 1),
@@ -76,7 +80,9 @@ def digest(page: str) -> str:
 
 
 def _without_digest(page: str) -> str:
-    return _SIGNATURE.sub(lambda found: found[0].replace(found[2], _UNSIGNED), page, count=1)
+    return _SIGNATURE.sub(
+        lambda found: found[0].replace(found[2], _UNSIGNED), page, count=1
+    )
 
 
 def is_untouched(page: str) -> bool:
@@ -87,7 +93,9 @@ def is_untouched(page: str) -> bool:
 
 def _joined(lines: list[str], depth: int) -> str:
     indented = (INDENT * depth + line if line else "" for line in lines)
-    return "\n".join(part for line in indented for part in (fit(line) if line else [""]))
+    return "\n".join(
+        part for line in indented for part in (fit(line) if line else [""])
+    )
 
 
 def _imports(body: str) -> str:
@@ -124,7 +132,9 @@ def _class_doc(rule: ir.Rule) -> str:
     lines = [first, "", "Args:"]
     entries = ["params (iterable): parameters, named parameters, or dicts of groups."]
     entries += [_argument(each) for each in rule.hypers]
-    entries.append("maximize (bool, optional): maximize the objective (default: False).")
+    entries.append(
+        "maximize (bool, optional): maximize the objective (default: False)."
+    )
     entries.append(
         "foreach, capturable, differentiable, fused: have to stay off; this file holds "
         "the plain loop over parameters."
@@ -168,7 +178,11 @@ def _argument(hyper: ir.Hyper) -> str:
 
 
 def _state(state: ir.State) -> str:
-    shape = "0-d tensor" if state.host or state.type.kind is ir.Kind.SCALAR else str(state.type.shape)
+    shape = (
+        "0-d tensor"
+        if state.host or state.type.kind is ir.Kind.SCALAR
+        else str(state.type.shape)
+    )
     doc = f"{state.doc} ({shape})" if state.doc else shape
     return f"{state.name}: {doc}."
 
@@ -201,25 +215,52 @@ def _checks(rule: ir.Rule) -> list[str]:
     ]
     for hyper in checked:
         for condition, allowed in _conditions(hyper, names):
-            own = names.own(hyper.name)
+            value = f"{{{names.own(hyper.name)}!r}}"
             result.append(f"if {condition}:")
-            message = f'f"Invalid {hyper.name}: {{{own}!r}}, expected {allowed}"'
-            result.append(f"    raise ValueError({message})")
+            result += _raise(
+                f'f"Invalid {hyper.name}: {value}, ', f'f"expected {allowed}'
+            )
     for require in rule.requires:
-        negated = ir.Unary("not", require.condition, ir.FLAG, require.span)
-        result.append(f"if {text(negated, lambda ref: names.own(ref.name))}:")
-        values = ", ".join(
-            f"{name}={{{names.own(name)}!r}}"
-            for name in dict.fromkeys(ref.name for ref in ir.reads(require.condition))
-        )
-        message = require.message.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
-        result += ["    raise ValueError(", f'        "{_plain(require.message)}"', f'        f" (got {values})"', "    )"]
-        del message
+        broken = _negated(require.condition)
+        result.append(f"if {text(broken, lambda ref: names.own(ref.name))}:")
+        read = dict.fromkeys(ref.name for ref in ir.reads(require.condition))
+        values = ", ".join(f"{name}={{{names.own(name)}!r}}" for name in read)
+        message = require.message.replace("\\", "\\\\")
+        result += _raise(f'"{message} ', f'f"(got {values})')
     return result or ["pass"]
 
 
-def _plain(message: str) -> str:
-    return message.replace("\\", "\\\\")
+def _negated(condition: ir.Expr) -> ir.Expr:
+    """When a requirement is broken; comparisons stay as they are, for the sake of nan."""
+    match condition:
+        case ir.Unary(operator="not"):
+            return condition.operand
+        case ir.Binary("or", left, right):
+            both = _negated(left), _negated(right)
+            return ir.Binary("and", *both, ir.FLAG, condition.span)
+    return ir.Unary("not", condition, ir.FLAG, condition.span)
+
+
+def _raise(*pieces: str) -> list[str]:
+    """`raise ValueError` with a message of several texts, each without its last quote."""
+    joined = "".join(each if at == 0 else each[2:] for at, each in enumerate(pieces))
+    if pieces[0].startswith("f") and len(joined) + 31 <= WIDTH:
+        return [f'    raise ValueError({joined}")']
+    if len(joined) + 13 <= WIDTH and pieces[0].startswith("f"):
+        pieces = (joined,)
+    lines = []
+    for piece in pieces:
+        prefix = piece[: piece.index('"') + 1]
+        room = WIDTH - 13 - len(prefix)
+        words = re.findall(r"\S+ *|^ +", piece.removeprefix(prefix))
+        line = ""
+        for word in words:
+            if line and len(line + word) > room:
+                lines.append(f'{prefix}{line}"')
+                line = ""
+            line += word
+        lines.append(f'{prefix}{line}"')
+    return ["    raise ValueError(", *(f"        {line}" for line in lines), "    )"]
 
 
 def _conditions(hyper: ir.Hyper, names: Names) -> list[tuple[str, str]]:
@@ -238,7 +279,9 @@ def _conditions(hyper: ir.Hyper, names: Names) -> list[tuple[str, str]]:
     if hyper.annotation == "int":
         found.append((f"{guard}not isinstance({own}, int)", f"an int{or_none}"))
     if hyper.annotation == "tuple":
-        found.append((f"len({own}) != {hyper.type.length}", f"{hyper.type.length} numbers"))
+        found.append(
+            (f"len({own}) != {hyper.type.length}", f"{hyper.type.length} numbers")
+        )
     if hyper.range is not None:
         low = text(hyper.range.low, lambda ref: ref.name)
         high = text(hyper.range.high, lambda ref: ref.name)
@@ -247,7 +290,9 @@ def _conditions(hyper: ir.Hyper, names: Names) -> list[tuple[str, str]]:
         if hyper.annotation == "tuple":
             item = names.claim("each")
             within = f"{low} {left} {item} {right} {high}"
-            found.append((f"not all({within} for {item} in {own})", f"all in {hyper.range}"))
+            found.append(
+                (f"not all({within} for {item} in {own})", f"all in {hyper.range}")
+            )
         else:
             within = f"{guard}not {low} {left} {own} {right} {high}"
             found.append((within, f"a value in {hyper.range}{or_none}"))
@@ -266,12 +311,19 @@ def _step(rule: ir.Rule, loop: loops.Loop) -> list[str]:
     update.append(f"{INDENT}{loop.name}(")
     update += [f"{INDENT * 2}{each.items}," for each in loop.columns]
     update += [
-        f'{INDENT * 2}{loops.keyword(each, loop)}=group["{each.name}"],' for each in loop.hypers
+        f'{INDENT * 2}{loops.keyword(each, loop)}=group["{each.name}"],'
+        for each in loop.hypers
     ]
     update += [f'{INDENT * 2}maximize=group["maximize"],', f"{INDENT})"]
     before = [f"self.{each.name}()" for each in rule.pre_steps]
     after = [f"self.{each.name}()" for each in rule.post_steps]
-    inner = [*before, *([""] if before else []), *update, *([""] if after else []), *after]
+    inner = [
+        *before,
+        *([""] if before else []),
+        *update,
+        *([""] if after else []),
+        *after,
+    ]
     if not any(_assigns_grad(each) for each in rule.pre_steps):
         return inner
     return [

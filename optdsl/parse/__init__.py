@@ -4,7 +4,10 @@ After a mistake the line that holds it is blanked and the text is read again, so
 one run reports them all. This package is the only one that knows Lark.
 """
 
+import os
+import sys
 from functools import cache
+from pathlib import Path
 
 from lark import Lark
 from lark.exceptions import UnexpectedInput
@@ -28,7 +31,24 @@ def grammar() -> Lark:
         postlex=Blocks(),
         propagate_positions=True,
         maybe_placeholders=True,
+        cache=_tables(),
     )
+
+
+def _tables() -> str | bool:
+    """Where Lark keeps the grammar's tables: to make them takes longer than to compile a
+    spec. A folder of the user's own, since what is read back is a pickle; nowhere, where
+    there is none to write to.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optdsl"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private = (
+            folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o022
+        )
+    except (OSError, RuntimeError, AttributeError):
+        return False
+    return private and str(folder / f"grammar.{sys.implementation.cache_tag}.tables")
 
 
 def parse(source: Source) -> syntax.Spec:
@@ -41,7 +61,8 @@ def parse(source: Source) -> syntax.Spec:
     text = source.text + "\n"
     for found in diagnostics:
         text = _without_line(text, found.line)
-    while len(diagnostics) < MOST_MISTAKES:
+    most = MOST_MISTAKES if len(text) < 20_000 else 3
+    while len(diagnostics) < most:
         try:
             spec = build(grammar().parse(text), source)
         except (UnexpectedInput, Misindented, TooDeep) as error:
@@ -50,6 +71,8 @@ def parse(source: Source) -> syntax.Spec:
             if not again:
                 diagnostics.append(found)
             shorter = _without_line(text, found.line, empty=again)
+            if getattr(error, "line", 0) > found.line:
+                shorter = _without_line(shorter, error.line)
             if shorter == text:
                 break
             text = shorter
@@ -64,12 +87,17 @@ def _without_line(text: str, number: int, empty: bool = False) -> str:
     """The text, of the same length, in which a line says nothing any more.
 
     Inside a block a harmless statement stands in, unless it has to be `empty`, so that
-    the block is not; the block that a lost line opens goes with it.
+    the block is not; the block that a lost line opens goes with it, and so does a line
+    above that opens no block.
     """
     lines = text.split("\n")
     lost = lines[number - 1]
     indent = len(lost) - len(lost.lstrip())
     fits = indent and len(lost) >= indent + 3 and not empty
+    opener = next((at for at in range(number - 2, -1, -1) if lines[at].strip()), None)
+    if opener is not None and lines[opener].rstrip().endswith(":"):
+        if len(lines[opener]) - len(lines[opener].lstrip()) >= indent:
+            lines[opener] = " " * len(lines[opener])
     lines[number - 1] = (" " * indent + "_=_" if fits else "").ljust(len(lost))
     for index in range(number, len(lines)):
         line = lines[index]

@@ -6,7 +6,7 @@ token, and a word is reported without the kind of name it stands for.
 """
 
 from lark import Token
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
 from ..diagnostics import Diagnostic, Label, did_you_mean
 from ..source import Source, Span
@@ -39,7 +39,9 @@ def blame(error: Exception, source: Source) -> Diagnostic:
     match error:
         case Misindented(span=span):
             label = Label(span, "no open block starts at this column")
-            return Diagnostic("E0107", "the indentation matches no block", source, label)
+            return Diagnostic(
+                "E0107", "the indentation matches no block", source, label
+            )
         case TooDeep(span=span):
             label = Label(span, "")
             title = f"the expression is nested more than {DEEPEST} levels deep"
@@ -53,14 +55,28 @@ def blame(error: Exception, source: Source) -> Diagnostic:
             raise AssertionError(error)
 
 
+_INSTEAD = {
+    "'": 'texts stand in double quotes `"`',
+    "!": "write `not`, or `!=`",
+    ".": "names have no attributes: `sqrt(x)`, not `x.sqrt()`",
+}
+
+
 def _character(at: int, source: Source) -> Diagnostic:
     character = source.text[at] if at < len(source.text) else ""
     label = Label(Span(at, at + 1))
     if character in _PLANNED:
         return _planned(character, label.span, source)
     title = f"`{character}` does not belong here"
-    hint = {"'": 'texts stand in double quotes `"`', "!": "write `not`, or `!=`"}
-    return Diagnostic("E0108", title, source, Label(label.span, hint.get(character, "")))
+    hint = _INSTEAD.get(character, "")
+    return Diagnostic("E0108", title, source, Label(label.span, hint))
+
+
+def _no_block(at: int, source: Source) -> Diagnostic:
+    """A line that ends in a colon, and the next one is not indented."""
+    colon = source.text.rindex(":", 0, at)
+    label = Label(Span(colon, colon + 1), "indent the lines that belong to it")
+    return Diagnostic("E0108", "the block is missing", source, label)
 
 
 def _planned(word: str, span: Span, source: Source) -> Diagnostic:
@@ -79,17 +95,31 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
             "E0107",
             "this line is indented, but no block is open",
             source,
-            Label(Span(_first_word(source, token.end_pos or start), (token.end_pos or 0) + 1)),
+            Label(
+                Span(
+                    _first_word(source, token.end_pos or start),
+                    (token.end_pos or 0) + 1,
+                )
+            ),
             help="blocks follow a line that ends in `:`",
         )
     else:
         span, found = Span(token.start_pos, token.end_pos), f"`{token.value}`"
+    if "_INDENT" in accepted and token.type != "_NL":
+        return _no_block(span.start, source)
     if token.value in _PLANNED and ("HYPER" in accepted or "IF" in accepted):
         return _planned(token.value, span, source)
+    before = source.text[: span.start].rpartition("\n")[2].split()
+    if before and before[0] in _PLANNED and "AUGMENT" in accepted:
+        start = source.text.rfind("\n", 0, span.start) + 1
+        start = source.text.index(before[0], start)
+        return _planned(before[0], Span(start, start + len(before[0])), source)
     hint = _expected(token, accepted)
     if token.type in ("_NL", "_DEDENT", "$END"):
         return Diagnostic("E0108", "the line ends too early", source, Label(span, hint))
-    return Diagnostic("E0108", f"{found} does not belong here", source, Label(span, hint))
+    return Diagnostic(
+        "E0108", f"{found} does not belong here", source, Label(span, hint)
+    )
 
 
 def _first_word(source: Source, at: int) -> int:
@@ -103,8 +133,12 @@ def _expected(token: Token, accepted: set[str]) -> str:
     words = [each for each in _WORDS if each.upper() in accepted]
     if token.type == "NAME" and (near := did_you_mean(token.value, words)):
         return near
+    if token.value in _INSTEAD:
+        return _INSTEAD[token.value]
     if token.type == "EQUAL" and "COMPARE" in accepted:
         return "comparison is written `==`"
+    if token.type == "NAME" and "TIMES" in accepted:
+        return "write `*` for a product"
     if _EXPRESSION <= accepted:
         return "expected an expression"
     named = [_SPELLED[each] for each in _SPELLED if each in accepted]
@@ -112,4 +146,6 @@ def _expected(token: Token, accepted: set[str]) -> str:
         return "a statement assigns: expected `=` or `+=`"
     if not named or len(named) > 4:
         return ""
-    return "expected " + (" or ".join([", ".join(named[:-1]), named[-1]]) if named[1:] else named[0])
+    return "expected " + (
+        " or ".join([", ".join(named[:-1]), named[-1]]) if named[1:] else named[0]
+    )

@@ -34,7 +34,9 @@ def _limit_depth(tree: Tree) -> None:
         node, depth = pending.pop()
         if depth > DEEPEST:
             raise TooDeep(_span(node))
-        pending += [(each, depth + 1) for each in node.children if isinstance(each, Tree)]
+        pending += [
+            (each, depth + 1) for each in node.children if isinstance(each, Tree)
+        ]
 
 
 def _span(node: Tree | Token) -> Span:
@@ -97,7 +99,9 @@ def _declaration(tree: Tree) -> syntax.Declaration:
             )
             return syntax.Function(_identifier(name), parameters, statements, span)
         case "hook":
-            return syntax.Hook(str(parts[0]), _identifier(parts[1]), _block(parts[2]), span)
+            return syntax.Hook(
+                str(parts[0]), _identifier(parts[1]), _block(parts[2]), span
+            )
         case "step":
             return syntax.Step(_block(parts[0]), span)
     raise AssertionError(tree.data)
@@ -105,7 +109,9 @@ def _declaration(tree: Tree) -> syntax.Declaration:
 
 def _type(tree: Tree) -> syntax.Type:
     if tree.data == "choice_type":
-        return syntax.Type("choice", False, tuple(map(_text, tree.children)), _span(tree))
+        return syntax.Type(
+            "choice", False, tuple(map(_text, tree.children)), _span(tree)
+        )
     name, optional = tree.children
     return syntax.Type(str(name), optional is not None, (), _span(tree))
 
@@ -143,6 +149,8 @@ def _statement(tree: Tree) -> syntax.Statement:
 
 def _branches(parts: list[Tree], span: Span) -> syntax.If:
     condition, then, *rest = parts
+    if len(rest) > DEEPEST:
+        raise TooDeep(_span(rest[0]))
     otherwise: tuple[syntax.Statement, ...] = ()
     if rest and rest[0].data == "elif":
         below = rest[0].children + rest[1:]
@@ -173,7 +181,9 @@ def _expression(tree: Tree) -> syntax.Expression:
             return _call(parts, span)
         case "sum" | "product" | "power":
             left, operator, right = parts
-            return syntax.Binary(str(operator), _expression(left), _expression(right), span)
+            return syntax.Binary(
+                str(operator), _expression(left), _expression(right), span
+            )
         case "or" | "and":
             return syntax.Binary(tree.data, *map(_expression, parts), span)
         case "negative":

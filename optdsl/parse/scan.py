@@ -25,7 +25,11 @@ def scan(source: Source) -> list[Diagnostic]:
         return [Diagnostic("E0101", "the spec is too large", source, notes=(size,))]
     if not source.text.strip():
         return [_empty(source)]
-    return _characters(source) or _quotes_and_brackets(source)
+    found = _characters(source)
+    lines = [each.line for each in found]
+    return found + [
+        each for each in _quotes_and_brackets(source) if each.line not in lines
+    ]
 
 
 def _empty(source: Source) -> Diagnostic:
@@ -49,13 +53,14 @@ def _characters(source: Source) -> list[Diagnostic]:
         if not each.isprintable() and each not in "\n\t"
     ]
     found += [(each.start(), each[0]) for each in _FOREIGN.finditer("".join(outside))]
-    diagnostics, seen = [], []
+    diagnostics, done = [], -1
     for at, character in sorted(set(found)):
-        line = source.position(at)[0]
-        if line in seen:
+        if at < done:
             continue
-        seen.append(line)
-        shown = f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
+        done = (source.text + "\n").index("\n", at)
+        shown = (
+            f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
+        )
         hint = {
             "^": "powers are written `**`",
             "\t": "indent with spaces",
@@ -88,7 +93,9 @@ def _quotes_and_brackets(source: Source) -> list[Diagnostic]:
             title = "the docstring is never closed"
             diagnostics.append(Diagnostic("E0104", title, source, label))
         elif piece["text"] is not None and not piece["text_end"]:
-            label = Label(Span(*piece.span()), 'expected `"` before the end of the line')
+            label = Label(
+                Span(*piece.span()), 'expected `"` before the end of the line'
+            )
             title = "the text is never closed"
             diagnostics.append(Diagnostic("E0104", title, source, label))
         elif piece["open"]:

@@ -24,9 +24,19 @@ class Pass:
 
 
 PASSES = (
-    Pass(branch, True, "a chosen value becomes a branch, so that each side can be in place"),
-    Pass(hoist, True, "what a group knows is computed once a group, not once a parameter"),
-    Pass(select, False, "addcmul, addcdiv and alpha= round once where `*` and `+` round twice"),
+    Pass(
+        branch,
+        True,
+        "a chosen value becomes a branch, so that each side can be in place",
+    ),
+    Pass(
+        hoist, True, "what a group knows is computed once a group, not once a parameter"
+    ),
+    Pass(
+        select,
+        False,
+        "addcmul, addcdiv and alpha= round once where `*` and `+` round twice",
+    ),
     Pass(detach, True, "a name that must outlive a write gets a copy of its own"),
     Pass(reuse, True, "a value that no one reads again lends its memory to the next"),
 )

@@ -69,7 +69,9 @@ def with_memory(rule: ir.Rule, change: Change) -> ir.Rule:
     fresh = frozenset(each.name for each in rule.functions if _is_fresh(each))
     own = {name: frozenset({name}) for name in sorted(storages)}
 
-    def changed(body: ir.Block, live: set[str], of: dict[str, Buffers] = own) -> ir.Block:
+    def changed(
+        body: ir.Block, live: set[str], of: dict[str, Buffers] = own
+    ) -> ir.Block:
         return change(body, Memory(dict(of), fresh), live)
 
     def hooks(each: tuple[ir.Hook, ...], live: set[str]) -> tuple[ir.Hook, ...]:
@@ -88,7 +90,11 @@ def with_memory(rule: ir.Rule, change: Change) -> ir.Rule:
 
 def _is_fresh(function: ir.Function) -> bool:
     """Whether a def always returns new memory."""
-    returned = [each.value for each in ir.statements(function.body) if isinstance(each, ir.Return)]
+    returned = [
+        each.value
+        for each in ir.statements(function.body)
+        if isinstance(each, ir.Return)
+    ]
     return all(isinstance(each, (ir.Op, ir.Binary, ir.Call)) for each in returned)
 
 

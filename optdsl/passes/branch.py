@@ -21,6 +21,8 @@ def _statement(statement: ir.Statement) -> ir.Statement:
             return ir.If(choice.condition, _block((then,)), _block((otherwise,)), span)
         case ir.If():
             return dataclasses.replace(
-                statement, then=_block(statement.then), otherwise=_block(statement.otherwise)
+                statement,
+                then=_block(statement.then),
+                otherwise=_block(statement.otherwise),
             )
     return statement

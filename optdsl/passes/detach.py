@@ -33,13 +33,18 @@ def _find(
                 _find(statement.then, memory, after, copied, clashes)
                 _find(statement.otherwise, other, after, copied, clashes)
                 memory.merge(other)
-            case ir.Assign(target=target) | ir.Effect(value=ir.Op(arguments=(target, *_))):
+            case (
+                ir.Assign(target=target)
+                | ir.Effect(value=ir.Op(arguments=(target, *_)))
+            ):
                 if is_storage(target):
                     written = memory.named(target.name)
                     clashes |= set(sharing(memory, written, after - {target.name}))
                 elif isinstance(statement, ir.Assign) and not target.type.on_host:
                     memory.of[target.name] = (
-                        frozenset() if target.name in copied else memory.behind(statement.value)
+                        frozenset()
+                        if target.name in copied
+                        else memory.behind(statement.value)
                     )
 
 
@@ -53,7 +58,9 @@ def _with_copies(block: ir.Block, memory: Memory, copied: set[str]) -> ir.Block:
                     then=_with_copies(statement.then, memory, copied),
                     otherwise=_with_copies(statement.otherwise, memory, copied),
                 )
-            case ir.Assign(target, value, span) if target.name in copied and _is_alias(value):
+            case ir.Assign(target, value, span) if target.name in copied and _is_alias(
+                value
+            ):
                 copy = ir.Op("clone", (value,), (), value.type, value.span)
                 statement = ir.Assign(target, copy, span)
         result.append(statement)

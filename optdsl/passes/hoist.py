@@ -9,7 +9,9 @@ _OF_THE_GROUP = (ir.Const, ir.Unary, ir.Binary, ir.Choose, ir.Pack, ir.Index, ir
 
 def hoist(rule: ir.Rule) -> ir.Rule:
     assigned = [
-        target.name for statement in ir.statements(rule.step) for target in _targets(statement)
+        target.name
+        for statement in ir.statements(rule.step)
+        for target in _targets(statement)
     ]
     known = {each.name for each in rule.hypers}
     prologue, step = [], []
@@ -35,6 +37,7 @@ def _targets(statement: ir.Statement) -> tuple[ir.Ref, ...]:
 
 def _of_the_group(value: ir.Expr, known: set[str]) -> bool:
     return all(
-        isinstance(each, _OF_THE_GROUP) or (isinstance(each, ir.Call) and each.type.on_host)
+        isinstance(each, _OF_THE_GROUP)
+        or (isinstance(each, ir.Call) and each.type.on_host)
         for each in ir.walk(value)
     ) and all(each.name in known for each in ir.reads(value))

@@ -29,7 +29,9 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                 then = _block(statement.then, memory, after)
                 otherwise = _block(statement.otherwise, other, after)
                 memory.merge(other)
-                statement = dataclasses.replace(statement, then=then, otherwise=otherwise)
+                statement = dataclasses.replace(
+                    statement, then=then, otherwise=otherwise
+                )
             case ir.Assign(target, value, span) if not target.type.on_host:
                 value = Reuse(memory, target, after).expr(value, set())
                 if is_storage(target):
@@ -37,10 +39,16 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                 else:
                     memory.of[target.name] = memory.behind(value)
                     statement = ir.Assign(target, value, span)
-                    if isinstance(value, ir.Op) and value.in_place and _root(value) == target:
+                    if (
+                        isinstance(value, ir.Op)
+                        and value.in_place
+                        and _root(value) == target
+                    ):
                         statement = ir.Effect(value, span)
             case ir.Return(value, span):
-                statement = ir.Return(Reuse(memory, None, after).expr(value, set()), span)
+                statement = ir.Return(
+                    Reuse(memory, None, after).expr(value, set()), span
+                )
         result.append(statement)
     return tuple(result)
 
@@ -81,10 +89,14 @@ class Reuse:
                     right=self.expr(expr.right, later),
                 )
             case ir.Invoke():
-                return dataclasses.replace(expr, arguments=self._each(expr.arguments, later))
+                return dataclasses.replace(
+                    expr, arguments=self._each(expr.arguments, later)
+                )
         return expr
 
-    def _each(self, arguments: tuple[ir.Expr, ...], later: set[str]) -> tuple[ir.Expr, ...]:
+    def _each(
+        self, arguments: tuple[ir.Expr, ...], later: set[str]
+    ) -> tuple[ir.Expr, ...]:
         done = []
         for at, argument in enumerate(arguments):
             # A value that waits for the arguments after it must not change under them,

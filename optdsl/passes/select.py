@@ -63,7 +63,9 @@ def _statement(statement: ir.Statement, witness: ir.Ref | None) -> ir.Statement:
 
 def _filled(target: ir.Ref, value: ir.Expr, span) -> ir.Statement:
     if target.role in (ir.Role.PARAM, ir.Role.STATE):
-        return ir.Effect(ir.Op("fill", (target, value), (), target.type, span, True), span)
+        return ir.Effect(
+            ir.Op("fill", (target, value), (), target.type, span, True), span
+        )
     full = ir.Op("full_like", (target, value), (), target.type, span)
     return ir.Assign(target, full, span)
 
@@ -105,7 +107,9 @@ class Selection:
                 return self._call(expr)
         return expr
 
-    def _op(self, name: str, like: ir.Expr, *arguments: ir.Expr, **keywords: ir.Expr) -> ir.Op:
+    def _op(
+        self, name: str, like: ir.Expr, *arguments: ir.Expr, **keywords: ir.Expr
+    ) -> ir.Op:
         chosen = tuple(self.expr(each) for each in arguments)
         return ir.Op(name, chosen, tuple(keywords.items()), like.type, like.span)
 
@@ -142,7 +146,10 @@ class Selection:
         if base.type.on_host and minus:
             return self._infix(expr)
         if base.type.on_host or (
-            not minus and not term.type.on_host and self._leads(term) and not self._leads(base)
+            not minus
+            and not term.type.on_host
+            and self._leads(term)
+            and not self._leads(base)
         ):
             base, term = term, base
         if term.type.on_host:
@@ -152,14 +159,18 @@ class Selection:
             return self._op("sub" if minus else "add", expr, base, term)
         flags = any(each.type.element == "flag" for each in ir.children(rest))
         match rest:
-            case ir.Binary(operator="*" | "/") if not flags and not rest.left.type.on_host:
+            case ir.Binary(operator="*" | "/") if (
+                not flags and not rest.left.type.on_host
+            ):
                 name = "addcmul" if rest.operator == "*" else "addcdiv"
                 scale = _signed(coefficient, minus, term)
                 keywords = {"value": scale} if scale else {}
                 return self._op(name, expr, base, rest.left, rest.right, **keywords)
         if coefficient is None:
             return self._op("sub" if minus else "add", expr, base, rest)
-        return self._op("add", expr, base, rest, alpha=_signed(coefficient, minus, term))
+        return self._op(
+            "add", expr, base, rest, alpha=_signed(coefficient, minus, term)
+        )
 
     # ---- products, quotients, powers
 
@@ -168,7 +179,9 @@ class Selection:
         if coefficient is not None and rest is not None:
             return self._op("mul", expr, rest, coefficient)
         left, right = expr.left, expr.right
-        if left.type.element == "flag" or (self._leads(right) and not self._leads(left)):
+        if left.type.element == "flag" or (
+            self._leads(right) and not self._leads(left)
+        ):
             left, right = right, left
         return self._op("mul", expr, left, right)
 
@@ -195,7 +208,7 @@ class Selection:
         if name in ("sum", "mean", "norm", "any", "all", "dot") or len(arguments) == 1:
             return self._unary_or_reduction(call)
         match name, arguments:
-            case ("max" | "min"), (x, y):
+            case (("max" | "min"), (x, y)):
                 return self._extreme(call, x, y)
             case "clamp", (x, low, high):
                 return self._op("clamp", call, x, min=low, max=high)
@@ -224,7 +237,9 @@ class Selection:
         if name == "dot":
             both = ir.Binary("*", *arguments, _broadcast(*arguments), call.span)
             return self._op("sum", call, both)
-        torch_name = {"norm": "linalg.vector_norm", "max": "amax", "min": "amin"}.get(name, name)
+        torch_name = {"norm": "linalg.vector_norm", "max": "amax", "min": "amin"}.get(
+            name, name
+        )
         return self._op(torch_name, call, *arguments, **keywords)
 
     def _extreme(self, call: ir.Call, x: ir.Expr, y: ir.Expr) -> ir.Expr:
@@ -244,7 +259,9 @@ class Selection:
         return ir.Op("new_full", (self.witness, empty, expr), (), ir.SCALAR, expr.span)
 
 
-def _interpolated(call: ir.Call, start: ir.Expr, end: ir.Expr, weight: ir.Expr) -> ir.Expr:
+def _interpolated(
+    call: ir.Call, start: ir.Expr, end: ir.Expr, weight: ir.Expr
+) -> ir.Expr:
     """`start + weight*(end - start)`, for a number at one end."""
     way = ir.Binary("-", end, start, _broadcast(start, end), call.span)
     part = ir.Binary("*", weight, way, _broadcast(weight, way), call.span)
@@ -268,17 +285,23 @@ def _coefficient(term: ir.Expr) -> tuple[ir.Expr | None, ir.Expr | None]:
         case ir.Binary(operator="/") if term.right.type.on_host:
             coefficient, rest = _coefficient(term.left)
             one = ir.Const("1", ir.NUMBER, term.span)
-            return ir.Binary("/", coefficient or one, term.right, ir.NUMBER, term.span), rest
+            return ir.Binary(
+                "/", coefficient or one, term.right, ir.NUMBER, term.span
+            ), rest
         case ir.Binary(operator="/") if not term.left.type.on_host:
             coefficient, rest = _coefficient(term.left)
             type_ = _broadcast(rest, term.right)
             return coefficient, ir.Binary("/", rest, term.right, type_, term.span)
-        case ir.Binary("**", ir.Ref() as base, ir.Const(text="2")) | ir.Call("square", (ir.Ref() as base,)):
+        case ir.Binary("**", ir.Ref() as base, ir.Const(text="2")) | ir.Call(
+            "square", (ir.Ref() as base,)
+        ):
             return None, ir.Binary("*", base, base, term.type, term.span)
     return None, term
 
 
-def _times(left: ir.Expr | None, right: ir.Expr | None, term: ir.Expr) -> ir.Expr | None:
+def _times(
+    left: ir.Expr | None, right: ir.Expr | None, term: ir.Expr
+) -> ir.Expr | None:
     if left is None or right is None:
         return left or right
     return ir.Binary("*", left, right, _broadcast(left, right), term.span)

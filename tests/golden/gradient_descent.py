@@ -1,0 +1,139 @@
+"""Gradient descent.
+
+Cauchy (1847), Methode generale pour la resolution des systemes d'equations simultanees.
+
+Reference: torch.optim.SGD
+"""
+# Compiled by optdsl from gradient_descent.opt, content 53ce73433885.
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+__all__ = ["GradientDescent"]
+
+
+class GradientDescent(Optimizer):
+    """Gradient descent.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        if foreach or capturable or differentiable or fused:
+            raise RuntimeError(
+                "GradientDescent holds the plain loop over parameters: `foreach`, "
+                "`capturable`, `differentiable` and `fused` have to stay off"
+            )
+        defaults = {
+            "lr": lr,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("GradientDescent does not support sparse gradients")
+            params.append(p)
+            grads.append(p.grad)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            self._init_group(group, params, grads)
+            _single_tensor_gradient_descent(
+                params,
+                grads,
+                lr=group["lr"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    lr = group["lr"]
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
+
+
+def _single_tensor_gradient_descent(
+    params: list[Tensor],
+    grads: list[Tensor],
+    *,
+    lr: float,
+    maximize: bool,
+) -> None:
+    for p, grad in zip(params, grads, strict=True):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad = map(torch.view_as_real, (p, grad))
+
+        # p -= lr*grad
+        p.add_(grad, alpha=-lr)

@@ -1,0 +1,163 @@
+"""Gradient descent whose weights decay before each step.
+
+Hanson and Pratt (1988), Comparing biases for minimal network construction with
+back-propagation.
+"""
+# Compiled by optdsl from l2decay.opt, content 6750c0b74b8a.
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+__all__ = ["L2Decay"]
+
+
+class L2Decay(Optimizer):
+    """Gradient descent whose weights decay before each step.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        weight_decay (float, optional): share of a weight that decays, times lr, in [0,
+            inf) (default: 1e-5).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-5,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        if foreach or capturable or differentiable or fused:
+            raise RuntimeError(
+                "L2Decay holds the plain loop over parameters: `foreach`, "
+                "`capturable`, `differentiable` and `fused` have to stay off"
+            )
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("weight_decay", 1e-5)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("L2Decay does not support sparse gradients")
+            params.append(p)
+            grads.append(p.grad)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        self.apply_weight_decay()
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            self._init_group(group, params, grads)
+            _single_tensor_l2_decay(
+                params,
+                grads,
+                lr=group["lr"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+    @torch.no_grad()
+    def apply_weight_decay(self) -> None:
+        """Runs by itself before every step; a call by hand does the same once."""
+        for group in self.param_groups:
+            lr = group["lr"]
+            weight_decay = group["weight_decay"]
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                p = torch.view_as_real(param) if torch.is_complex(param) else param
+                # p *= 1 - lr*weight_decay
+                p.mul_(1 - lr * weight_decay)
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    lr = group["lr"]
+    weight_decay = group["weight_decay"]
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+        )
+
+
+def _single_tensor_l2_decay(
+    params: list[Tensor],
+    grads: list[Tensor],
+    *,
+    lr: float,
+    maximize: bool,
+) -> None:
+    for p, grad in zip(params, grads, strict=True):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad = map(torch.view_as_real, (p, grad))
+
+        # p -= lr*grad
+        p.add_(grad, alpha=-lr)

@@ -1,0 +1,184 @@
+"""Lion: the sign of an interpolated momentum.
+
+Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
+https://arxiv.org/abs/2302.06675
+Follows the authors' code, https://github.com/google/automl/tree/master/lion
+"""
+# Compiled by optdsl from lion.opt, content 78c74a8a2bf1.
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+__all__ = ["Lion"]
+
+
+class Lion(Optimizer):
+    """Lion: the sign of an interpolated momentum.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-4).
+        betas (tuple[float, float], optional): interpolation for the update, and for the
+            momentum, in [0, 1) (default: (0.9, 0.99)).
+        weight_decay (float, optional): share of a weight that decays, times lr, in [0,
+            inf) (default: 0).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        exp_avg: momentum (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        if foreach or capturable or differentiable or fused:
+            raise RuntimeError(
+                "Lion holds the plain loop over parameters: `foreach`, "
+                "`capturable`, `differentiable` and `fused` have to stay off"
+            )
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-4)
+            group.setdefault("betas", (0.9, 0.99))
+            group.setdefault("weight_decay", 0)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Lion does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            exp_avgs.append(state["exp_avg"])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            self._init_group(group, params, grads, exp_avgs)
+            _single_tensor_lion(
+                params,
+                grads,
+                exp_avgs,
+                lr=group["lr"],
+                betas=group["betas"],
+                weight_decay=group["weight_decay"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    lr = group["lr"]
+    betas = group["betas"]
+    weight_decay = group["weight_decay"]
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
+    if len(betas) != 2:
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers")
+    if not all(0 <= each_ < 1 for each_ in betas):
+        raise ValueError(f"Invalid betas: {betas!r}, expected all in [0, 1)")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+        )
+
+
+def _single_tensor_lion(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg in zip(params, grads, exp_avgs, strict=True):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, exp_avg = map(torch.view_as_real, (p, grad, exp_avg))
+
+        # p *= 1 - lr*weight_decay
+        p.mul_(1 - lr * weight_decay)
+
+        # p -= lr*sign(beta1*exp_avg + (1 - beta1)*grad)
+        p.add_((exp_avg * beta1).add_(grad, alpha=1 - beta1).sign_(), alpha=-lr)
+
+        # exp_avg = beta2*exp_avg + (1 - beta2)*grad
+        exp_avg.mul_(beta2).add_(grad, alpha=1 - beta2)

@@ -1,0 +1,165 @@
+"""SGD with heavy-ball momentum.
+
+Polyak (1964), Some methods of speeding up the convergence of iteration methods.
+
+Reference: torch.optim.SGD
+"""
+# Compiled by optdsl from momentum.opt, content 1e837954796f.
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+__all__ = ["Momentum"]
+
+
+class Momentum(Optimizer):
+    """SGD with heavy-ball momentum.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        momentum (float, optional): how much of the last update stays, in [0, 1)
+            (default: 0.9).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        buf: the running sum of gradients (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        if foreach or capturable or differentiable or fused:
+            raise RuntimeError(
+                "Momentum holds the plain loop over parameters: `foreach`, "
+                "`capturable`, `differentiable` and `fused` have to stay off"
+            )
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("momentum", 0.9)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        bufs: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Momentum does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["buf"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            params.append(p)
+            grads.append(p.grad)
+            bufs.append(state["buf"])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            bufs: list[Tensor] = []
+            self._init_group(group, params, grads, bufs)
+            _single_tensor_momentum(
+                params,
+                grads,
+                bufs,
+                lr=group["lr"],
+                momentum=group["momentum"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    lr = group["lr"]
+    momentum = group["momentum"]
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
+    if not 0 <= momentum < 1:
+        raise ValueError(
+            f"Invalid momentum: {momentum!r}, expected a value in [0, 1)"
+        )
+
+
+def _single_tensor_momentum(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bufs: list[Tensor],
+    *,
+    lr: float,
+    momentum: float,
+    maximize: bool,
+) -> None:
+    for p, grad, buf in zip(params, grads, bufs, strict=True):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, buf = map(torch.view_as_real, (p, grad, buf))
+
+        # buf = momentum*buf + grad
+        buf.mul_(momentum).add_(grad)
+
+        # p -= lr*buf
+        p.add_(buf, alpha=-lr)

@@ -1,0 +1,267 @@
+"""RMSprop: gradients divided by a running root mean square of themselves.
+
+Hinton (2012), Neural Networks for Machine Learning, lecture 6e,
+https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
+Centered: Graves (2013), Generating Sequences With Recurrent Neural Networks,
+https://arxiv.org/abs/1308.0850
+
+As in torch, eps is added after the root is taken; TensorFlow adds it before.
+
+Reference: torch.optim.RMSprop
+"""
+# Compiled by optdsl from rmsprop.opt, content 771820a5de02.
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT, _get_scalar_dtype
+
+__all__ = ["RMSprop"]
+
+
+class RMSprop(Optimizer):
+    """RMSprop: gradients divided by a running root mean square of themselves.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-2).
+        alpha (float, optional): decay of the mean square, in [0, inf) (default: 0.99).
+        eps (float, optional): added to the denominator, in [0, inf) (default: 1e-8).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        momentum (float, optional): momentum factor, in [0, inf) (default: 0).
+        centered (bool, optional): divide by an estimate of the standard deviation
+            (default: False).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        square_avg: running mean of squared gradients (like p).
+        momentum_buffer: running sum of updates (like p).
+        grad_avg: running mean of gradients (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        if foreach or capturable or differentiable or fused:
+            raise RuntimeError(
+                "RMSprop holds the plain loop over parameters: `foreach`, "
+                "`capturable`, `differentiable` and `fused` have to stay off"
+            )
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-2)
+            group.setdefault("alpha", 0.99)
+            group.setdefault("eps", 1e-8)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("momentum", 0)
+            group.setdefault("centered", False)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        square_avgs: list[Tensor],
+        momentum_buffers: list[Tensor | None],
+        grad_avgs: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("RMSprop does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())
+                state["square_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            if group["momentum"] > 0 and "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            if group["centered"] and "grad_avg" not in state:
+                state["grad_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            square_avgs.append(state["square_avg"])
+            momentum_buffers.append(state.get("momentum_buffer"))
+            grad_avgs.append(state.get("grad_avg"))
+            steps.append(state["step"])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            square_avgs: list[Tensor] = []
+            momentum_buffers: list[Tensor | None] = []
+            grad_avgs: list[Tensor | None] = []
+            steps: list[Tensor] = []
+            self._init_group(
+                group, params, grads, square_avgs, momentum_buffers, grad_avgs, steps
+            )
+            _single_tensor_rmsprop(
+                params,
+                grads,
+                square_avgs,
+                momentum_buffers,
+                grad_avgs,
+                steps,
+                lr=group["lr"],
+                alpha=group["alpha"],
+                eps=group["eps"],
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                centered=group["centered"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    lr = group["lr"]
+    alpha = group["alpha"]
+    eps = group["eps"]
+    weight_decay = group["weight_decay"]
+    momentum = group["momentum"]
+    centered = group["centered"]
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"Invalid alpha: {alpha!r}, expected a value in [0, inf)")
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"Invalid eps: {eps!r}, expected a value in [0, inf)")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+        )
+    if not 0 <= momentum < math.inf:
+        raise ValueError(
+            f"Invalid momentum: {momentum!r}, expected a value in [0, inf)"
+        )
+    if centered not in (False, True):
+        raise ValueError(f"Invalid centered: {centered!r}, expected True or False")
+
+
+def _single_tensor_rmsprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    grad_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    maximize: bool,
+) -> None:
+    for p, grad, square_avg, momentum_buffer, grad_avg, step in zip(
+        params, grads, square_avgs, momentum_buffers, grad_avgs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, square_avg = map(torch.view_as_real, (p, grad, square_avg))
+            if momentum_buffer is not None:
+                momentum_buffer = torch.view_as_real(momentum_buffer)
+            if grad_avg is not None:
+                grad_avg = torch.view_as_real(grad_avg)
+        step += 1
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
+        square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
+        if centered:
+            # grad_avg = lerp(grad_avg, grad, 1 - alpha)
+            grad_avg.lerp_(grad, 1 - alpha)
+
+            # avg = sqrt(square_avg - grad_avg*grad_avg)
+            avg = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt_()
+        else:
+            # avg = sqrt(square_avg)
+            avg = square_avg.sqrt()
+
+        # avg += eps
+        avg.add_(eps)
+        if momentum > 0:
+            # momentum_buffer = momentum*momentum_buffer + grad/avg
+            momentum_buffer.mul_(momentum).addcdiv_(grad, avg)
+
+            # p -= lr*momentum_buffer
+            p.add_(momentum_buffer, alpha=-lr)
+        else:
+            # p -= lr*grad/avg
+            p.addcdiv_(grad, avg, value=-lr)

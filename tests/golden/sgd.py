@@ -1,0 +1,227 @@
+"""Stochastic gradient descent, with momentum, dampening and Nesterov's variant.
+
+Robbins and Monro (1951), A stochastic approximation method. Sutskever et al. (2013), On
+the importance of initialization and momentum in deep learning,
+http://www.cs.toronto.edu/~hinton/absps/momentum.pdf
+
+As in torch, the momentum buffer starts as the first gradient, without dampening, and
+the learning rate scales the buffer, not the gradient that enters it.
+
+Reference: torch.optim.SGD
+"""
+# Compiled by optdsl from sgd.opt, content 438218402eb3.
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum, dampening and Nesterov's variant.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        momentum (float, optional): momentum factor, in [0, inf) (default: 0).
+        dampening (float, optional): dampening of the gradient that enters the momentum
+            (default: 0).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        nesterov (bool, optional): Nesterov momentum (default: False).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        momentum_buffer: like p.
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        if foreach or capturable or differentiable or fused:
+            raise RuntimeError(
+                "SGD holds the plain loop over parameters: `foreach`, "
+                "`capturable`, `differentiable` and `fused` have to stay off"
+            )
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("momentum", 0)
+            group.setdefault("dampening", 0)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("nesterov", False)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentum_buffers: list[Tensor | None],
+        firsts: list[bool],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("SGD does not support sparse gradients")
+            state = self.state[p] if group["momentum"] != 0 else {}
+            first = len(state) == 0
+            if group["momentum"] != 0 and "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            momentum_buffers.append(state.get("momentum_buffer"))
+            firsts.append(first)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            momentum_buffers: list[Tensor | None] = []
+            firsts: list[bool] = []
+            self._init_group(group, params, grads, momentum_buffers, firsts)
+            _single_tensor_sgd(
+                params,
+                grads,
+                momentum_buffers,
+                firsts,
+                lr=group["lr"],
+                momentum=group["momentum"],
+                dampening=group["dampening"],
+                weight_decay=group["weight_decay"],
+                nesterov=group["nesterov"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    lr = group["lr"]
+    momentum = group["momentum"]
+    dampening = group["dampening"]
+    weight_decay = group["weight_decay"]
+    nesterov = group["nesterov"]
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
+    if not 0 <= momentum < math.inf:
+        raise ValueError(
+            f"Invalid momentum: {momentum!r}, expected a value in [0, inf)"
+        )
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+        )
+    if nesterov not in (False, True):
+        raise ValueError(f"Invalid nesterov: {nesterov!r}, expected True or False")
+    if nesterov and not (momentum > 0 and dampening == 0):
+        raise ValueError(
+            "Nesterov momentum requires a momentum and zero dampening "
+            f"(got nesterov={nesterov!r}, momentum={momentum!r}, "
+            f"dampening={dampening!r})"
+        )
+
+
+def _single_tensor_sgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    for p, grad, momentum_buffer, first in zip(
+        params, grads, momentum_buffers, firsts, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad = map(torch.view_as_real, (p, grad))
+            if momentum_buffer is not None:
+                momentum_buffer = torch.view_as_real(momentum_buffer)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+        if momentum != 0:
+            if first:
+                # momentum_buffer = grad
+                momentum_buffer.copy_(grad)
+            else:
+                # momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+                momentum_buffer.mul_(momentum).add_(grad, alpha=1 - dampening)
+            if nesterov:
+                # grad += momentum*momentum_buffer
+                grad.add_(momentum_buffer, alpha=momentum)
+            else:
+                grad = momentum_buffer
+
+        # p -= lr*grad
+        p.add_(grad, alpha=-lr)

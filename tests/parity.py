@@ -1,0 +1,209 @@
+"""Two optimizers side by side: equal parameters, scripted gradients, every bit compared.
+
+A side is an optimizer with its named parameters. The gradients of a step depend on the
+parameter's name and the step alone, so any number of sides, and a side that was saved and
+loaded, see the same ones.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+Hypers = Mapping[str, Any]
+
+SHAPES = {
+    "matrix": (4, 3),
+    "late": (3,),  # no gradient in the first three steps
+    "scalar": (),
+    "transposed": (3, 4),  # not contiguous
+    "empty": (0, 3),
+    "never": (2,),  # no gradient in any step
+    "kernel": (2, 3, 2, 2),
+    "sometimes": (3,),  # no gradient in every fourth step
+}
+LATE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What happens around the steps: `split` gives each group of hypers its share of the
+    parameters; with a closure the gradients are there only once it has run.
+    """
+
+    name: str
+    split: bool = False
+    closure: bool = False
+    scheduler: str = ""
+
+
+SCENARIOS = (
+    Scenario("one group"),
+    Scenario("several groups", split=True),
+    Scenario("closure", closure=True),
+    Scenario("LambdaLR", split=True, scheduler="LambdaLR"),
+    Scenario("OneCycleLR", scheduler="OneCycleLR"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """An optimizer with its parameters by name."""
+
+    parameters: dict[str, Parameter]
+    optimizer: Optimizer
+
+    def give(self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone) -> None:
+        """Set the gradients of a step, each changed in some way."""
+        for name, p in self.parameters.items():
+            grad = gradient(name, step, p.dtype)
+            p.grad = None if grad is None else change(grad)
+
+    def step(self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone) -> None:
+        self.give(step, change)
+        self.optimizer.step()
+
+    def steps(self, *steps: int) -> "Side":
+        for step in steps:
+            self.step(step)
+        return self
+
+    def memory(self, name: str) -> dict[str, Any]:
+        """The state of a parameter; asking makes none."""
+        return dict(self.optimizer.state.get(self.parameters[name], {}))
+
+
+def side(
+    make: Callable[..., Optimizer],
+    dtype: torch.dtype = torch.float32,
+    groups: tuple[Hypers, ...] = ({},),
+    **hypers: Any,
+) -> Side:
+    """A new optimizer over new parameters, one dealt to each group in turn."""
+    parameters = make_parameters(dtype)
+    dealt = list(parameters.values())
+    given = [
+        {"params": dealt[index :: len(groups)], **group} for index, group in enumerate(groups)
+    ]
+    return Side(parameters, make(given, **hypers))
+
+
+def make_parameters(dtype: torch.dtype) -> dict[str, Parameter]:
+    """The same values each time, in each shape."""
+    return {name: Parameter(_values(name, 0, dtype).clone()) for name in SHAPES}
+
+
+@cache
+def _values(name: str, number: int, dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(1000 * number + [*SHAPES].index(name))
+    shape = SHAPES[name]
+    if name == "transposed":
+        return torch.randn(shape[::-1], generator=generator, dtype=dtype).t()
+    return torch.randn(shape, generator=generator, dtype=dtype)
+
+
+def gradient(name: str, step: int, dtype: torch.dtype) -> Tensor | None:
+    """The gradient of a parameter in a step, counted from 0."""
+    missing = {"late": step < LATE, "never": True, "sometimes": step % 4 == 3}
+    return None if missing.get(name, False) else _values(name, step + 1, dtype)
+
+
+def same_bits(ours: Any, theirs: Any) -> bool:
+    """Whether two tensors have one dtype, one shape and the same bits, NaN and -0 too."""
+    if not isinstance(ours, Tensor) or not isinstance(theirs, Tensor):
+        return type(ours) is type(theirs) and ours == theirs
+    if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
+        return False
+    return torch.equal(_bits(ours), _bits(theirs))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().flatten().view(torch.uint8)
+
+
+def difference(ours: Side, theirs: Side, renamed: Mapping[str, str] | None = None) -> str:
+    """The first tensor that differs, in words, or ''; `renamed` maps our states to theirs.
+
+    A parameter that has had no gradient has no state on our side; theirs may have made it.
+    """
+    for name, p in ours.parameters.items():
+        other = theirs.parameters[name]
+        if not same_bits(p, other):
+            return f"parameter {name}: {p.tolist()} is not {other.tolist()}"
+        mine = {(renamed or {}).get(k, k): v for k, v in ours.memory(name).items()}
+        its = theirs.memory(name)
+        if not mine and (p.grad is None or not its):
+            continue
+        if mine.keys() != its.keys():
+            return f"state of {name}: {sorted(mine)} is not {sorted(its)}"
+        for key, value in mine.items():
+            if not same_bits(value, its[key]):
+                return f"{key} of {name}: {value} is not {its[key]}"
+    return ""
+
+
+def assert_same(ours: Side, theirs: Side, when: str = "") -> None:
+    found = difference(ours, theirs)
+    assert not found, f"{when}{': ' if when else ''}{found}"
+
+
+def run(
+    ours: Side,
+    theirs: Side,
+    scenario: Scenario,
+    steps: int,
+    renamed: Mapping[str, str] | None = None,
+    before_step: Callable[[Optimizer], None] = lambda optimizer: None,
+) -> None:
+    """Step both and compare after each step; `before_step` is what the training loop of
+    theirs does between backward and step.
+    """
+    playing = [play(ours, scenario, steps, lambda optimizer: None)]
+    playing.append(play(theirs, scenario, steps, before_step))
+    for step, results in enumerate(zip(*playing, strict=True)):
+        assert results[0] == results[1], f"step {step}: losses {results}"
+        found = difference(ours, theirs, renamed)
+        assert not found, f"step {step}: {found}"
+
+
+def play(
+    each: Side, scenario: Scenario, steps: int, before_step: Callable[[Optimizer], None]
+) -> Iterator[Any]:
+    """One side through a scenario; yields what each step returns."""
+    scheduler = _scheduler(scenario.scheduler, each.optimizer, steps)
+    for step in range(steps):
+        if scenario.closure:
+            each.give(step)
+            before_step(each.optimizer)
+            each.optimizer.zero_grad()
+            yield each.optimizer.step(_closure(each, step))
+        else:
+            each.give(step)
+            before_step(each.optimizer)
+            yield each.optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+
+
+def _closure(each: Side, step: int) -> Callable[[], float]:
+    def closure() -> float:
+        assert torch.is_grad_enabled()
+        each.give(step)
+        return float(step)
+
+    return closure
+
+
+def _scheduler(kind: str, optimizer: Optimizer, steps: int) -> LRScheduler | None:
+    if kind == "LambdaLR":
+        return LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+    if kind == "OneCycleLR":
+        cycled = bool({"momentum", "betas"} & optimizer.defaults.keys())
+        return OneCycleLR(optimizer, 0.1, total_steps=steps + 1, cycle_momentum=cycled)
+    return None

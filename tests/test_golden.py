@@ -1,0 +1,42 @@
+"""The generated files stand under tests/golden as real Python, and the stubs in the
+package: `make bless` writes both after a change that is meant.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from optdsl.emit.stub import stub
+from optdsl.find import find
+from optdsl.pipeline import build
+from optdsl.resources import PACKAGE, library
+
+GOLDEN = Path(__file__).parent / "golden"
+BLESS = os.environ.get("OPTDSL_BLESS")
+
+
+def _same(path: Path, text: str) -> None:
+    if BLESS:
+        path.write_text(text, encoding="utf-8")
+    assert path.is_file(), "missing; `make bless` writes it"
+    assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("name", library())
+def test_the_generated_file_is_the_golden_one(name: str) -> None:
+    _same(GOLDEN / f"{name}.py", build(find(name)).loop)
+
+
+@pytest.mark.parametrize("name", library())
+def test_no_line_is_longer_than_88_columns(name: str) -> None:
+    assert [line for line in build(find(name)).loop.splitlines() if len(line) > 88] == []
+
+
+def test_no_golden_file_is_an_orphan() -> None:
+    assert {path.stem for path in GOLDEN.glob("*")} - {"__pycache__"} == set(library())
+
+
+def test_the_stubs_are_those_of_the_library() -> None:
+    rules = [build(find(name)).lowered for name in library()]
+    _same(PACKAGE / "optim" / "__init__.pyi", stub(rules))
