@@ -5,8 +5,8 @@ parameter's name and the step alone, so any number of sides, and a side that was
 loaded, see the same ones.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -29,6 +29,21 @@ SHAPES = {
     "sometimes": (3,),  # no gradient in every fourth step
 }
 LATE = 3
+
+TORCH = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+    "adadelta": torch.optim.Adadelta,
+    "adamax": torch.optim.Adamax,
+}
+
+
+def plain(spec: str) -> Callable[..., Optimizer]:
+    """torch's class for a spec with its loop, which is the one that computes as we do."""
+    return lambda *args, **hypers: TORCH[spec](*args, foreach=False, **hypers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +69,22 @@ SCENARIOS = (
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """An optimizer with its parameters by name."""
+    """An optimizer with its parameters by name; with `pairs`, each complex parameter is
+    held as a pair of reals.
+    """
 
     parameters: dict[str, Parameter]
     optimizer: Optimizer
+    dtype: torch.dtype
+    pairs: bool = False
 
     def give(self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone) -> None:
         """Set the gradients of a step, each changed in some way."""
         for name, p in self.parameters.items():
-            grad = gradient(name, step, p.dtype)
-            p.grad = None if grad is None else change(grad)
+            grad = gradient(name, step, self.dtype)
+            if grad is not None:
+                grad = change(torch.view_as_real(grad) if self.pairs else grad)
+            p.grad = grad
 
     def step(self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone) -> None:
         self.give(step, change)
@@ -74,6 +95,10 @@ class Side:
             self.step(step)
         return self
 
+    def only(self, names: Iterable[str]) -> "Side":
+        """The same optimizer, looked at in these parameters."""
+        return replace(self, parameters={name: self.parameters[name] for name in names})
+
     def memory(self, name: str) -> dict[str, Any]:
         """The state of a parameter; asking makes none."""
         return dict(self.optimizer.state.get(self.parameters[name], {}))
@@ -83,15 +108,20 @@ def side(
     make: Callable[..., Optimizer],
     dtype: torch.dtype = torch.float32,
     groups: tuple[Hypers, ...] = ({},),
+    pairs: bool = False,
     **hypers: Any,
 ) -> Side:
     """A new optimizer over new parameters, one dealt to each group in turn."""
     parameters = make_parameters(dtype)
+    if pairs:
+        parameters = {
+            name: Parameter(torch.view_as_real(p.detach())) for name, p in parameters.items()
+        }
     dealt = list(parameters.values())
     given = [
         {"params": dealt[index :: len(groups)], **group} for index, group in enumerate(groups)
     ]
-    return Side(parameters, make(given, **hypers))
+    return Side(parameters, make(given, **hypers), dtype, pairs)
 
 
 def make_parameters(dtype: torch.dtype) -> dict[str, Parameter]:
@@ -133,19 +163,37 @@ def difference(ours: Side, theirs: Side, renamed: Mapping[str, str] | None = Non
     A parameter that has had no gradient has no state on our side; theirs may have made it.
     """
     for name, p in ours.parameters.items():
-        other = theirs.parameters[name]
-        if not same_bits(p, other):
-            return f"parameter {name}: {p.tolist()} is not {other.tolist()}"
-        mine = {(renamed or {}).get(k, k): v for k, v in ours.memory(name).items()}
+        found = _apart(_seen(p, theirs), theirs.parameters[name])
+        if found:
+            return f"parameter {name}: {found}"
+        mine = {(renamed or {}).get(key, key): value for key, value in ours.memory(name).items()}
         its = theirs.memory(name)
         if not mine and (p.grad is None or not its):
             continue
         if mine.keys() != its.keys():
             return f"state of {name}: {sorted(mine)} is not {sorted(its)}"
         for key, value in mine.items():
-            if not same_bits(value, its[key]):
-                return f"{key} of {name}: {value} is not {its[key]}"
+            found = _apart(_seen(value, theirs), its[key])
+            if found:
+                return f"{key} of {name}: {found}"
     return ""
+
+
+def _seen(value: Any, theirs: Side) -> Any:
+    """A value of ours as the other side holds it."""
+    paired = theirs.pairs and isinstance(value, Tensor) and value.is_complex()
+    return torch.view_as_real(value) if paired else value
+
+
+def _apart(ours: Any, theirs: Any) -> str:
+    if same_bits(ours, theirs):
+        return ""
+    if not (isinstance(ours, Tensor) and isinstance(theirs, Tensor)):
+        return f"{ours!r} is not {theirs!r}"
+    if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
+        return f"{ours.dtype} {tuple(ours.shape)} is not {theirs.dtype} {tuple(theirs.shape)}"
+    apart = (ours - theirs).abs()
+    return f"{int((apart != 0).sum())} of {apart.numel()} differ, by at most {apart.max():.3g}"
 
 
 def assert_same(ours: Side, theirs: Side, when: str = "") -> None:

@@ -80,10 +80,18 @@ def _infix(operator: str, left: ir.Expr, right: ir.Expr, name: Name) -> tuple[st
         operator = {"==": "is", "!=": "is not"}[operator]
     # Python chains comparisons, so neither side may be one without brackets.
     least = precedence + 1 if precedence == PRECEDENCE["<"] else precedence
-    written = (
-        f"{text(left, name, least)} {operator} {text(right, name, precedence + 1)}"
-    )
-    return written, precedence
+    first, second = text(left, name, least), text(right, name, precedence + 1)
+    if operator == "or":
+        first, second = (
+            f"({side})" if _is_and(each) else side
+            for each, side in ((left, first), (right, second))
+        )
+    return f"{first} {operator} {second}", precedence
+
+
+def _is_and(expr: ir.Expr) -> bool:
+    """Whether brackets spare the reader the question of what binds tighter."""
+    return isinstance(expr, ir.Binary) and expr.operator == "and"
 
 
 def _is_word(written: str) -> bool:

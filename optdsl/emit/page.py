@@ -244,7 +244,7 @@ def _negated(condition: ir.Expr) -> ir.Expr:
 def _raise(*pieces: str) -> list[str]:
     """`raise ValueError` with a message of several texts, each without its last quote."""
     joined = "".join(each if at == 0 else each[2:] for at, each in enumerate(pieces))
-    if pieces[0].startswith("f") and len(joined) + 31 <= WIDTH:
+    if pieces[0].startswith("f") and len(joined) + 27 <= WIDTH:
         return [f'    raise ValueError({joined}")']
     if len(joined) + 13 <= WIDTH and pieces[0].startswith("f"):
         pieces = (joined,)

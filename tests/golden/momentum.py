@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 1e837954796f.
+# Compiled by optdsl from momentum.opt, content ff059c88c828.
 
 import math
 from collections.abc import Callable
@@ -139,9 +139,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not 0 <= lr < math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
     if not 0 <= momentum < 1:
-        raise ValueError(
-            f"Invalid momentum: {momentum!r}, expected a value in [0, 1)"
-        )
+        raise ValueError(f"Invalid momentum: {momentum!r}, expected a value in [0, 1)")
 
 
 def _single_tensor_momentum(
