@@ -1,0 +1,32 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test slow bless benchmarks clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m examples.digits
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+# The same properties over many more random specs and inputs.
+slow: $(INSTALLED)
+	OPTDSL_EXAMPLES=30 $(BIN)/python -m pytest
+
+# Write the golden files, the type stubs and the renderings of errors anew.
+bless: $(INSTALLED)
+	OPTDSL_BLESS=1 $(BIN)/python -m pytest tests/test_golden.py tests/test_errors.py
+
+benchmarks: $(INSTALLED)
+	$(BIN)/python benchmarks/compile_time.py
+	$(BIN)/python benchmarks/step_time.py
+
+clean:
+	rm -rf .venv build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[test,demo]'
+	touch $@
