@@ -9,7 +9,7 @@ import re
 import textwrap
 from functools import cache
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, meta
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
 from . import loop as loops
@@ -20,7 +20,7 @@ from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .names import Names, safe_file_name
 
-_TEMPLATE = "optimizer.py.jinja"
+TEMPLATE = "optimizer.py.jinja"
 _UNSIGNED = "0" * 12
 _SIGNATURE = re.compile(
     r"^# Compiled by optdsl from (.*), content ([0-9a-f]{12})\.$", re.M
@@ -28,7 +28,7 @@ _SIGNATURE = re.compile(
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(resources.PACKAGE / "emit" / "templates"),
         undefined=StrictUndefined,
@@ -38,16 +38,10 @@ def _environment() -> Environment:
     )
 
 
-@cache
-def _holes() -> frozenset[str]:
-    source = _environment().loader.get_source(_environment(), _TEMPLATE)[0]
-    return frozenset(meta.find_undeclared_variables(_environment().parse(source)))
-
-
-def emit(rule: ir.Rule) -> str:
-    """The Python source of a rule's class."""
+def parts(rule: ir.Rule) -> dict[str, str]:
+    """What stands in each hole of the template."""
     loop = loops.shape_of(rule)
-    parts = {
+    found = {
         "module_doc": _docstring(_whole(rule), ""),
         "file_name": safe_file_name(rule.source.name),
         "digest": _UNSIGNED,
@@ -66,9 +60,12 @@ def emit(rule: ir.Rule) -> str:
         "functions": _joined(loops.functions(rule), 0),
         "loop": _joined(loops.emit(rule), 0),
     }
-    parts["imports"] = _imports("\n".join(parts.values()))
-    assert parts.keys() == _holes(), parts.keys() ^ _holes()
-    page = _environment().get_template(_TEMPLATE).render(parts)
+    return found | {"imports": _imports("\n".join(found.values()))}
+
+
+def emit(rule: ir.Rule) -> str:
+    """The Python source of a rule's class."""
+    page = environment().get_template(TEMPLATE).render(parts(rule))
     page = re.sub(r"\n{4,}", "\n\n\n", re.sub(r" +\n", "\n", page)).rstrip() + "\n"
     page = re.sub(r"\n\n+(?=\n    (?:def|@))", "\n", page)
     return page.replace(_UNSIGNED, digest(page), 1)
