@@ -33,7 +33,9 @@ print("torch" in sys.modules)
 
 
 CACHES = tempfile.TemporaryDirectory()
-WITH_CACHES = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+WITH_CACHES = {
+    key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"
+}
 WITH_CACHES |= {"PYTHONPYCACHEPREFIX": CACHES.name, "XDG_CACHE_HOME": CACHES.name}
 
 
@@ -52,7 +54,9 @@ def first(path: str, garbage: str, runs: int = 9) -> float:
     torch's own: counted, or `collected` before the clock starts.
     """
     child("-c", FIRST, path, garbage)
-    return statistics.median(float(child("-c", FIRST, path, garbage)) for _ in range(runs))
+    return statistics.median(
+        float(child("-c", FIRST, path, garbage)) for _ in range(runs)
+    )
 
 
 def warm(text: str, runs: int = 50) -> float:

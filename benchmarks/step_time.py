@@ -30,8 +30,22 @@ def gpt2_small() -> list[tuple[int, ...]]:
     """The shapes of the parameters of GPT-2 small, the head tied to the embedding."""
     width = 768
     layer = [
-        *((width,), (width,), (width, 3 * width), (3 * width,), (width, width), (width,)),
-        *((width,), (width,), (width, 4 * width), (4 * width,), (4 * width, width), (width,)),
+        *(
+            (width,),
+            (width,),
+            (width, 3 * width),
+            (3 * width,),
+            (width, width),
+            (width,),
+        ),
+        *(
+            (width,),
+            (width,),
+            (width, 4 * width),
+            (4 * width,),
+            (4 * width, width),
+            (width,),
+        ),
     ]
     return [(50257, width), (1024, width), *layer * 12, (width,), (width,)]
 
@@ -53,7 +67,9 @@ def seconds(step) -> float:
     return time.perf_counter() - start
 
 
-def compare(rule: str, shapes: list[tuple[int, ...]], rounds: int) -> tuple[float, float, float]:
+def compare(
+    rule: str, shapes: list[tuple[int, ...]], rounds: int
+) -> tuple[float, float, float]:
     """Median ratio ours to torch's, and both medians in seconds."""
     name, options = RULES[rule]
     ours = load_optimizer(rule)(parameters(shapes), **options)
@@ -81,11 +97,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
-    print(f"{'rule':10} {'parameters':14} {'ratio':>7} {'optdsl ms':>10} {'torch ms':>10}")
+    print(
+        f"{'rule':10} {'parameters':14} {'ratio':>7} {'optdsl ms':>10} {'torch ms':>10}"
+    )
     for label, shapes in SHAPES.items():
         for rule in options.rules:
             ratio, mine, its = compare(rule, shapes, options.rounds)
-            print(f"{rule:10} {label:14} {ratio:7.3f} {mine * 1e3:10.1f} {its * 1e3:10.1f}")
+            print(
+                f"{rule:10} {label:14} {ratio:7.3f} {mine * 1e3:10.1f} {its * 1e3:10.1f}"
+            )
 
 
 if __name__ == "__main__":

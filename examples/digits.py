@@ -78,7 +78,12 @@ def digits() -> list[Tensor]:
 
 
 def show_compiled(console: Console) -> None:
-    command = ["compile", str(SPEC.relative_to(ROOT)), "-o", str(OUTPUT.relative_to(ROOT))]
+    command = [
+        "compile",
+        str(SPEC.relative_to(ROOT)),
+        "-o",
+        str(OUTPUT.relative_to(ROOT)),
+    ]
     console.print("$ optdsl", " ".join(command), style="bold", highlight=False)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "optdsl", *command], check=True, cwd=ROOT)
@@ -103,7 +108,9 @@ def plot(runs: list[Run], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(6, 4))
     for run, style in zip(runs, ("-", ":"), strict=True):
         axes.semilogy(run.losses, style, linewidth=3, label=run.title)
-    axes.set(xlabel="epoch", ylabel="training loss", title="digits, heavy-ball momentum")
+    axes.set(
+        xlabel="epoch", ylabel="training loss", title="digits, heavy-ball momentum"
+    )
     axes.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
@@ -130,7 +137,9 @@ def main() -> None:
     table.add_row("largest difference of parameters", f"{largest:g}")
     console.print(table)
     plot(runs, OUTPUT / "loss.png")
-    console.print("wrote", str((OUTPUT / "loss.png").relative_to(ROOT)), highlight=False)
+    console.print(
+        "wrote", str((OUTPUT / "loss.png").relative_to(ROOT)), highlight=False
+    )
     if largest != 0:
         sys.exit("the compiled optimizer and the one by hand differ")
 

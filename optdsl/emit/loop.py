@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .. import ir
 from .body import INDENT, lines
+from .expr import Name
 from .layout import fit
 from .names import Names, plural, snake
 
@@ -219,11 +220,20 @@ def functions(rule: ir.Rule) -> list[str]:
         result += fit(
             f"def _{function.name}({parameters}) -> {_annotated(function.type)}:"
         )
-        body = lines(function.body, name, rule.source)
+        body = _equation(function, rule, name)
         result += [
             part for line in body for part in (fit(INDENT + line) if line else [""])
         ]
-    return result
+    return [*result, ""] if result else []
+
+
+def _equation(function: ir.Function, rule: ir.Rule, name: Name) -> list[str]:
+    """The body of a def; one that is a single expression is quoted with its name."""
+    (*_, last) = function.body
+    if rule.source.cut(last.span).startswith("return"):
+        return lines(function.body, name, rule.source)
+    equation = rule.source.cut(function.span).removeprefix("def ")
+    return [f"# {equation}", *lines(function.body, name, rule.source, last.span)]
 
 
 def _annotated(type_: ir.Type) -> str:

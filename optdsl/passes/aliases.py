@@ -34,8 +34,8 @@ class Memory:
         return Memory(dict(self.of), self.fresh, self.made)
 
     def merge(self, other: "Memory") -> None:
-        for name, buffers in other.of.items():
-            self.of[name] = self.of.get(name, frozenset()) | buffers
+        for name in [*self.of, *(each for each in other.of if each not in self.of)]:
+            self.of[name] = self.named(name) | other.named(name)
 
     def named(self, name: str) -> Buffers:
         return self.of.get(name, frozenset({BORROWED}))

@@ -7,7 +7,7 @@ https://openreview.net/forum?id=ryQu7f-RZ
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content 1aa9b5b13996.
+# Compiled by optdsl from adam.opt, content 36f250d47cf6.
 
 import math
 from collections.abc import Callable
@@ -189,7 +189,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
     if len(betas) != 2:
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers")
-    if not all(0 <= each_ < 1 for each_ in betas):
+    if not all(0 <= each < 1 for each in betas):
         raise ValueError(f"Invalid betas: {betas!r}, expected all in [0, 1)")
     if not 0 <= eps < math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a value in [0, inf)")

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content f56af3bf1634.
+# Compiled by optdsl from adamax.opt, content 63fdc24692be.
 
 import math
 from collections.abc import Callable
@@ -170,7 +170,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
     if len(betas) != 2:
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers")
-    if not all(0 <= each_ < 1 for each_ in betas):
+    if not all(0 <= each < 1 for each in betas):
         raise ValueError(f"Invalid betas: {betas!r}, expected all in [0, 1)")
     if not 0 <= eps < math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a value in [0, inf)")
@@ -213,7 +213,7 @@ def _single_tensor_adamax(
         exp_avg.lerp_(grad, 1 - beta1)
 
         # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
-        torch.maximum(exp_inf.mul_(beta2), grad.abs_().add_(eps), out=exp_inf)
+        torch.maximum(exp_inf.mul_(beta2), grad.abs().add_(eps), out=exp_inf)
 
         # p -= lr/(1 - beta1**t) * exp_avg/exp_inf
         p.addcdiv_(exp_avg, exp_inf, value=-lr / (1 - beta1**t))

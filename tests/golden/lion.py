@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 78c74a8a2bf1.
+# Compiled by optdsl from lion.opt, content bb53eacb44d0.
 
 import math
 from collections.abc import Callable
@@ -149,7 +149,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
     if len(betas) != 2:
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers")
-    if not all(0 <= each_ < 1 for each_ in betas):
+    if not all(0 <= each < 1 for each in betas):
         raise ValueError(f"Invalid betas: {betas!r}, expected all in [0, 1)")
     if not 0 <= weight_decay < math.inf:
         raise ValueError(

@@ -9,7 +9,7 @@ the learning rate scales the buffer, not the gradient that enters it.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 438218402eb3.
+# Compiled by optdsl from sgd.opt, content e220e227f925.
 
 import math
 from collections.abc import Callable
@@ -219,7 +219,7 @@ def _single_tensor_sgd(
                 momentum_buffer.mul_(momentum).add_(grad, alpha=1 - dampening)
             if nesterov:
                 # grad += momentum*momentum_buffer
-                grad.add_(momentum_buffer, alpha=momentum)
+                grad = grad.add(momentum_buffer, alpha=momentum)
             else:
                 grad = momentum_buffer
 

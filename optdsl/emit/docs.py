@@ -1,0 +1,87 @@
+"""Docstrings of the generated file: what the spec says of the rule, its arguments and
+states.
+"""
+
+import textwrap
+
+from .. import ir
+from .body import INDENT
+from .expr import text
+from .layout import WIDTH
+from .loop import annotation
+
+
+def whole(rule: ir.Rule) -> str:
+    doc = rule.doc.strip() or f"{rule.name}."
+    reference = f"\n\nReference: {rule.reference}" if rule.reference else ""
+    return doc + reference
+
+
+def docstring(content: str, indent: str) -> str:
+    """A docstring that says just this, whatever it holds."""
+    safe = content.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    safe = safe[:-1] + '\\"' if safe.endswith('"') else safe
+    safe = "\n".join(line.rstrip() for line in safe.split("\n"))
+    if "\n" not in safe and len(indent + safe) + 6 <= WIDTH:
+        return f'{indent}"""{safe}"""'
+    return textwrap.indent(f'"""{safe}\n"""', indent)
+
+
+def class_doc(rule: ir.Rule) -> str:
+    first = (rule.doc.strip() or f"{rule.name}.").split("\n\n")[0]
+    lines = [first, "", "Args:"]
+    entries = ["params (iterable): parameters, named parameters, or dicts of groups."]
+    entries += [_argument(each) for each in rule.hypers]
+    entries.append(
+        "maximize (bool, optional): maximize the objective (default: False)."
+    )
+    entries.append(
+        "foreach, capturable, differentiable, fused: have to stay off; this file holds "
+        "the plain loop over parameters."
+    )
+    lines += _hanging(entries)
+    states = [_state(each) for each in rule.states]
+    if rule.counted:
+        states.insert(0, "step: number of updates (0-d tensor).")
+    if states:
+        lines += ["", "State of a parameter, made at its first step with a gradient:"]
+        lines += _hanging(states)
+    lines += ["", "Raises:"]
+    lines += _hanging(["ValueError: a hyperparameter, of any group, is not allowed."])
+    return "\n".join(lines)
+
+
+def _hanging(entries: list[str]) -> list[str]:
+    width = WIDTH - len(INDENT)
+    return [
+        line
+        for entry in entries
+        for line in textwrap.wrap(
+            entry,
+            width,
+            initial_indent=INDENT,
+            subsequent_indent=INDENT * 2,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+
+
+def _argument(hyper: ir.Hyper) -> str:
+    allowed = f", in {hyper.range}" if hyper.range else ""
+    if hyper.choices:
+        allowed = ", one of " + ", ".join(f'"{each}"' for each in hyper.choices)
+    doc = f"{hyper.doc}{allowed}" if hyper.doc else allowed.removeprefix(", ")
+    default = text(hyper.default, lambda ref: ref.name)
+    kind = annotation(hyper)
+    return f"{hyper.name} ({kind}, optional): {doc + ' ' if doc else ''}(default: {default})."
+
+
+def _state(state: ir.State) -> str:
+    shape = (
+        "0-d tensor"
+        if state.host or state.type.kind is ir.Kind.SCALAR
+        else str(state.type.shape)
+    )
+    doc = f"{state.doc} ({shape})" if state.doc else shape
+    return f"{state.name}: {doc}."
