@@ -48,11 +48,11 @@ def parts(rule: ir.Rule) -> dict[str, str]:
         "digest": _UNSIGNED,
         "class_name": rule.name,
         "class_doc": docstring(class_doc(rule), INDENT),
-        "parameters": _joined(_parameters(rule), 2),
-        "defaults": _joined(
+        "parameters": _lines(_parameters(rule), 2),
+        "defaults": _lines(
             [f'"{each.name}": {each.name},' for each in rule.hypers], 3
         ),
-        "setdefaults": _joined(_setdefaults(rule), 3),
+        "setdefaults": _lines(_setdefaults(rule), 3),
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, loop), 1),
         "step": _joined(_step(rule, loop), 2),
@@ -94,6 +94,11 @@ def _joined(lines: list[str], depth: int) -> str:
     return "\n".join(
         part for line in indented for part in (fit(line) if line else [""])
     )
+
+
+def _lines(lines: list[str], depth: int) -> str:
+    """The same with the end of the last line, or nothing at all."""
+    return _joined(lines, depth) + "\n" * bool(lines)
 
 
 def _imports(body: str) -> str:
