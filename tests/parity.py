@@ -78,7 +78,9 @@ class Side:
     dtype: torch.dtype
     pairs: bool = False
 
-    def give(self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone) -> None:
+    def give(
+        self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone
+    ) -> None:
         """Set the gradients of a step, each changed in some way."""
         for name, p in self.parameters.items():
             grad = gradient(name, step, self.dtype)
@@ -86,7 +88,9 @@ class Side:
                 grad = change(torch.view_as_real(grad) if self.pairs else grad)
             p.grad = grad
 
-    def step(self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone) -> None:
+    def step(
+        self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone
+    ) -> None:
         self.give(step, change)
         self.optimizer.step()
 
@@ -115,11 +119,13 @@ def side(
     parameters = make_parameters(dtype)
     if pairs:
         parameters = {
-            name: Parameter(torch.view_as_real(p.detach())) for name, p in parameters.items()
+            name: Parameter(torch.view_as_real(p.detach()))
+            for name, p in parameters.items()
         }
     dealt = list(parameters.values())
     given = [
-        {"params": dealt[index :: len(groups)], **group} for index, group in enumerate(groups)
+        {"params": dealt[index :: len(groups)], **group}
+        for index, group in enumerate(groups)
     ]
     return Side(parameters, make(given, **hypers), dtype, pairs)
 
@@ -157,7 +163,9 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().flatten().view(torch.uint8)
 
 
-def difference(ours: Side, theirs: Side, renamed: Mapping[str, str] | None = None) -> str:
+def difference(
+    ours: Side, theirs: Side, renamed: Mapping[str, str] | None = None
+) -> str:
     """The first tensor that differs, in words, or ''; `renamed` maps our states to theirs.
 
     A parameter that has had no gradient has no state on our side; theirs may have made it.
@@ -166,7 +174,10 @@ def difference(ours: Side, theirs: Side, renamed: Mapping[str, str] | None = Non
         found = _apart(_seen(p, theirs), theirs.parameters[name])
         if found:
             return f"parameter {name}: {found}"
-        mine = {(renamed or {}).get(key, key): value for key, value in ours.memory(name).items()}
+        mine = {
+            (renamed or {}).get(key, key): value
+            for key, value in ours.memory(name).items()
+        }
         its = theirs.memory(name)
         if not mine and (p.grad is None or not its):
             continue
@@ -255,3 +266,15 @@ def _scheduler(kind: str, optimizer: Optimizer, steps: int) -> LRScheduler | Non
         cycled = bool({"momentum", "betas"} & optimizer.defaults.keys())
         return OneCycleLR(optimizer, 0.1, total_steps=steps + 1, cycle_momentum=cycled)
     return None
+
+
+def spec(body: str, *declarations: str) -> str:
+    """The text of a small spec."""
+    return "\n".join(["optimizer Small", "hyper lr = 0.5", *declarations, body, ""])
+
+
+def pair() -> tuple[Parameter, Parameter]:
+    """Two parameters with gradients of norm 5 and 0.5."""
+    one, two = Parameter(torch.tensor([1.0, 2.0])), Parameter(torch.tensor([3.0, -1.0]))
+    one.grad, two.grad = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
+    return one, two

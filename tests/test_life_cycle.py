@@ -1,121 +1,30 @@
-"""What holds for every optimizer of the library, from its first step to its pickle."""
+"""What holds for every optimizer of the library, from its first step to its last."""
 
-import copy
-import inspect
-import io
-import os
-import pickle
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
-from optdsl import from_string, ir, load_optimizer, resources
-from optdsl.evaluate import evaluate
-from optdsl.find import read
-from optdsl.pipeline import build
-from tests.parity import LATE, SHAPES, TORCH, Side, assert_same, plain, same_bits, side
+from optdsl import load_optimizer
+from tests.library import HYPERS, NEEDS, bad, both, every_spec, hypers_of, other, others
+from tests.parity import LATE, SHAPES, Side, assert_same, same_bits, side
 
-ROOT = Path(__file__).parent.parent
-LIBRARY = [*resources.library()]
 EARLY = [name for name in SHAPES if name not in ("late", "never")]
-
-# What else a group needs for a hyper to be allowed, or to matter.
-NEEDS = {
-    ("sgd", "dampening"): {"momentum": 0.9},
-    ("sgd", "nesterov"): {"momentum": 0.9},
-}
-# Hypers that no group may have at once.
-APART = {"sgd": "dampening"}
-
-
-@cache
-def hypers_of(spec: str) -> dict[str, ir.Hyper]:
-    checked = build(read(resources.library()[spec])).checked
-    return {each.name: each for each in checked.hypers}
-
-
-def other(spec: str, hyper: ir.Hyper) -> Any:
-    """A value that is allowed and not the default."""
-    default = inspect.signature(load_optimizer(spec)).parameters[hyper.name].default
-    if hyper.choices:
-        return next(each for each in hyper.choices if each != default)
-    if hyper.annotation == "bool":
-        return not default
-    if hyper.annotation == "int":
-        return (default or 0) + 1
-    if hyper.annotation == "tuple":
-        return tuple(0.9 * each for each in default)
-    return default / 2 if default else 0.25
-
-
-def others(spec: str) -> dict[str, Any]:
-    """Every hyper away from its default."""
-    hypers = {name: other(spec, each) for name, each in hypers_of(spec).items()}
-    hypers.pop(APART.get(spec, ""), None)
-    return hypers
-
-
-def bad(spec: str, hyper: ir.Hyper) -> tuple[Any, str] | None:
-    """A value that is not allowed, with what the message says is."""
-    if hyper.choices:
-        return "neither", hyper.choices[0]
-    if hyper.annotation == "bool":
-        return "yes", "True or False"
-    if hyper.range is None:
-        return None
-    low, high = (evaluate(each, lambda _: None) for each in (hyper.range.low, hyper.range.high))
-    value = low - 1 if low > -float("inf") else high + 1
-    if hyper.annotation == "tuple":
-        value = (*[other(spec, hyper)[0]] * (hyper.type.length - 1), value)
-    return value, str(hyper.range)
-
-
-HYPERS = [(spec, name) for spec in LIBRARY for name in hypers_of(spec)]
 REFUSED = [
     pytest.param(spec, name, *found, id=f"{spec}({name}={found[0]})")
     for spec, name in HYPERS
     if (found := bad(spec, hypers_of(spec)[name])) is not None
 ]
-every_spec = pytest.mark.parametrize("spec", LIBRARY)
-both = pytest.mark.parametrize("changed", [False, True], ids=["defaults", "others"])
-
-
-def started(spec: str, changed: bool = False, make: Any = None) -> Side:
-    """An optimizer with two groups after five steps, which every gradient was in but one."""
-    hypers = others(spec) if changed else {}
-    groups = ({}, {"lr": 0.05})
-    return side(make or load_optimizer(spec), groups=groups, **hypers).steps(0, 1, 2, 3, 4)
-
-
-def fresh(make: Any, like: Side, saved: Any) -> Side:
-    """A new optimizer with the parameters of another, and its saved state."""
-    new = side(make, groups=({}, {}))
-    with torch.no_grad():
-        for name, p in new.parameters.items():
-            p.copy_(like.parameters[name])
-    new.optimizer.load_state_dict(saved)
-    return new
-
-
-def assert_goes_on(ours: Side, theirs: Side) -> None:
-    assert_same(ours, theirs, "before")
-    for step in range(5, 10):
-        assert_same(ours.steps(step), theirs.steps(step), f"step {step}")
-
 
 # ---- state
 
 
 @every_spec
 @both
-def test_state_is_made_by_the_first_step_with_a_gradient(spec: str, changed: bool) -> None:
+def test_state_is_made_by_the_first_step_with_a_gradient(
+    spec: str, changed: bool
+) -> None:
     one = side(load_optimizer(spec), **others(spec) if changed else {})
     one.optimizer.zero_grad()
     assert one.optimizer.state_dict()["state"] == {}
@@ -123,7 +32,9 @@ def test_state_is_made_by_the_first_step_with_a_gradient(spec: str, changed: boo
     for step in range(LATE + 2):
         one.step(step)
         late, never = one.parameters["late"], one.parameters["never"]
-        assert (late in one.optimizer.state) <= (step >= LATE), "state of a skipped parameter"
+        assert (late in one.optimizer.state) <= (step >= LATE), (
+            "state of a skipped parameter"
+        )
         assert never not in one.optimizer.state
     keys = {frozenset(one.memory(name)) for name in SHAPES if name != "never"}
     assert len(keys) == 1, "every parameter that moved has the same states"
@@ -132,57 +43,13 @@ def test_state_is_made_by_the_first_step_with_a_gradient(spec: str, changed: boo
         assert counts == {"matrix": LATE + 2, "late": 2}
 
 
-@every_spec
-@both
-def test_a_checkpoint_goes_on_with_the_same_bits(spec: str, changed: bool) -> None:
-    ours, file = started(spec, changed), io.BytesIO()
-    torch.save(ours.optimizer.state_dict(), file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    assert_goes_on(fresh(load_optimizer(spec), ours, saved), ours)
-
-
-@pytest.mark.parametrize("spec", TORCH)
-@both
-def test_a_checkpoint_of_torch_goes_on_here_and_ours_there(spec: str, changed: bool) -> None:
-    ours, theirs = started(spec, changed), started(spec, changed, plain(spec))
-    saved = copy.deepcopy((ours.optimizer.state_dict(), theirs.optimizer.state_dict()))
-    assert_goes_on(fresh(load_optimizer(spec), theirs, saved[1]), theirs)
-    assert_goes_on(ours, fresh(plain(spec), ours, saved[0]))
-
-
-@every_spec
-@both
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
-def test_a_copy_goes_on_with_the_same_bits(spec: str, changed: bool, copied: Any) -> None:
-    ours = started(spec, changed)
-    assert_goes_on(copied(ours), ours)
-
-
-USERS = "optimizer Users\nhyper lr = 0.1\nstate buf = 0\nstep: buf += grad; p -= lr*buf\n"
-
-
-@pytest.mark.parametrize("cls", [load_optimizer("adam"), from_string(USERS)])
-def test_a_pickle_loads_in_a_fresh_process(cls: type[Optimizer], tmp_path: Path) -> None:
-    ours = side(cls, groups=({}, {"lr": 0.05})).steps(0, 1, 2, 3, 4)
-    (tmp_path / "ours").write_bytes(pickle.dumps(ours))
-    code = (
-        "import pickle; ours = pickle.load(open('ours', 'rb')); "
-        "pickle.dump(ours.steps(5, 6, 7), open('theirs', 'wb'))"
-    )
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
-    theirs = pickle.loads((tmp_path / "theirs").read_bytes())
-    assert_same(ours.steps(5, 6, 7), theirs)
-    assert type(theirs.optimizer) is cls
-
-
 # ---- groups and hypers
 
 
 @pytest.mark.parametrize(("spec", "name"), HYPERS)
 def test_a_group_has_its_own_hyper(spec: str, name: str) -> None:
     """It equals an optimizer with this value, and the value makes a difference."""
+
     def stepped(**given: Any) -> Side:
         return side(load_optimizer(spec), torch.float64, **given).steps(*range(20))
 
@@ -236,9 +103,9 @@ def test_a_bad_value_is_refused_everywhere(
 
 
 @every_spec
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "0.1"])
 def test_a_learning_rate_that_is_no_number_is_refused(spec: str, value: Any) -> None:
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(ValueError, match=f"lr.*{value}"):
         load_optimizer(spec)([Parameter(torch.ones(2))], lr=value)
 
 
@@ -283,7 +150,9 @@ def test_no_learning_rate_no_step(spec: str) -> None:
     still = side(load_optimizer(spec), lr=0.0)
     before = {name: p.detach().clone() for name, p in still.parameters.items()}
     still.steps(*range(5))
-    assert all(same_bits(p.detach(), before[name]) for name, p in still.parameters.items())
+    assert all(
+        same_bits(p.detach(), before[name]) for name, p in still.parameters.items()
+    )
 
 
 @every_spec

@@ -13,7 +13,9 @@ STEPS = 200
 
 # Each spec: its class by hand, hypers that show every term, overrides by group, and the
 # names that its states have by hand.
-RULES: dict[str, tuple[type, dict[str, Any], tuple[dict[str, Any], ...], dict[str, str]]] = {
+RULES: dict[
+    str, tuple[type, dict[str, Any], tuple[dict[str, Any], ...], dict[str, str]]
+] = {
     "gradient_descent": (
         handwritten.GradientDescent,
         {"lr": 0.05},
@@ -49,7 +51,9 @@ def decay(optimizer: torch.optim.Optimizer) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize("spec", RULES)
-def test_same_bits_as_by_hand(spec: str, scenario: Scenario, dtype: torch.dtype) -> None:
+def test_same_bits_as_by_hand(
+    spec: str, scenario: Scenario, dtype: torch.dtype
+) -> None:
     by_hand, hypers, overrides, renamed = RULES[spec]
     groups = overrides if scenario.split else ({},)
     ours = side(load_optimizer(spec), dtype, groups, **hypers)

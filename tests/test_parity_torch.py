@@ -59,7 +59,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"initial_accumulator_value": 0.5},
         {"eps": 1e-2},
         {"maximize": True},
-        {"lr_decay": 0.2, "weight_decay": 0.1, "initial_accumulator_value": 1, "maximize": True},
+        {
+            "lr_decay": 0.2,
+            "weight_decay": 0.1,
+            "initial_accumulator_value": 1,
+            "maximize": True,
+        },
     ],
     "rmsprop": [
         {},
@@ -104,8 +109,18 @@ REFUSED: dict[str, list[dict[str, Any]]] = {
         {"nesterov": True},
         {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
     ],
-    "adam": [{"betas": (1.0, 0.9)}, {"betas": (0.9, 1.0)}, {"betas": (-0.1, 0.9)}, {"eps": -1}],
-    "adamw": [{"betas": (1.0, 0.9)}, {"betas": (0.9, 1.0)}, {"betas": (-0.1, 0.9)}, {"eps": -1}],
+    "adam": [
+        {"betas": (1.0, 0.9)},
+        {"betas": (0.9, 1.0)},
+        {"betas": (-0.1, 0.9)},
+        {"eps": -1},
+    ],
+    "adamw": [
+        {"betas": (1.0, 0.9)},
+        {"betas": (0.9, 1.0)},
+        {"betas": (-0.1, 0.9)},
+        {"eps": -1},
+    ],
     "adagrad": [{"lr_decay": -1}, {"initial_accumulator_value": -1}, {"eps": -1}],
     "rmsprop": [{"eps": -1}, {"momentum": -1}, {"alpha": -1}],
     "adadelta": [{"rho": -0.1}, {"rho": 1.1}, {"eps": -1}],
@@ -132,7 +147,9 @@ def cases(table: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("spec", "hypers"), cases(OPTIONS))
-def test_same_bits_as_torch(spec: str, hypers: dict[str, Any], dtype: torch.dtype) -> None:
+def test_same_bits_as_torch(
+    spec: str, hypers: dict[str, Any], dtype: torch.dtype
+) -> None:
     ours = side(load_optimizer(spec), dtype, **hypers)
     theirs = side(plain(spec), dtype, pairs=dtype.is_complex, **hypers)
     run(ours, theirs, SCENARIOS[0], STEPS)
@@ -167,9 +184,13 @@ def test_same_bits_in_a_scenario(spec: str, scenario: Scenario) -> None:
     run(ours, side(plain(spec), groups=groups), scenario, STEPS)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str
+)
 @pytest.mark.parametrize("spec", TORCH)
-def test_same_bits_with_the_learning_rate_in_a_tensor(spec: str, dtype: torch.dtype) -> None:
+def test_same_bits_with_the_learning_rate_in_a_tensor(
+    spec: str, dtype: torch.dtype
+) -> None:
     ours, theirs = (
         side(cls, dtype, lr=torch.tensor(0.1), weight_decay=0.1)
         for cls in (load_optimizer(spec), plain(spec))
@@ -191,7 +212,8 @@ def test_hypers_have_the_names_defaults_and_places_of_torch(spec: str) -> None:
         return [
             (each.name, each.default)
             for each in parameters
-            if each.kind is each.POSITIONAL_OR_KEYWORD and each.name not in vocabulary.FLAGS
+            if each.kind is each.POSITIONAL_OR_KEYWORD
+            and each.name not in vocabulary.FLAGS
         ]
 
     assert positional(load_optimizer(spec)) == positional(TORCH[spec])

@@ -16,7 +16,9 @@ class Lion(Optimizer):
             raise ValueError(f"Invalid learning rate: {lr}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"Invalid betas: {betas}")
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure=None):

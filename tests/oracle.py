@@ -1,0 +1,138 @@
+"""The interpreter over several steps, and how far round-off may carry its results.
+
+A rule runs on three parameters in two groups; one has no gradient in the first step, one
+none in the last. Round-off is measured, not guessed: the same rule runs again with every
+result of a calculation wrong in its 40th binary digit, and another order of the same
+calculations, wrong in its 52nd, has to stay within what that does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from optdsl import interpret, ir
+from optdsl.evaluate import evaluate
+
+SHAPES = ((3, 4), (4,), (2, 1, 3))
+STEPS = 4
+LATE, EARLY = 1, 2  # the parameter whose gradients start late, and the one whose end early
+Results = list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Parameters, gradients and hypers, all made from a seed."""
+
+    hypers: tuple[dict, dict]
+    parameters: tuple[Tensor, ...]
+    gradients: tuple[tuple[Tensor | None, ...], ...]
+
+    def of_group(self, at: int) -> dict:
+        return self.hypers[at == len(self.parameters) - 1]
+
+
+def scenario(rule: ir.Rule, seed: int) -> Scenario:
+    random = torch.Generator().manual_seed(seed)
+
+    def tensor(shape: Sequence[int]) -> Tensor:
+        return torch.randn(shape, generator=random, dtype=torch.float64)
+
+    def hyper(each: ir.Hyper):
+        default = evaluate(each.default, lambda name: None)
+        if each.annotation == "bool":
+            return bool(torch.randint(2, (), generator=random))
+        if each.annotation in ("str", "int") or default is None:
+            return default
+        if isinstance(default, tuple):
+            return tuple(item * factor() for item in default)
+        return default * factor()
+
+    def factor() -> float:
+        return 0.5 + 0.5 * float(torch.rand((), generator=random, dtype=torch.float64))
+
+    hypers = tuple({each.name: hyper(each) for each in rule.hypers} for _ in range(2))
+    gradients = tuple(
+        tuple(
+            None if (at == LATE and step == 0) or (at == EARLY and step == STEPS - 1) else tensor(shape)
+            for at, shape in enumerate(SHAPES)
+        )
+        for step in range(STEPS)
+    )
+    return Scenario(hypers, tuple(map(tensor, SHAPES)), gradients)
+
+
+def interpreted(rule: ir.Rule, given: Scenario) -> Results:
+    """The parameters and their states after every step; the gradients stay as they are."""
+    memories = [
+        interpret.Memory(p.clone(), given.of_group(at)) for at, p in enumerate(given.parameters)
+    ]
+    results: Results = []
+    for gradients in given.gradients:
+        for memory, grad in zip(memories, gradients, strict=True):
+            memory.grad = None if grad is None else grad.clone()
+        interpret.step(rule, memories)
+        for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
+            assert grad is None or torch.equal(memory.grad, grad), f"gradient {at} was changed"
+            states = {name: torch.as_tensor(value) for name, value in memory.states.items()}
+            results.append({"p": memory.p.clone(), **{k: v.clone() for k, v in states.items()}})
+    return results
+
+
+class Inexact(interpret.Run):
+    """Every result of a calculation is a little wrong."""
+
+    random: torch.Generator
+    size = 2.0**-40
+
+    def value(self, expr: ir.Expr):
+        value = super().value(expr)
+        if isinstance(expr, (ir.Ref, ir.Invoke, ir.Choose)):
+            return value
+        if isinstance(value, float):
+            return value * (1 + self.size * float(torch.randn((), generator=self.random)))
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        noise = torch.randn(value.shape, generator=self.random, dtype=value.dtype)
+        return value * (1 + self.size * noise)
+
+
+def round_off(rule: ir.Rule, given: Scenario, exact: Results, size: float = 2.0**-40) -> Results:
+    """How far each number may be off, where its calculations are."""
+    spread = [{name: abs(value) * size for name, value in each.items()} for each in exact]
+    for seed in range(3):
+        Inexact.random, Inexact.size = torch.Generator().manual_seed(seed), size
+        with patch.object(interpret, "Run", Inexact):
+            wrong = interpreted(rule, given)
+        for far, here, there in zip(spread, exact, wrong, strict=True):
+            for name in here:
+                off = (here[name] - there[name]).abs()
+                off[~off.isfinite()] = torch.inf
+                far[name] = torch.maximum(far[name], off)
+    return spread
+
+
+def assert_same_bits(before: Results, after: Results) -> None:
+    """Equal to the sign of a zero; any NaN equals any other."""
+    for here, there in zip(before, after, strict=True):
+        assert here.keys() == there.keys()
+        for name in here:
+            torch.testing.assert_close(there[name], here[name], rtol=0, atol=0, equal_nan=True)
+            finite = ~here[name].isnan()
+            assert torch.equal(here[name].signbit()[finite], there[name].signbit()[finite]), name
+
+
+def assert_close(before: Results, after: Results, allowed: Results) -> None:
+    for at, (here, there) in enumerate(zip(before, after, strict=True)):
+        assert here.keys() == there.keys()
+        for name in here:
+            off = (here[name] - there[name].to(here[name].dtype)).abs()
+            # Not finite in both, or inexact enough to be anything, where `off` is NaN.
+            wrong = (off > allowed[at][name]) | (off.isnan() & allowed[at][name].isfinite())
+            step, parameter = divmod(at, len(SHAPES))
+            assert not wrong.any(), (
+                f"`{name}` of parameter {parameter} after step {step + 1}: "
+                f"{there[name][wrong].tolist()} instead of {here[name][wrong].tolist()}"
+            )
