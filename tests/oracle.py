@@ -76,7 +76,7 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
         interpret.step(rule, memories)
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
             assert grad is None or torch.equal(memory.grad, grad), f"gradient {at} was changed"
-            states = {name: torch.as_tensor(value) for name, value in memory.states.items()}
+            states = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in memory.states.items()}
             results.append({"p": memory.p.clone(), **{k: v.clone() for k, v in states.items()}})
     return results
 

@@ -3,6 +3,7 @@
 import re
 
 from .. import ir
+from .body import INDENT
 from .expr import text
 from .layout import WIDTH
 from .names import Names
@@ -12,20 +13,14 @@ def checks(rule: ir.Rule) -> list[str]:
     """The lines of `_check_hypers`, which gets a param group."""
     names = Names(("group",))
     item = names.claim("each")
-    refused = {each.name: _conditions(each, names, item) for each in rule.hypers}
-    required = {ref.name for each in rule.requires for ref in ir.reads(each.condition)}
-    result = [
-        f'{names.own(each.name)} = group["{each.name}"]'
-        for each in rule.hypers
-        if refused[each.name] or each.name in required
-    ]
+    result = [f'{names.own(each.name)} = group["{each.name}"]' for each in rule.hypers]
     for hyper in rule.hypers:
-        for condition, allowed in refused[hyper.name]:
-            value = f"{{{names.own(hyper.name)}!r}}"
-            result.append(f"if {condition}:")
-            result += _raise(
-                f'f"Invalid {hyper.name}: {value}, ', f'f"expected {allowed}'
-            )
+        own = names.own(hyper.name)
+        accepted, said = _condition(hyper, own, item)
+        if hyper.type.optional:
+            accepted, said = f"{own} is None or ({accepted})", f"{said}, or None"
+        result.append(f"if {_not(accepted)}:")
+        result += _raise(f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}')
     for require in rule.requires:
         broken = _negated(require.condition)
         result.append(f"if {text(broken, lambda ref: names.own(ref.name))}:")
@@ -33,7 +28,21 @@ def checks(rule: ir.Rule) -> list[str]:
         values = ", ".join(f"{name}={{{names.own(name)}!r}}" for name in read)
         message = require.message.replace("\\", "\\\\")
         result += _raise(f'"{message} ', f'f"(got {values})')
-    return result or ["pass"]
+    result += ['for flag in ("foreach", "capturable", "differentiable", "fused"):']
+    result += ["    if group[flag]:"]
+    message = (f'f"{rule.name} holds the plain loop; ', 'f"leave `{flag}` off')
+    result += [
+        INDENT + line for line in _raise(*message, error="RuntimeError", depth=2)
+    ]
+    return result
+
+
+def _not(accepted: str) -> str:
+    if " and " in accepted or " or " in accepted:
+        return f"not ({accepted})"
+    if " in (" in accepted:
+        return accepted.replace(" in (", " not in (", 1)
+    return f"not {accepted}"
 
 
 def _negated(condition: ir.Expr) -> ir.Expr:
@@ -47,58 +56,55 @@ def _negated(condition: ir.Expr) -> ir.Expr:
     return ir.Unary("not", condition, ir.FLAG, condition.span)
 
 
-def _raise(*pieces: str) -> list[str]:
-    """`raise ValueError` with a message of several texts, each without its last quote."""
+def _raise(*pieces: str, error: str = "ValueError", depth: int = 1) -> list[str]:
+    """`raise` with a message of several texts, each given without its last quote."""
     joined = "".join(each if at == 0 else each[2:] for at, each in enumerate(pieces))
-    if pieces[0].startswith("f") and len(joined) + 27 <= WIDTH:
-        return [f'    raise ValueError({joined}")']
-    if len(joined) + 13 <= WIDTH and pieces[0].startswith("f"):
+    whole, room = f'    raise {error}({joined}")', WIDTH - depth * len(INDENT)
+    if pieces[0].startswith("f") and len(whole) <= room:
+        return [whole]
+    if pieces[0].startswith("f") and len(joined) + 9 <= room:
         pieces = (joined,)
-    lines = []
-    for piece in pieces:
-        prefix = piece[: piece.index('"') + 1]
-        room = WIDTH - 13 - len(prefix)
-        words = re.findall(r"\S+ *|^ +", piece.removeprefix(prefix))
-        line = ""
-        for word in words:
-            if line and len(line + word) > room:
-                lines.append(f'{prefix}{line}"')
-                line = ""
-            line += word
-        lines.append(f'{prefix}{line}"')
-    return ["    raise ValueError(", *(f"        {line}" for line in lines), "    )"]
+    lines = [f'{line}"' for piece in pieces for line in _words(piece, room - 9)]
+    return [f"    raise {error}(", *(INDENT * 2 + line for line in lines), "    )"]
 
 
-def _conditions(hyper: ir.Hyper, names: Names, item: str) -> list[tuple[str, str]]:
-    """Each condition under which a hyper is refused, with what is allowed."""
-    own = names.own(hyper.name)
-    guard = f"{own} is not None and " if hyper.type.optional else ""
-    or_none = " or None" if hyper.type.optional else ""
-    found = []
+def _words(piece: str, width: int) -> list[str]:
+    """A text in several of at most a width, each with the prefix and the quote."""
+    prefix = piece[: piece.index('"') + 1]
+    lines = [prefix]
+    for word in re.findall(r"\S+ *|^ +", piece.removeprefix(prefix)):
+        if lines[-1] != prefix and len(lines[-1] + word) > width:
+            lines.append(prefix)
+        lines[-1] += word
+    return lines
+
+
+def _condition(hyper: ir.Hyper, own: str, item: str) -> tuple[str, str]:
+    """When a hyper is accepted, and what to call that."""
     if hyper.choices:
-        allowed = ", ".join(f'"{each}"' for each in hyper.choices).replace("\\", "\\\\")
-        comma = "," if len(hyper.choices) == 1 else ""
-        said = allowed.replace('"', "'").replace("{", "{{").replace("}", "}}")
-        return [(f"{own} not in ({allowed}{comma})", f"one of {said}")]
-    if hyper.annotation == "bool":
-        return [(f"{guard}{own} not in (False, True)", f"True or False{or_none}")]
-    if hyper.annotation == "int":
-        found.append((f"{guard}not isinstance({own}, int)", f"an int{or_none}"))
-    if hyper.annotation == "tuple":
-        found.append(
-            (f"len({own}) != {hyper.type.length}", f"{hyper.type.length} numbers")
-        )
-    if hyper.range is not None:
-        low = text(hyper.range.low, lambda ref: ref.name)
-        high = text(hyper.range.high, lambda ref: ref.name)
-        left = "<=" if hyper.range.closed_low else "<"
-        right = "<=" if hyper.range.closed_high else "<"
-        if hyper.annotation == "tuple":
-            within = f"{low} {left} {item} {right} {high}"
-            found.append(
-                (f"not all({within} for {item} in {own})", f"all in {hyper.range}")
-            )
-        else:
-            within = f"{guard}not {low} {left} {own} {right} {high}"
-            found.append((within, f"a value in {hyper.range}{or_none}"))
-    return found
+        choices = ", ".join(f'"{each}"' for each in hyper.choices).replace("\\", "\\\\")
+        comma = "," * (len(hyper.choices) == 1)
+        said = choices.replace('"', "'").replace("{", "{{").replace("}", "}}")
+        return f"{own} in ({choices}{comma})", f"one of {said}"
+    within = _within(hyper.range, item if hyper.annotation == "tuple" else own)
+    inside = f" in {hyper.range}" if hyper.range else ""
+    match hyper.annotation:
+        case "bool":
+            return f"{own} in (False, True)", "True or False"
+        case "int":
+            return f"isinstance({own}, int){within}", f"an int{inside}"
+        case "tuple":
+            size = hyper.type.length
+            each = f"all(_is_number({item}){within} for {item} in {own})"
+            is_pair = f"isinstance({own}, (tuple, list)) and len({own}) == {size}"
+            return f"{is_pair} and {each}", f"{size} numbers{inside}"
+    return f"_is_number({own}){within}", f"a number{inside}"
+
+
+def _within(limits: ir.Range | None, value: str) -> str:
+    if limits is None:
+        return ""
+    low, high = (text(end, lambda ref: ref.name) for end in (limits.low, limits.high))
+    left = "<=" if limits.closed_low else "<"
+    right = "<=" if limits.closed_high else "<"
+    return f" and {low} {left} {value} {right} {high}"

@@ -9,7 +9,17 @@ import textwrap
 
 WIDTH = 88
 _INDENT = "    "
-_OPERATORS = re.compile(r" (?:if|else|or|and|==|!=|<=|>=|<|>|\+|-|\*|/|//|%) ")
+_LOOSEST_FIRST = [
+    re.compile(f" (?:{words}) ")
+    for words in (
+        "if|else",
+        "or",
+        "and",
+        "==|!=|<=|>=|<|>|in|not in|is|is not",
+        r"\+|-",
+        r"\*|//?|%",
+    )
+]
 
 
 def fit(line: str) -> list[str]:
@@ -93,22 +103,20 @@ def _in_brackets(line: str, indent: str) -> list[str]:
 
 
 def fit_operators(value: str, indent: str) -> list[str]:
-    """A value over several lines, each after the first starting with an operator."""
+    """A value over several lines, cut at its loosest operators; each line after the
+    first starts with one.
+    """
     if len(indent + value) <= WIDTH:
         return [indent + value]
-    plain, cuts, depth = _without_texts(value), [], 0
-    for at, character in enumerate(plain):
-        depth += (character in "([{") - (character in ")]}")
-        if depth == 0 and (found := _OPERATORS.match(plain, at)):
-            cuts.append(found.start() + 1)
-    if not cuts:
-        return fit(indent + value)
-    lines, start = [], 0
-    for cut in [*cuts, len(value)]:
-        piece = value[start:cut].strip()
-        if lines and len(lines[-1]) + 1 + len(piece) <= WIDTH:
-            lines[-1] += f" {piece}"
-        else:
-            lines.append(indent + piece)
-        start = cut
-    return lines
+    plain = _without_texts(value)
+    for operators in _LOOSEST_FIRST:
+        cuts, depth = [0], 0
+        for at, character in enumerate(plain):
+            depth += (character in "([{") - (character in ")]}")
+            if depth == 0 and (found := operators.match(plain, at)):
+                cuts.append(found.start() + 1)
+        if len(cuts) > 1:
+            ends = [*cuts[1:], len(value)]
+            pieces = [value[a:b].strip() for a, b in zip(cuts, ends, strict=True)]
+            return [line for piece in pieces for line in fit(indent + piece)]
+    return fit(indent + value)

@@ -21,6 +21,12 @@ from .hooks import hook_methods
 from .layout import fit
 from .names import safe_file_name
 
+IS_NUMBER = '''
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+'''
 TEMPLATE = "optimizer.py.jinja"
 _UNSIGNED = "0" * 12
 _SIGNATURE = re.compile(
@@ -49,15 +55,14 @@ def parts(rule: ir.Rule) -> dict[str, str]:
         "class_name": rule.name,
         "class_doc": docstring(class_doc(rule), INDENT),
         "parameters": _lines(_parameters(rule), 2),
-        "defaults": _lines(
-            [f'"{each.name}": {each.name},' for each in rule.hypers], 3
-        ),
+        "defaults": _lines([f'"{each.name}": {each.name},' for each in rule.hypers], 3),
         "setdefaults": _lines(_setdefaults(rule), 3),
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, loop), 1),
         "step": _joined(_step(rule, loop), 2),
         "hooks": _joined(hook_methods(rule), 1),
         "checks": _joined(checks(rule), 1),
+        "is_number": IS_NUMBER if any(map(_is_numeric, rule.hypers)) else "",
         "functions": _joined(loops.functions(rule), 0),
         "loop": _joined(loops.emit(rule), 0),
     }
@@ -106,12 +111,18 @@ def _imports(body: str) -> str:
     lines = ["from collections.abc import Callable", "from typing import Any", ""]
     if "math." in body:
         lines.insert(0, "import math")
+    if "Real)" in body:
+        lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
     lines.append(f"from torch.optim.optimizer import Optimizer, ParamsT{scalar}")
     return "\n".join(lines)
 
 
 # ---- constructor
+
+
+def _is_numeric(hyper: ir.Hyper) -> bool:
+    return hyper.annotation in ("float", "tuple")
 
 
 def _parameters(rule: ir.Rule) -> list[str]:

@@ -5,10 +5,11 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content 6076624dda29.
+# Compiled by optdsl from adadelta.opt, content eb69d5cf2e99.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -54,11 +55,6 @@ class Adadelta(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        if foreach or capturable or differentiable or fused:
-            raise RuntimeError(
-                "Adadelta holds the plain loop over parameters: `foreach`, "
-                "`capturable`, `differentiable` and `fused` have to stay off"
-            )
         defaults = {
             "lr": lr,
             "rho": rho,
@@ -159,21 +155,29 @@ class Adadelta(Optimizer):
 
 
 def _check_hypers(group: dict[str, Any]) -> None:
-    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     rho = group["rho"]
     eps = group["eps"]
     weight_decay = group["weight_decay"]
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
-    if not 0 <= rho <= 1:
-        raise ValueError(f"Invalid rho: {rho!r}, expected a value in [0, 1]")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"Invalid eps: {eps!r}, expected a value in [0, inf)")
-    if not 0 <= weight_decay < math.inf:
+    if not (_is_number(lr) and 0 <= lr < math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (_is_number(rho) and 0 <= rho <= 1):
+        raise ValueError(f"Invalid rho: {rho!r}, expected a number in [0, 1]")
+    if not (_is_number(eps) and 0 <= eps < math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
+    for flag in ("foreach", "capturable", "differentiable", "fused"):
+        if group[flag]:
+            raise RuntimeError(f"Adadelta holds the plain loop; leave `{flag}` off")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _single_tensor_adadelta(

@@ -3,12 +3,16 @@
 Duchi, Hazan and Singer (2011), Adaptive Subgradient Methods for Online Learning and
 Stochastic Optimization, http://jmlr.org/papers/v12/duchi11a.html
 
+A group's own initial_accumulator_value is obeyed; torch looks at the constructor's
+alone.
+
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content f66f98b2ed21.
+# Compiled by optdsl from adagrad.opt, content 86dd096226cc.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -57,11 +61,6 @@ class Adagrad(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        if foreach or capturable or differentiable or fused:
-            raise RuntimeError(
-                "Adagrad holds the plain loop over parameters: `foreach`, "
-                "`capturable`, `differentiable` and `fused` have to stay off"
-            )
         defaults = {
             "lr": lr,
             "lr_decay": lr_decay,
@@ -160,29 +159,40 @@ class Adagrad(Optimizer):
 
 
 def _check_hypers(group: dict[str, Any]) -> None:
-    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     lr_decay = group["lr_decay"]
     weight_decay = group["weight_decay"]
     initial_accumulator_value = group["initial_accumulator_value"]
     eps = group["eps"]
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
-    if not 0 <= lr_decay < math.inf:
+    if not (_is_number(lr) and 0 <= lr < math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (_is_number(lr_decay) and 0 <= lr_decay < math.inf):
         raise ValueError(
-            f"Invalid lr_decay: {lr_decay!r}, expected a value in [0, inf)"
+            f"Invalid lr_decay: {lr_decay!r}, expected a number in [0, inf)"
         )
-    if not 0 <= weight_decay < math.inf:
+    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
-    if not 0 <= initial_accumulator_value < math.inf:
+    if not (
+        _is_number(initial_accumulator_value)
+        and 0 <= initial_accumulator_value < math.inf
+    ):
         raise ValueError(
             f"Invalid initial_accumulator_value: {initial_accumulator_value!r}, "
-            f"expected a value in [0, inf)"
+            f"expected a number in [0, inf)"
         )
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"Invalid eps: {eps!r}, expected a value in [0, inf)")
+    if not (_is_number(eps) and 0 <= eps < math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    for flag in ("foreach", "capturable", "differentiable", "fused"):
+        if group[flag]:
+            raise RuntimeError(f"Adagrad holds the plain loop; leave `{flag}` off")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _single_tensor_adagrad(

@@ -5,10 +5,11 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 63fdc24692be.
+# Compiled by optdsl from adamax.opt, content aa9f449d6002.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -56,11 +57,6 @@ class Adamax(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        if foreach or capturable or differentiable or fused:
-            raise RuntimeError(
-                "Adamax holds the plain loop over parameters: `foreach`, "
-                "`capturable`, `differentiable` and `fused` have to stay off"
-            )
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -161,23 +157,33 @@ class Adamax(Optimizer):
 
 
 def _check_hypers(group: dict[str, Any]) -> None:
-    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     betas = group["betas"]
     eps = group["eps"]
     weight_decay = group["weight_decay"]
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
-    if len(betas) != 2:
-        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers")
-    if not all(0 <= each < 1 for each in betas):
-        raise ValueError(f"Invalid betas: {betas!r}, expected all in [0, 1)")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"Invalid eps: {eps!r}, expected a value in [0, inf)")
-    if not 0 <= weight_decay < math.inf:
+    if not (_is_number(lr) and 0 <= lr < math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (
+        isinstance(betas, (tuple, list))
+        and len(betas) == 2
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+    ):
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
+    if not (_is_number(eps) and 0 <= eps < math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
+    for flag in ("foreach", "capturable", "differentiable", "fused"):
+        if group[flag]:
+            raise RuntimeError(f"Adamax holds the plain loop; leave `{flag}` off")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _single_tensor_adamax(

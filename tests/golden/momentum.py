@@ -4,10 +4,11 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content ff059c88c828.
+# Compiled by optdsl from momentum.opt, content 866ff8d6fa18.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -48,11 +49,6 @@ class Momentum(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        if foreach or capturable or differentiable or fused:
-            raise RuntimeError(
-                "Momentum holds the plain loop over parameters: `foreach`, "
-                "`capturable`, `differentiable` and `fused` have to stay off"
-            )
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -133,13 +129,21 @@ class Momentum(Optimizer):
 
 
 def _check_hypers(group: dict[str, Any]) -> None:
-    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     momentum = group["momentum"]
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"Invalid momentum: {momentum!r}, expected a value in [0, 1)")
+    if not (_is_number(lr) and 0 <= lr < math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (_is_number(momentum) and 0 <= momentum < 1):
+        raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
+    for flag in ("foreach", "capturable", "differentiable", "fused"):
+        if group[flag]:
+            raise RuntimeError(f"Momentum holds the plain loop; leave `{flag}` off")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _single_tensor_momentum(

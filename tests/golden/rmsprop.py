@@ -9,10 +9,11 @@ As in torch, eps is added after the root is taken; TensorFlow adds it before.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 771820a5de02.
+# Compiled by optdsl from rmsprop.opt, content 0a920c00f11e.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -64,11 +65,6 @@ class RMSprop(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        if foreach or capturable or differentiable or fused:
-            raise RuntimeError(
-                "RMSprop holds the plain loop over parameters: `foreach`, "
-                "`capturable`, `differentiable` and `fused` have to stay off"
-            )
         defaults = {
             "lr": lr,
             "alpha": alpha,
@@ -186,29 +182,37 @@ class RMSprop(Optimizer):
 
 
 def _check_hypers(group: dict[str, Any]) -> None:
-    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     alpha = group["alpha"]
     eps = group["eps"]
     weight_decay = group["weight_decay"]
     momentum = group["momentum"]
     centered = group["centered"]
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
-    if not 0 <= alpha < math.inf:
-        raise ValueError(f"Invalid alpha: {alpha!r}, expected a value in [0, inf)")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"Invalid eps: {eps!r}, expected a value in [0, inf)")
-    if not 0 <= weight_decay < math.inf:
+    if not (_is_number(lr) and 0 <= lr < math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (_is_number(alpha) and 0 <= alpha < math.inf):
+        raise ValueError(f"Invalid alpha: {alpha!r}, expected a number in [0, inf)")
+    if not (_is_number(eps) and 0 <= eps < math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
-    if not 0 <= momentum < math.inf:
+    if not (_is_number(momentum) and 0 <= momentum < math.inf):
         raise ValueError(
-            f"Invalid momentum: {momentum!r}, expected a value in [0, inf)"
+            f"Invalid momentum: {momentum!r}, expected a number in [0, inf)"
         )
     if centered not in (False, True):
         raise ValueError(f"Invalid centered: {centered!r}, expected True or False")
+    for flag in ("foreach", "capturable", "differentiable", "fused"):
+        if group[flag]:
+            raise RuntimeError(f"RMSprop holds the plain loop; leave `{flag}` off")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _single_tensor_rmsprop(

@@ -9,10 +9,11 @@ the learning rate scales the buffer, not the gradient that enters it.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content e220e227f925.
+# Compiled by optdsl from sgd.opt, content d1f415250970.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -59,11 +60,6 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        if foreach or capturable or differentiable or fused:
-            raise RuntimeError(
-                "SGD holds the plain loop over parameters: `foreach`, "
-                "`capturable`, `differentiable` and `fused` have to stay off"
-            )
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -160,21 +156,23 @@ class SGD(Optimizer):
 
 
 def _check_hypers(group: dict[str, Any]) -> None:
-    """Raise ValueError where a hyperparameter is outside of what is allowed."""
+    """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     momentum = group["momentum"]
     dampening = group["dampening"]
     weight_decay = group["weight_decay"]
     nesterov = group["nesterov"]
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"Invalid lr: {lr!r}, expected a value in [0, inf)")
-    if not 0 <= momentum < math.inf:
+    if not (_is_number(lr) and 0 <= lr < math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (_is_number(momentum) and 0 <= momentum < math.inf):
         raise ValueError(
-            f"Invalid momentum: {momentum!r}, expected a value in [0, inf)"
+            f"Invalid momentum: {momentum!r}, expected a number in [0, inf)"
         )
-    if not 0 <= weight_decay < math.inf:
+    if not _is_number(dampening):
+        raise ValueError(f"Invalid dampening: {dampening!r}, expected a number")
+    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a value in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
     if nesterov not in (False, True):
         raise ValueError(f"Invalid nesterov: {nesterov!r}, expected True or False")
@@ -184,6 +182,14 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"(got nesterov={nesterov!r}, momentum={momentum!r}, "
             f"dampening={dampening!r})"
         )
+    for flag in ("foreach", "capturable", "differentiable", "fused"):
+        if group[flag]:
+            raise RuntimeError(f"SGD holds the plain loop; leave `{flag}` off")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _single_tensor_sgd(
