@@ -200,7 +200,7 @@ _ALL = (
         "E0207",
         "a state that is never read or never written",
         "A state costs memory for every parameter because one step hands a value to the next. "
-        "One that is only written keeps what no one wants; one that is only read never changes.",
+        "One that is only written keeps what no one wants; one only read never changes.",
         _spec("buf = grad\np -= lr*grad", "state buf = 0"),
         _spec(_MOMENTUM, "state buf = 0"),
     ),

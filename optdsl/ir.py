@@ -1,10 +1,6 @@
 """What a spec means: the checked tree. Every name points to a role, every expression
 has a type.
 
-Kinds: a *host scalar* is known to Python once per group or parameter and costs no
-tensor work; a *tensor scalar* is 0-d and lives on the device; a *tensor* has the shape of the
-parameter, or of it reduced over some axes.
-
 The passes lower the tree within the same types: arithmetic on tensors becomes `Op`
 (one torch call), and a statement that only writes into a tensor becomes `Effect`.
 """
@@ -15,12 +11,33 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .source import Source, Span
+from .types import (
+    FLAG,
+    LIKE_PARAM,
+    NOTHING,
+    NUMBER,
+    SCALAR,
+    TENSOR,
+    TEXT,
+    UNKNOWN,
+    Kind,
+    Shape,
+    Type,
+)
 
-
-class Kind(Enum):
-    HOST = "host scalar"
-    SCALAR = "tensor scalar"
-    TENSOR = "tensor"
+__all__ = [
+    "FLAG",
+    "LIKE_PARAM",
+    "NOTHING",
+    "NUMBER",
+    "SCALAR",
+    "TENSOR",
+    "TEXT",
+    "UNKNOWN",
+    "Kind",
+    "Shape",
+    "Type",
+]
 
 
 class Role(Enum):
@@ -31,87 +48,6 @@ class Role(Enum):
     COUNT = "count"
     FIRST = "first"
     LOCAL = "local"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The parameter's shape after reductions, each (axes, keepdim), in order.
-
-    Reductions that keep their axes and follow each other are one, its axes sorted, so
-    that equal shapes are equal.
-    """
-
-    reductions: tuple[tuple[tuple[int, ...], bool], ...] = ()
-
-    def reduced(self, axes: tuple[int, ...], keepdim: bool) -> "Shape":
-        if keepdim and self.reductions and self.reductions[-1][1]:
-            axes = tuple(sorted({*axes, *self.reductions[-1][0]}))
-            return Shape((*self.reductions[:-1], (axes, True)))
-        return Shape((*self.reductions, (tuple(sorted(axes)), keepdim)))
-
-    def with_(self, other: "Shape") -> "Shape | None":
-        """The shape of both, broadcast; None where they may not fit."""
-        if self == other:
-            return self
-        if not all(len(each.reductions) < 2 for each in (self, other)):
-            return None
-        mine, its = (dict([*each.reductions, ((), True)][:1]) for each in (self, other))
-        (left, left_kept), (right, right_kept) = *mine.items(), *its.items()
-        if not (left_kept and right_kept) or _mixed_ends({*left, *right}):
-            return None
-        both = tuple(axis for axis in left if axis in right)
-        return Shape(((both, True),)) if both else LIKE_PARAM
-
-    def __str__(self) -> str:
-        if not self.reductions:
-            return "like p"
-        return "like p" + "".join(
-            f" {'with' if kept else 'without'} {'one of ' if kept else ''}axes "
-            + ", ".join(map(str, axes))
-            for axes, kept in self.reductions
-        )
-
-
-def _mixed_ends(axes: set[int]) -> bool:
-    """Whether axes are counted from both ends, so that no one knows which are equal."""
-    return any(axis < 0 for axis in axes) and any(axis >= 0 for axis in axes)
-
-
-LIKE_PARAM = Shape()
-
-
-@dataclass(frozen=True, slots=True)
-class Type:
-    """`element` is number, flag, text, tuple or unknown; a tuple has a `length`."""
-
-    kind: Kind = Kind.HOST
-    element: str = "number"
-    shape: Shape = LIKE_PARAM
-    length: int = 0
-    optional: bool = False
-
-    @property
-    def on_host(self) -> bool:
-        return self.kind is Kind.HOST
-
-    @property
-    def unknown(self) -> bool:
-        return self.element == "unknown"
-
-    def __str__(self) -> str:
-        if self.element == "nothing":
-            return "none"
-        if self.on_host:
-            size = f" of {self.length}" if self.element == "tuple" else ""
-            return f"{self.element}{size}" + (" or none" if self.optional else "")
-        text = self.kind.value + (" of flags" if self.element == "flag" else "")
-        return text + (f" {self.shape}" if self.kind is Kind.TENSOR else "")
-
-
-NUMBER, FLAG, TEXT = Type(), Type(element="flag"), Type(element="text")
-NOTHING = Type(element="nothing", optional=True)
-UNKNOWN = Type(element="unknown")
-SCALAR, TENSOR = Type(Kind.SCALAR), Type(Kind.TENSOR)
 
 
 def _span() -> Span:
@@ -377,30 +313,6 @@ def walk(node: Node) -> Iterator[Node]:
     yield node
     for child in children(node):
         yield from walk(child)
-
-
-def rewrite(node: Node, change: Callable[[Node], Node]) -> Node:
-    """The tree with `change` applied to every node, leaves first.
-
-    A node below which nothing changes is kept as it is.
-    """
-
-    def below(value):
-        if isinstance(value, tuple):
-            items = tuple(below(item) for item in value)
-            same = all(new is old for new, old in zip(items, value, strict=True))
-            return value if same else items
-        return rewrite(value, change) if isinstance(value, Node) else value
-
-    changed = {}
-    for each in dataclasses.fields(node):
-        if each.name in ("type", "span", "target", "targets"):
-            continue
-        old = getattr(node, each.name)
-        new = below(old)
-        if new is not old:
-            changed[each.name] = new
-    return change(dataclasses.replace(node, **changed) if changed else node)
 
 
 def reads(node: Node) -> Iterator[Ref]:

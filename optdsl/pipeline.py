@@ -5,11 +5,13 @@
 Each stage is a function of the one before and of nothing else.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from . import ir, syntax
 from .check import check
-from .diagnostics import Diagnostic
+from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
 from .parse import parse
 from .passes import lower
@@ -34,10 +36,20 @@ def build(source: Source) -> Artifacts:
     Raises:
         OptdslError: the spec is wrong; it says everything that is.
     """
-    tree = parse(source)
-    checked, warnings = check(tree, source)
-    lowered = lower(checked)
-    return Artifacts(source, tree, checked, lowered, emit(lowered), warnings)
+    tree = _stage(parse, source)
+    checked, warnings = _stage(check, tree, source)
+    lowered = _stage(lower, checked)
+    return Artifacts(source, tree, checked, lowered, _stage(emit, lowered), warnings)
+
+
+def _stage(run: Callable, *inputs: Any) -> Any:
+    """A stage's result; what it raises beside a diagnostic is a bug of the compiler."""
+    try:
+        return run(*inputs)
+    except (OptdslError, InternalError):
+        raise
+    except Exception as error:
+        raise InternalError(run.__name__, repr(error)) from error
 
 
 def compile_source(text: str, filename: str = "spec.opt") -> str:

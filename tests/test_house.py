@@ -24,16 +24,21 @@ ROOT = PACKAGE.parent
 LAYERS = [
     {"resources", "source"},
     {"diagnostics", "codes"},
-    {"syntax", "vocabulary"},
+    {"syntax", "vocabulary", "types"},
     {"ir"},
-    {"evaluate"},
+    {"evaluate", "invariants"},
     {"parse", "check", "interpret", "passes", "emit", "find", "dump"},
     {"pipeline", "write"},
     {"load"},
     {"cli", "optim", "__init__"},
     {"__main__"},
 ]
-ONLY_IN = {"lark": {"parse"}, "jinja2": {"emit"}, "torch": {"interpret", "load"}, "click": {"cli"}}
+ONLY_IN = {
+    "lark": {"parse"},
+    "jinja2": {"emit"},
+    "torch": {"interpret", "load"},
+    "click": {"cli"},
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -51,11 +56,15 @@ def _imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             depth = len(path.relative_to(PACKAGE).parts) - node.level
             if depth == 0:
-                names = [node.module] if node.module else [each.name for each in node.names]
+                names = (
+                    [node.module] if node.module else [each.name for each in node.names]
+                )
                 yield from (f".{name}" for name in names)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_go_down(path: Path) -> None:
     rank = {name: at for at, names in enumerate(LAYERS) for name in names}
     for name in _imports(path):
@@ -104,10 +113,24 @@ def test_a_wheel_works_from_another_folder(tmp_path: Path) -> None:
     for part in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / part, tmp_path / "source" / part)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    wheel = [*pip, "wheel", "--no-deps", "-w", str(tmp_path / "wheel"), str(tmp_path / "source")]
+    wheel = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        "-w",
+        str(tmp_path / "wheel"),
+        str(tmp_path / "source"),
+    ]
     subprocess.run(wheel, check=True, capture_output=True)
     (built,) = (tmp_path / "wheel").glob("*.whl")
-    target = [*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(built)]
+    target = [
+        *pip,
+        "install",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+        str(built),
+    ]
     subprocess.run(target, check=True, capture_output=True)
     code = "import optdsl; from optdsl.optim import AdamW; print(optdsl.__file__, AdamW.__name__)"
     ran = subprocess.run(

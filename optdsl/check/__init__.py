@@ -4,10 +4,12 @@ every expression a type, and the warnings; or OptdslError with every mistake.
 
 from .. import ir, syntax
 from ..diagnostics import Diagnostic, OptdslError
+from ..invariants import verify
 from ..source import Source
 from . import declarations, flow
+from .functions import check_functions
 from .scope import Report
-from .statements import check_functions, check_hook, check_step
+from .statements import check_hook, check_step
 
 
 def check(spec: syntax.Spec, source: Source) -> tuple[ir.Rule, tuple[Diagnostic, ...]]:
@@ -51,6 +53,7 @@ def check(spec: syntax.Spec, source: Source) -> tuple[ir.Rule, tuple[Diagnostic,
     flow.check_flow(rule, spec, scope)
     if report.errors:
         raise OptdslError(report.sorted())
+    verify(rule, "check")
     return rule, tuple(report.sorted())
 
 

@@ -11,8 +11,8 @@ from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from ..evaluate import evaluate
 from .expressions import check_expression, is_host_flag
+from .functions import instance
 from .scope import Report, Scope, holds
-from .statements import instance
 
 _PLACES = {"group": "state of a group", "model": "state of the model"}
 _ANNOTATIONS = {"number": "float", "flag": "bool", "tuple": "tuple", "text": "str"}
@@ -253,7 +253,7 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
         report("E0404", title, each.initial.span, "a state is made of numbers")
         type_ = ir.UNKNOWN
     elif place == "scalar" and not initial.type.on_host:
-        help = f"leave `scalar` out: `state {each.name.text} = ...` takes the shape of its value"
+        help = f"leave `scalar` out: `state {each.name.text} = ...` takes its value's shape"
         report(
             "E0407", "a scalar state starts as a number", each.initial.span, help=help
         )

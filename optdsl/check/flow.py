@@ -60,7 +60,7 @@ def _never_read(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
             scope.report("E0207", title, each.name.span)
         elif name not in written:
             title = f"the state `{name}` is never written"
-            help = "a value that stays as it is needs no state, unless it is made of `p` or `grad`"
+            help = "a value that never changes needs no state"
             if not any(
                 isinstance(ref, ir.Ref) for ref in ir.walk(scope.states[name].initial)
             ):

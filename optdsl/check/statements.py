@@ -176,6 +176,16 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
     return ir.Unpack(tuple(targets), value, statement.span)
 
 
+def _return(statement: syntax.Return, scope: Scope) -> ir.Statement | None:
+    if scope.place != "def":
+        title = "`return` stands outside a def"
+        scope.report(
+            "E0307", title, Span(statement.span.start, statement.span.start + 6)
+        )
+        return None
+    return ir.Return(check_expression(statement.value, scope), statement.span)
+
+
 # ---- branches
 
 
@@ -227,113 +237,3 @@ def _assigned_in(block: ir.Block, name: str) -> Span | None:
         if isinstance(each, ir.Unpack):
             return next((ref.span for ref in each.targets if ref.name == name), None)
     return None
-
-
-# ---- defs
-
-
-def _return(statement: syntax.Return, scope: Scope) -> ir.Statement | None:
-    if scope.place != "def":
-        title = "`return` stands outside a def"
-        scope.report(
-            "E0307", title, Span(statement.span.start, statement.span.start + 6)
-        )
-        return None
-    return ir.Return(check_expression(statement.value, scope), statement.span)
-
-
-def instance(
-    function: syntax.Function, types: tuple[ir.Type, ...], scope: Scope
-) -> ir.Function:
-    """The def for these argument types; made and checked at the first call with them."""
-    name = function.name.text
-    key = (name, types)
-    if key in scope.instances:
-        return scope.instances[key]
-    same = sum(made == name for made, _ in scope.instances)
-    inner = scope.at("def")
-    parameters = []
-    for parameter, type_ in zip(function.parameters, types, strict=True):
-        reason = vocabulary.why_reserved(parameter.text)
-        if reason and parameter.text not in ("p", "grad"):
-            title = f"`{parameter.text}` cannot name an argument"
-            scope.report("E0203", title, parameter.span, reason)
-        if parameter.text in inner.locals:
-            scope.report(
-                "E0202", f"`{parameter.text}` is declared twice", parameter.span
-            )
-        inner.locals[parameter.text] = Local(type_)
-        parameters.append(ir.Ref(parameter.text, ir.Role.LOCAL, type_, parameter.span))
-    scope.calling.append(name)
-    body = check_block(function.body, inner)
-    scope.calling.pop()
-    suffix = f"_{same + 1}" if same else ""
-    type_ = _result(function, body, scope)
-    made = ir.Function(name + suffix, tuple(parameters), body, type_, function.span)
-    scope.instances[key] = made
-    return made
-
-
-def _result(function: syntax.Function, body: ir.Block, scope: Scope) -> ir.Type:
-    name, span = function.name.text, function.name.span
-    if not _always_returns(body):
-        scope.report("E0307", f"`{name}` does not return on every path", span)
-        return ir.UNKNOWN
-    for block in _blocks_within(body):
-        for early, late in zip(block, block[1:], strict=False):
-            if _always_returns((early,)):
-                scope.report("E0307", "nothing runs after `return`", late.span)
-    types = [
-        each.value.type for each in ir.statements(body) if isinstance(each, ir.Return)
-    ]
-    for type_ in types:
-        if type_ != types[0] and not (type_.unknown or types[0].unknown):
-            title = (
-                f"`{name}` returns a {types[0]} on one path and a {type_} on another"
-            )
-            scope.report("E0405", title, span)
-            return ir.UNKNOWN
-    return types[0]
-
-
-def _blocks_within(body: ir.Block) -> list[ir.Block]:
-    found = [body]
-    for each in ir.statements(body):
-        if isinstance(each, ir.If):
-            found += [each.then, each.otherwise]
-    return found
-
-
-def _always_returns(body: ir.Block) -> bool:
-    for each in body:
-        if isinstance(each, ir.Return):
-            return True
-        if (
-            isinstance(each, ir.If)
-            and _always_returns(each.then)
-            and _always_returns(each.otherwise)
-        ):
-            return True
-    return False
-
-
-def check_functions(spec: syntax.Spec, scope: Scope) -> None:
-    """A def that nothing calls has no types to be checked for."""
-    called = {name for name, _ in scope.instances}
-    for function in spec.of(syntax.Function):
-        name = function.name.text
-        if (
-            name in scope.functions
-            and name not in called
-            and not _mentioned(name, spec)
-        ):
-            scope.report(
-                "E0206", f"the def `{name}` is never called", function.name.span
-            )
-
-
-def _mentioned(name: str, spec: syntax.Spec) -> bool:
-    return any(
-        isinstance(each, syntax.Call) and each.function.text == name
-        for each in syntax.walk(spec)
-    )

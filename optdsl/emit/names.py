@@ -3,8 +3,6 @@
 import builtins
 import re
 
-from .. import vocabulary
-
 
 class Names:
     """Hands out each name once; what is taken gets an underscore."""
@@ -41,6 +39,3 @@ def safe_file_name(name: str) -> str:
     """A file's name as a comment may carry it: nothing that ends a line or hides."""
     plain = re.sub(r"[^\w.+-]", "_", name)
     return plain or "a spec"
-
-
-RESERVED = (vocabulary.PARAM, vocabulary.GRAD, vocabulary.COUNT, vocabulary.FIRST)

@@ -9,6 +9,7 @@ import dataclasses
 
 from .. import ir
 from ..source import Span
+from .terms import interpolation, joined_type, split, with_sign
 
 _CLAMP = {"max": "min", "min": "max"}
 
@@ -122,13 +123,13 @@ class Selection:
         """Whether the chain of first operands starts at the target, so that the calls
         can run in its memory.
         """
-        _, rest = _coefficient(expr)
+        _, rest = split(expr)
         while not isinstance(rest, ir.Ref):
             match rest:
                 case ir.Binary(operator="+" | "-" | "*" | "/"):
                     left, right = rest.left, rest.right
                     swapped = left.type.on_host and rest.operator in "+*"
-                    _, rest = _coefficient(right if swapped else left)
+                    _, rest = split(right if swapped else left)
                 case ir.Call() if rest.arguments:
                     rest = rest.arguments[0]
                 case ir.Unary():
@@ -154,7 +155,7 @@ class Selection:
             base, term = term, base
         if term.type.on_host:
             return self._op("sub" if minus else "add", expr, base, term)
-        coefficient, rest = _coefficient(term)
+        coefficient, rest = split(term)
         if rest is None:
             return self._op("sub" if minus else "add", expr, base, term)
         flags = any(each.type.element == "flag" for each in ir.children(rest))
@@ -163,19 +164,19 @@ class Selection:
                 not flags and not rest.left.type.on_host
             ):
                 name = "addcmul" if rest.operator == "*" else "addcdiv"
-                scale = _signed(coefficient, minus, term)
+                scale = with_sign(coefficient, minus, term)
                 keywords = {"value": scale} if scale else {}
                 return self._op(name, expr, base, rest.left, rest.right, **keywords)
         if coefficient is None:
             return self._op("sub" if minus else "add", expr, base, rest)
         return self._op(
-            "add", expr, base, rest, alpha=_signed(coefficient, minus, term)
+            "add", expr, base, rest, alpha=with_sign(coefficient, minus, term)
         )
 
     # ---- products, quotients, powers
 
     def _product(self, expr: ir.Binary) -> ir.Expr:
-        coefficient, rest = _coefficient(expr)
+        coefficient, rest = split(expr)
         if coefficient is not None and rest is not None:
             return self._op("mul", expr, rest, coefficient)
         left, right = expr.left, expr.right
@@ -188,7 +189,7 @@ class Selection:
     def _quotient(self, expr: ir.Binary) -> ir.Expr:
         if expr.left.type.on_host:
             return self._infix(expr)
-        coefficient, rest = _coefficient(expr.left)
+        coefficient, rest = split(expr.left)
         if expr.right.type.on_host and coefficient is not None and rest is not None:
             scale = ir.Binary("/", coefficient, expr.right, ir.NUMBER, expr.span)
             return self._op("mul", expr, rest, scale)
@@ -214,7 +215,7 @@ class Selection:
                 return self._op("clamp", call, x, min=low, max=high)
             case "lerp", (start, end, weight):
                 if start.type.on_host or end.type.on_host:
-                    return self.expr(_interpolated(call, start, end, weight))
+                    return self.expr(interpolation(call, start, end, weight))
                 return self._op("lerp", call, start, end, weight)
             case "where", (condition, x, y):
                 if x.type.on_host and y.type.on_host:
@@ -235,7 +236,7 @@ class Selection:
             if call.keepdim:
                 keywords["keepdim"] = ir.Const("True", ir.FLAG, call.span)
         if name == "dot":
-            both = ir.Binary("*", *arguments, _broadcast(*arguments), call.span)
+            both = ir.Binary("*", *arguments, joined_type(*arguments), call.span)
             return self._op("sum", call, both)
         torch_name = {"norm": "linalg.vector_norm", "max": "amax", "min": "amin"}.get(
             name, name
@@ -257,76 +258,3 @@ class Selection:
             return expr
         empty = ir.Pack((), ir.Type(element="tuple"), expr.span)
         return ir.Op("new_full", (self.witness, empty, expr), (), ir.SCALAR, expr.span)
-
-
-def _interpolated(
-    call: ir.Call, start: ir.Expr, end: ir.Expr, weight: ir.Expr
-) -> ir.Expr:
-    """`start + weight*(end - start)`, for a number at one end."""
-    way = ir.Binary("-", end, start, _broadcast(start, end), call.span)
-    part = ir.Binary("*", weight, way, _broadcast(weight, way), call.span)
-    return ir.Binary("+", start, part, call.type, call.span)
-
-
-def _coefficient(term: ir.Expr) -> tuple[ir.Expr | None, ir.Expr | None]:
-    """A term as host coefficient times tensor; None for a coefficient of one, and for
-    no tensor.
-    """
-    match term:
-        case _ if term.type.on_host:
-            return term, None
-        case ir.Unary(operator="-"):
-            coefficient, rest = _coefficient(term.operand)
-            return _signed(coefficient, True, term), rest
-        case ir.Binary(operator="*"):
-            left, first = _coefficient(term.left)
-            right, second = _coefficient(term.right)
-            return _times(left, right, term), _times(first, second, term)
-        case ir.Binary(operator="/") if term.right.type.on_host:
-            coefficient, rest = _coefficient(term.left)
-            one = ir.Const("1", ir.NUMBER, term.span)
-            return ir.Binary(
-                "/", coefficient or one, term.right, ir.NUMBER, term.span
-            ), rest
-        case ir.Binary(operator="/") if not term.left.type.on_host:
-            coefficient, rest = _coefficient(term.left)
-            type_ = _broadcast(rest, term.right)
-            return coefficient, ir.Binary("/", rest, term.right, type_, term.span)
-        case ir.Binary("**", ir.Ref() as base, ir.Const(text="2")) | ir.Call(
-            "square", (ir.Ref() as base,)
-        ):
-            return None, ir.Binary("*", base, base, term.type, term.span)
-    return None, term
-
-
-def _times(
-    left: ir.Expr | None, right: ir.Expr | None, term: ir.Expr
-) -> ir.Expr | None:
-    if left is None or right is None:
-        return left or right
-    return ir.Binary("*", left, right, _broadcast(left, right), term.span)
-
-
-def _broadcast(*operands: ir.Expr) -> ir.Type:
-    shapes = [each.type.shape for each in operands if each.type.kind is ir.Kind.TENSOR]
-    if not shapes:
-        host = all(each.type.on_host for each in operands)
-        return ir.NUMBER if host else ir.SCALAR
-    shape = shapes[0]
-    for each in shapes[1:]:
-        shape = shape.with_(each)
-    return ir.Type(ir.Kind.TENSOR, "number", shape)
-
-
-def _signed(coefficient: ir.Expr | None, minus: bool, term: ir.Expr) -> ir.Expr | None:
-    if not minus:
-        return coefficient
-    match coefficient:
-        case None:
-            coefficient = ir.Const("1", ir.NUMBER, term.span)
-        case ir.Unary(operator="-"):
-            return coefficient.operand
-        case ir.Binary(operator="*" | "/"):
-            left = _signed(coefficient.left, True, term)
-            return dataclasses.replace(coefficient, left=left)
-    return ir.Unary("-", coefficient, ir.NUMBER, term.span)

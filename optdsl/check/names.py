@@ -1,0 +1,121 @@
+"""Names in expressions: which role one has here, and why it has none."""
+
+from .. import ir, syntax, vocabulary
+from ..diagnostics import Label, did_you_mean
+from .kinds import unknown
+from .scope import Scope, holds
+
+_NOT_HERE = {
+    "default": "a default is a constant",
+    "require": "a requirement is about hypers alone",
+    "when": "a condition of a state is about hypers and shapes",
+    "def": "a def sees its arguments alone; hand it over as one",
+}
+
+
+def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    """What a name stands for at the scope's place."""
+    name, place = expr.text, scope.place
+    if name in scope.locals:
+        return _local(expr, scope)
+    if name in vocabulary.CONSTANTS:
+        return ir.Const(vocabulary.CONSTANTS[name], ir.NUMBER, expr.span)
+    ref = _builtin(expr, scope)
+    if ref is not None:
+        return ref
+    if name in scope.hypers and place not in ("default", "def"):
+        type_ = scope.hypers[name].type
+        if type_.optional and f"({name} != None)" in scope.facts:
+            type_ = ir.Type(element=type_.element)
+        return ir.Ref(name, ir.Role.HYPER, type_, expr.span)
+    if name in scope.states and place in ("state", "step", "post_step"):
+        return _state(expr, scope)
+    return _not_found(expr, scope)
+
+
+def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    name, place = expr.text, scope.place
+    if name in scope.refused:
+        return unknown(expr.span)
+    if place == "pre_step" and (name in scope.states or name in ("t", "first")):
+        help = "a pre-step hook runs before the state of a parameter is made"
+        scope.report(
+            "E0303", f"`{name}` is not known before the step", expr.span, help=help
+        )
+    elif name in ("first", "t") and place not in _NOT_HERE:
+        help = "it belongs to the step"
+        scope.report("E0303", f"`{name}` is not known here", expr.span, help=help)
+    elif place in _NOT_HERE and (
+        name in scope.hypers
+        or name in scope.states
+        or name in ("p", "grad", "t", "first")
+    ):
+        scope.report(
+            "E0306", f"`{name}` cannot be read here", expr.span, _NOT_HERE[place]
+        )
+    else:
+        near = did_you_mean(name, scope.visible())
+        if near:
+            scope.misspelled.append(near.split("`")[1])
+        known = ", ".join(scope.visible())
+        notes = (f"in scope here: {known}",) if known else ()
+        if name in ("True", "False", "None"):
+            near = f"did you mean `{name.lower()}`?"
+        if name in vocabulary.FUNCTIONS:
+            near = f"the function is called as `{name}(...)`"
+        scope.report("E0201", f"`{name}` is not defined", expr.span, near, notes=notes)
+    return unknown(expr.span)
+
+
+def _local(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    local = scope.locals[expr.text]
+    if local.missing:
+        other = Label(local.missing, "assigned here, on one path")
+        title = f"`{expr.text}` may have no value here"
+        scope.report("E0208", title, expr.span, others=(other,))
+        return unknown(expr.span)
+    if local.conflict:
+        title = f"`{expr.text}` is a {local.type} on one path and a {local.conflict} on another"
+        scope.report("E0405", title, expr.span)
+        return unknown(expr.span)
+    return ir.Ref(expr.text, ir.Role.LOCAL, local.type, expr.span)
+
+
+def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
+    name, place = expr.text, scope.place
+    if name == vocabulary.PARAM and place in (
+        "state",
+        "when",
+        "pre_step",
+        "step",
+        "post_step",
+    ):
+        return ir.Ref(name, ir.Role.PARAM, ir.TENSOR, expr.span)
+    if name == vocabulary.GRAD and place in (
+        "state",
+        "when",
+        "pre_step",
+        "step",
+        "post_step",
+    ):
+        return ir.Ref(name, ir.Role.GRAD, ir.TENSOR, expr.span)
+    if name == vocabulary.COUNT and place in ("step", "post_step"):
+        return ir.Ref(name, ir.Role.COUNT, ir.NUMBER, expr.span)
+    if name == vocabulary.FIRST and place == "step":
+        return ir.Ref(name, ir.Role.FIRST, ir.FLAG, expr.span)
+    return None
+
+
+def _state(expr: syntax.Name, scope: Scope) -> ir.Expr:
+    state = scope.states[expr.text]
+    missing = (
+        [each for each in holds(state.when) if each not in scope.facts]
+        if state.when
+        else []
+    )
+    if missing:
+        condition = scope.report.source.cut(state.when.span)
+        title = f"`{state.name}` exists only when `{condition}`"
+        scope.report("E0304", title, expr.span, f"read it under `if {condition}:`")
+        return unknown(expr.span)
+    return ir.Ref(expr.text, ir.Role.STATE, state.type, expr.span)
