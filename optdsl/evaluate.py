@@ -5,6 +5,7 @@ number, a flag, a text, a tuple or None. The checker asks it about constants; th
 interpreter runs all host work with it.
 """
 
+import ast
 import math
 import operator
 from collections.abc import Callable
@@ -87,4 +88,4 @@ def literal(const: ir.Const) -> Any:
         return const.text[1:-1]
     if const.text in _WORDS:
         return _WORDS[const.text]
-    return int(const.text) if const.text.isdigit() else float(const.text)
+    return ast.literal_eval(const.text)

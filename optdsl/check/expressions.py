@@ -80,14 +80,15 @@ def _unary(expr: syntax.Unary, scope: Scope) -> ir.Expr:
 def arithmetic(
     operator: str, left: ir.Expr, right: ir.Expr, span: Span, scope: Scope
 ) -> ir.Expr:
-    """`left operator right` for numbers and tensors; flags of a tensor count as 0 and 1."""
+    """`left operator right` for numbers and tensors. A tensor of numbers times one of
+    flags keeps the numbers where the flag is set.
+    """
     if left.type.unknown or right.type.unknown:
         return unknown(span)
-    for operand in (left, right):
-        element, type_ = operand.type.element, operand.type
-        if type_.optional or not (
-            element == "number" or (element == "flag" and not type_.on_host)
-        ):
+    for operand, other in ((left, right), (right, left)):
+        masks = operator == "*" and not other.type.on_host and not operand.type.on_host
+        allowed = ("number", "flag") if masks and other.type.element == "number" else ("number",)
+        if operand.type.optional or operand.type.element not in allowed:
             wrong_operand(operator, operand, scope)
             return unknown(span)
     if operator in ("%", "//") and not (left.type.on_host and right.type.on_host):

@@ -17,7 +17,8 @@ def wrong_operand(operator: str, operand: ir.Expr, scope: Scope) -> None:
     elif operand.type.element == "tuple":
         hint = "take the tuple apart first: `a, b = ...`"
     elif operand.type.element == "flag":
-        hint = "a flag is no number; choose one: `1 if flag else 0`"
+        chosen = "1 if flag else 0" if operand.type.on_host else "where(flags, 1, 0)"
+        hint = f"a flag is no number; choose one: `{chosen}`"
     elif operator in ("and", "or", "not"):
         hint = "expected a flag or a comparison"
     scope.report("E0404", title, operand.span, hint)

@@ -17,7 +17,8 @@ def hoist(rule: ir.Rule) -> ir.Rule:
     prologue, step = [], []
     for statement in rule.step:
         targets = [each.name for each in _targets(statement)]
-        once = targets and all(assigned.count(each) == 1 for each in targets)
+        own = all(each.role is ir.Role.LOCAL for each in _targets(statement))
+        once = own and targets and all(assigned.count(each) == 1 for each in targets)
         if once and _of_the_group(statement.value, known):
             known |= set(targets)
             prologue.append(statement)
