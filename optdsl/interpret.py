@@ -182,6 +182,8 @@ class Run:
             return getattr(arguments[0], op.name + "_")(*arguments[1:], **keywords)
         if op.in_place:
             return getattr(torch, op.name)(*arguments, **keywords, out=arguments[0])
+        if op.name == "expand_as":
+            return arguments[0].expand_as(arguments[1])
         if op.name == "linalg.vector_norm":
             return torch.linalg.vector_norm(*arguments, **keywords)
         if op.name == "new_full":

@@ -98,7 +98,7 @@ def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str
     for state in rule.states:
         if state.host and state.name in targets:
             result.append(f'state["{state.name}"].fill_({names.own(state.name)})')
-    if "grad" in targets:
+    if "grad" in targets and hook in rule.pre_steps:
         if takes_complex(rule):
             result += [
                 "if torch.is_complex(param):",

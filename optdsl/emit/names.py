@@ -2,13 +2,14 @@
 
 import builtins
 import re
+from keyword import kwlist
 
 
 class Names:
     """Hands out each name once; what is taken gets an underscore."""
 
     def __init__(self, taken: tuple[str, ...] = ()) -> None:
-        self._taken = {*taken, *vars(builtins), "torch", "math"}
+        self._taken = {*taken, *vars(builtins), *kwlist, "torch", "math"}
         self._of: dict[str, str] = {}
 
     def claim(self, preferred: str) -> str:

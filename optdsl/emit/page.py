@@ -157,20 +157,19 @@ def _step(rule: ir.Rule, loop: loops.Loop) -> list[str]:
     update += [f'{INDENT * 2}maximize=group["maximize"],', f"{INDENT})"]
     before = [f"self.{each.name}()" for each in rule.pre_steps]
     after = [f"self.{each.name}()" for each in rule.post_steps]
-    inner = [
-        *before,
-        *([""] if before else []),
-        *update,
-        *([""] if after else []),
-        *after,
-    ]
-    if not any(_assigns_grad(each) for each in rule.pre_steps):
-        return inner
+    if before:
+        update = [*before, "", *update]
+    if any(_assigns_grad(each) for each in rule.pre_steps):
+        update = _with_held_gradients(update)
+    return [*update, "", *after] if after else update
+
+
+def _with_held_gradients(lines: list[str]) -> list[str]:
     return [
         "# The hooks hand new gradients to the update; the model keeps its own.",
         'held = [(p, p.grad) for group in self.param_groups for p in group["params"]]',
         "try:",
-        *(INDENT + line if line else "" for line in inner),
+        *(INDENT + line if line else "" for line in lines),
         "finally:",
         f"{INDENT}for p, grad in held:",
         f"{INDENT * 2}p.grad = grad",

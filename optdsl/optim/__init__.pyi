@@ -5,7 +5,6 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, ParamsT
 
-
 class Adadelta(Optimizer):
     def __init__(
         self,

@@ -48,7 +48,7 @@ def _statement(statement: ir.Statement, witness: ir.Ref | None) -> ir.Statement:
             if value.type.on_host and not target.type.on_host:
                 return _filled(target, value, span)
             value = Selection(witness, target.name).expr(value)
-            return ir.Assign(target, value, span)
+            return ir.Assign(target, _shaped(target, value), span)
         case ir.Unpack():
             return statement
         case ir.Return(value, span):
@@ -60,6 +60,14 @@ def _statement(statement: ir.Statement, witness: ir.Ref | None) -> ir.Statement:
                 otherwise=_block(statement.otherwise, witness),
             )
     return statement
+
+
+def _shaped(target: ir.Ref, value: ir.Expr) -> ir.Expr:
+    """The value for `grad` in the shape of `grad`, which no memory gives it."""
+    if target.role is not ir.Role.GRAD or value.type == target.type:
+        return value
+    view = ir.Op("expand_as", (value, target), (), target.type, value.span)
+    return ir.Op("clone", (view,), (), target.type, value.span)
 
 
 def _filled(target: ir.Ref, value: ir.Expr, span) -> ir.Statement:
