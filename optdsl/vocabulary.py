@@ -102,6 +102,17 @@ METHODS = (
 ).split()
 
 
+_FILE_FUNCTIONS = ("check_hypers", "is_number", "get_scalar_dtype", "single_tensor_")
+"""What the generated file's own functions are called, after an underscore."""
+
+
+def why_no_def(name: str) -> str:
+    """Why a def may not have this name, or '' where it may."""
+    if name.startswith(_FILE_FUNCTIONS):
+        return "the generated file has a function of this name"
+    return why_reserved(name)
+
+
 def why_reserved(name: str) -> str:
     """Why a spec may not declare this name, or '' where it may."""
     if name.startswith("_"):

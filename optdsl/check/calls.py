@@ -70,7 +70,9 @@ def _fits(call: syntax.Call, function: vocabulary.Function, scope: Scope) -> boo
         if name in function.keywords:
             continue
         if name == "over" and function.group == "reduction":
-            title = "reductions across parameters are not in this version of the language"
+            title = (
+                "reductions across parameters are not in this version of the language"
+            )
             scope.report("E0601", title, each.span)
         else:
             hint = (

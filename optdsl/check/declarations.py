@@ -50,7 +50,12 @@ def check_outline(spec: syntax.Spec, report: Report) -> str:
 
 def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
     """Whether a declaration may have this name; says why not."""
-    reason = vocabulary.why_reserved(name.text)
+    is_def = what == "def"
+    reason = (
+        vocabulary.why_no_def(name.text)
+        if is_def
+        else vocabulary.why_reserved(name.text)
+    )
     if what == "hook" and name.text in vocabulary.METHODS:
         reason = "torch.optim.Optimizer, or a trainer, has a method of this name"
     if reason:

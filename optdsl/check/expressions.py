@@ -87,7 +87,11 @@ def arithmetic(
         return unknown(span)
     for operand, other in ((left, right), (right, left)):
         masks = operator == "*" and not other.type.on_host and not operand.type.on_host
-        allowed = ("number", "flag") if masks and other.type.element == "number" else ("number",)
+        allowed = (
+            ("number", "flag")
+            if masks and other.type.element == "number"
+            else ("number",)
+        )
         if operand.type.optional or operand.type.element not in allowed:
             wrong_operand(operator, operand, scope)
             return unknown(span)

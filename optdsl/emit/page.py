@@ -74,24 +74,26 @@ def emit(rule: ir.Rule) -> str:
     page = environment().get_template(TEMPLATE).render(parts(rule))
     page = re.sub(r"\n{4,}", "\n\n\n", re.sub(r" +\n", "\n", page)).rstrip() + "\n"
     page = re.sub(r"\n\n+(?=\n    (?:def|@))", "\n", page)
-    return page.replace(_UNSIGNED, digest(page), 1)
+    return _signed(page)
 
 
-def digest(page: str) -> str:
-    """Twelve hex digits of everything but themselves."""
-    return hashlib.sha256(_without_digest(page).encode()).hexdigest()[:12]
+def _signed(page: str) -> str:
+    """The page with twelve hex digits of everything but themselves in its signature."""
+    start, end = _signature(page).span(2)
+    page = page[:start] + _UNSIGNED + page[end:]
+    return page[:start] + hashlib.sha256(page.encode()).hexdigest()[:12] + page[end:]
 
 
-def _without_digest(page: str) -> str:
-    return _SIGNATURE.sub(
-        lambda found: found[0].replace(found[2], _UNSIGNED), page, count=1
-    )
+def _signature(page: str) -> re.Match | None:
+    """The line that names the compiler: the last one that looks like it, since a
+    docstring before it may hold anything.
+    """
+    return next(iter(list(_SIGNATURE.finditer(page))[::-1]), None)
 
 
 def is_untouched(page: str) -> bool:
     """Whether a file is a compiler's output that no one has edited since."""
-    found = _SIGNATURE.search(page)
-    return bool(found) and found[2] == digest(page)
+    return _signature(page) is not None and _signed(page) == page
 
 
 def _joined(lines: list[str], depth: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, ParamsT
 
+
 class Adadelta(Optimizer):
     def __init__(
         self,
