@@ -27,14 +27,12 @@ def fit(line: str) -> list[str]:
     if len(line) <= WIDTH or line.lstrip().startswith("#"):
         return [line] if len(line) <= WIDTH else _comment(line)
     indent = line[: len(line) - len(line.lstrip())]
-    broken = _last_bracket(line)
+    broken = _last_bracket(line, WIDTH - len(indent))
     if broken is None:
         return _in_brackets(line, indent)
     head, inside, tail = broken
-    if len(head) > WIDTH:
-        return _in_brackets(line, indent)
     inner = indent + _INDENT
-    if len(inner + inside) <= WIDTH and len(indent + tail) <= WIDTH:
+    if len(inner + inside) <= WIDTH:
         return [head, inner + inside, indent + tail]
     parts = split_arguments(inside)
     if len(parts) == 1:
@@ -58,9 +56,9 @@ def _comment(line: str) -> list[str]:
     )
 
 
-def _last_bracket(line: str) -> tuple[str, str, str] | None:
+def _last_bracket(line: str, room: int) -> tuple[str, str, str] | None:
     """Head with the opening bracket, inside, and tail with the closing one, of the last
-    bracket that is not empty and not inside another.
+    bracket that is not empty and not inside another, and whose head and tail fit.
     """
     found, depth, start = None, 0, 0
     for at, character in enumerate(_without_texts(line)):
@@ -69,7 +67,8 @@ def _last_bracket(line: str) -> tuple[str, str, str] | None:
             start = at if depth == 1 else start
         elif character in ")]}":
             depth -= 1
-            if depth == 0 and line[start + 1 : at].strip():
+            fits = start < WIDTH and len(line) - at <= room
+            if depth == 0 and fits and line[start + 1 : at].strip():
                 found = (line[: start + 1], line[start + 1 : at], line[at:])
     return found
 
