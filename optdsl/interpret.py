@@ -53,7 +53,7 @@ def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
     wanted = [
         state for state in rule.states if state.when is None or run.value(state.when)
     ]
-    run.values["first"] = not memory.states
+    run.values["first"] = not (memory.states or (rule.counted and memory.updates))
     for state in wanted:
         if state.name not in memory.states:
             memory.states[state.name] = run.values[state.name] = run.initial(state)

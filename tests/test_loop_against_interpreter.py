@@ -9,9 +9,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Results, Scenario, assert_close, interpreted, round_off, scenario
-from random_specs import checked, specs
-from test_passes import LIBRARY, many
+from once_wrong import ONCE_WRONG
+from oracle import (
+    Results,
+    Scenario,
+    assert_close,
+    checked,
+    examples,
+    interpreted,
+    round_off,
+    scenario,
+)
+from random_specs import specs
+from test_passes import LIBRARY
 from torch.nn import Parameter
 
 import optdsl
@@ -19,7 +29,9 @@ from optdsl import ir, load
 from optdsl.find import read
 
 
-def trained(cls: type, rule: ir.Rule, given: Scenario, maximize: bool, dtype: torch.dtype) -> Results:
+def trained(
+    cls: type, rule: ir.Rule, given: Scenario, maximize: bool, dtype: torch.dtype
+) -> Results:
     """What the class makes of a scenario: like `interpreted`, with its own states."""
     params = [Parameter(each.to(dtype)) for each in given.parameters]
     groups = [
@@ -29,17 +41,28 @@ def trained(cls: type, rule: ir.Rule, given: Scenario, maximize: bool, dtype: to
     optimizer = cls(groups, maximize=maximize)
     results: Results = []
     for gradients in given.gradients:
-        before = [None if each is None else (-each if maximize else each).to(dtype) for each in gradients]
+        before = [
+            None if each is None else (-each if maximize else each).to(dtype)
+            for each in gradients
+        ]
         held = [None if each is None else each.clone() for each in before]
         for param, grad in zip(params, held, strict=True):
             param.grad = grad
         optimizer.step()
         for at, (param, grad) in enumerate(zip(params, held, strict=True)):
             assert param.grad is grad, f"the model's gradient {at} was replaced"
-            assert grad is None or torch.equal(grad, before[at]), f"gradient {at} was changed"
+            assert grad is None or torch.equal(grad, before[at]), (
+                f"gradient {at} was changed"
+            )
             state = optimizer.state.get(param, {})
-            kept = {each.name: state[each.name] for each in rule.states if each.name in state}
-            results.append({k: v.detach().clone() for k, v in {"p": param, **kept}.items()})
+            kept = {
+                each.name: state[each.name]
+                for each in rule.states
+                if each.name in state
+            }
+            results.append(
+                {k: v.detach().clone() for k, v in {"p": param, **kept}.items()}
+            )
     return results
 
 
@@ -64,22 +87,32 @@ def assert_loop_computes_the_rule(text: str, seed: int) -> None:
     assert_close(expected, got, allowed)
 
 
-@many
+@pytest.mark.parametrize("name", ONCE_WRONG)
+def test_a_class_that_once_went_wrong_computes_its_rule(name):
+    for seed in range(4):
+        assert_loop_computes_the_rule(ONCE_WRONG[name], seed)
+
+
+@examples(60)
 @given(text=specs(), seed=st.integers(0, 999))
 def test_a_random_class_computes_its_rule(text, seed):
     assert_loop_computes_the_rule(text, seed)
 
 
-@pytest.mark.parametrize("path", [path for _, path in LIBRARY], ids=[name for name, _ in LIBRARY])
+@pytest.mark.parametrize(
+    "path", [path for _, path in LIBRARY], ids=[name for name, _ in LIBRARY]
+)
 def test_a_library_class_computes_its_rule(path):
     for seed in range(6):
         assert_loop_computes_the_rule(read(path).text, seed)
 
 
-@pytest.mark.parametrize("path", [path for _, path in LIBRARY], ids=[name for name, _ in LIBRARY])
+@pytest.mark.parametrize(
+    "path", [path for _, path in LIBRARY], ids=[name for name, _ in LIBRARY]
+)
 def test_a_library_class_computes_its_rule_in_float32(path):
-    """Its inputs, and each result, are rounded once to 24 binary digits; a rounding that
-    is four times as coarse as the largest of them bounds a few of them in a row.
+    """Each result is rounded to 24 binary digits; errors in the 20th, sixteen times as
+    large, bound a few of them in a row even where they happen to cancel.
     """
     text = read(path).text
     rule = checked(text)
@@ -89,11 +122,16 @@ def test_a_library_class_computes_its_rule_in_float32(path):
             start.hypers,
             tuple(each.float().double() for each in start.parameters),
             tuple(
-                tuple(None if each is None else each.float().double() for each in gradients)
+                tuple(
+                    None if each is None else each.float().double()
+                    for each in gradients
+                )
                 for gradients in start.gradients
             ),
         )
         expected = interpreted(rule, single)
-        allowed = round_off(rule, single, expected, size=2.0**-22)
+        allowed = round_off(rule, single, expected, size=2.0**-20)
         cls = optdsl.from_string(text)
-        assert_close(expected, trained(cls, rule, single, False, torch.float32), allowed)
+        assert_close(
+            expected, trained(cls, rule, single, False, torch.float32), allowed
+        )

@@ -3,7 +3,7 @@
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
 from .kinds import unknown
-from .scope import Scope, holds
+from .scope import Scope, conjuncts
 
 _NOT_HERE = {
     "default": "a default is a constant",
@@ -102,18 +102,20 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     if name == vocabulary.COUNT and place in ("step", "post_step"):
         return ir.Ref(name, ir.Role.COUNT, ir.NUMBER, expr.span)
     if name == vocabulary.FIRST and place == "step":
+        if not any(known_here(state, scope) for state in scope.states.values()):
+            scope.counted.append(name)
         return ir.Ref(name, ir.Role.FIRST, ir.FLAG, expr.span)
     return None
 
 
+def known_here(state: ir.State, scope: Scope) -> bool:
+    """Whether a state exists wherever this place is reached."""
+    return state.when is None or set(conjuncts(state.when)) <= scope.facts
+
+
 def _state(expr: syntax.Name, scope: Scope) -> ir.Expr:
     state = scope.states[expr.text]
-    missing = (
-        [each for each in holds(state.when) if each not in scope.facts]
-        if state.when
-        else []
-    )
-    if missing:
+    if not known_here(state, scope):
         condition = scope.report.source.cut(state.when.span)
         title = f"`{state.name}` exists only when `{condition}`"
         scope.report("E0304", title, expr.span, f"read it under `if {condition}:`")

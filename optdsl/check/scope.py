@@ -64,7 +64,8 @@ class Scope:
     """The names of a spec, and those of the place that is being checked.
 
     `place` is default, require, when, state, pre_step, step, post_step or def. `facts`
-    are the conditions known to hold here, as keys.
+    are the conditions known to hold here, as keys; `counted` has an entry where `first`
+    is read without a state to tell it by.
     """
 
     report: Report
@@ -76,6 +77,7 @@ class Scope:
     declared: dict[str, Span] = field(default_factory=dict)
     instantiate: Callable | None = None
     calling: list[str] = field(default_factory=list)
+    counted: list[str] = field(default_factory=list)
     misspelled: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     locals: dict[str, Local] = field(default_factory=dict)
@@ -148,6 +150,16 @@ def holds(condition: ir.Expr) -> Iterator[str]:
             yield from holds(condition.right)
         case ir.Unary(operator="not"):
             yield from holds_not(condition.operand)
+
+
+def conjuncts(condition: ir.Expr) -> Iterator[str]:
+    """What has to be known for a condition to be true: its parts between `and`."""
+    match condition:
+        case ir.Binary("and", left, right):
+            yield from conjuncts(left)
+            yield from conjuncts(right)
+        case _:
+            yield key(condition)
 
 
 def holds_not(condition: ir.Expr) -> Iterator[str]:

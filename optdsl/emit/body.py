@@ -21,6 +21,8 @@ def lines(
     for statement in block:
         equation = source.cut(statement.span)
         written = list(_statement(statement, name, source))
+        if not written:
+            continue
         same = [line.replace(" ", "") for line in written] == [
             equation.replace(" ", "")
         ]

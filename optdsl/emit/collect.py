@@ -3,6 +3,7 @@ first has a gradient.
 """
 
 from .. import ir
+from ..evaluate import literal
 from .body import INDENT
 from .expr import Name, text
 from .layout import fit
@@ -98,7 +99,7 @@ def _made(state: ir.State, rule: ir.Rule, name: Name) -> list[str]:
         return [f"{target} = torch.tensor({value}, dtype=_get_scalar_dtype())"]
     if state.initial.type.on_host:
         kept = "memory_format=torch.preserve_format"
-        if isinstance(state.initial, ir.Const) and float(state.initial.text) == 0:
+        if isinstance(state.initial, ir.Const) and not literal(state.initial):
             return [f"{target} = torch.zeros_like(p, {kept})"]
         if not takes_complex(rule):
             return [f"{target} = torch.full_like(p, {written}, {kept})"]
@@ -116,11 +117,9 @@ def _made(state: ir.State, rule: ir.Rule, name: Name) -> list[str]:
 
 
 def _as_float(initial: ir.Expr, written: str) -> str:
-    return (
-        f"float({written})"
-        if not isinstance(initial, ir.Const)
-        else str(float(initial.text))
-    )
+    if not isinstance(initial, ir.Const):
+        return f"float({written})"
+    return written if written.startswith("math.") else str(float(written))
 
 
 def load_state_dict(rule: ir.Rule) -> str:

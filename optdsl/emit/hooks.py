@@ -50,7 +50,9 @@ def _begin(
     rule: ir.Rule, hook: ir.Hook, names: Names, roles: set, used: set[str]
 ) -> list[str]:
     stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
-    missing = " or param not in self.state" if stateful else ""
+    # A parameter has an entry once it has stepped, unless all of its states are optional.
+    entered = rule.counted or any(state.when is None for state in rule.states)
+    missing = " or param not in self.state" if stateful and entered else ""
     result = [f"if param.grad is None{missing}:", "    continue"]
     real = takes_complex(rule)
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
@@ -63,7 +65,9 @@ def _begin(
                 "    grad = torch.view_as_real(grad)",
             ]
     if stateful:
-        result.append("state = self.state[param]")
+        result.append(
+            f"state = self.state{'[param]' if entered else '.get(param, {})'}"
+        )
     for state in rule.states:
         if state.name in used:
             own = names.own(state.name)
@@ -97,7 +101,9 @@ def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str
     result = []
     for state in rule.states:
         if state.host and state.name in targets:
-            result.append(f'state["{state.name}"].fill_({names.own(state.name)})')
+            fill = f'state["{state.name}"].fill_({names.own(state.name)})'
+            guard = [f'if "{state.name}" in state:'] if state.when is not None else []
+            result += [*guard, INDENT * len(guard) + fill]
     if "grad" in targets and hook in rule.pre_steps:
         if takes_complex(rule):
             result += [

@@ -28,6 +28,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 '''
 TEMPLATE = "optimizer.py.jinja"
+_TEXTS = re.compile(r'''""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*''', re.DOTALL)
 _UNSIGNED = "0" * 12
 _SIGNATURE = re.compile(
     r"^# Compiled by optdsl from (.*), content ([0-9a-f]{12})\.$", re.M
@@ -66,7 +67,7 @@ def parts(rule: ir.Rule) -> dict[str, str]:
         "functions": _joined(loops.functions(rule), 0),
         "loop": _joined(loops.emit(rule), 0),
     }
-    return found | {"imports": _imports("\n".join(found.values()))}
+    return found | {"imports": _imports(found)}
 
 
 def emit(rule: ir.Rule) -> str:
@@ -108,7 +109,11 @@ def _lines(lines: list[str], depth: int) -> str:
     return _joined(lines, depth) + "\n" * bool(lines)
 
 
-def _imports(body: str) -> str:
+def _imports(parts: dict[str, str]) -> str:
+    """What the code uses, texts and comments aside."""
+    spoken = ("module_doc", "class_doc", "file_name")
+    code = "\n".join(part for hole, part in parts.items() if hole not in spoken)
+    body = _TEXTS.sub("", code)
     scalar = ", _get_scalar_dtype" if "_get_scalar_dtype" in body else ""
     lines = ["from collections.abc import Callable", "from typing import Any", ""]
     if "math." in body:

@@ -1,5 +1,5 @@
-"""A local that stands for the memory of `p` or a state, and is read after that memory
-is written, gets a copy of its own where it is assigned.
+"""A name that stands for the memory of `p` or a state, and is read after that memory is
+written or the block has ended, gets a copy of its own where it is assigned.
 """
 
 import dataclasses
@@ -16,7 +16,10 @@ def _detached(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
     copied: set[str] = set()
     while True:
         clashes: set[str] = set()
-        _find(block, memory.copy(), live, copied, clashes)
+        after = memory.copy()
+        _find(block, after, live, copied, clashes)
+        storages = frozenset(name for name in live if memory.named(name) == {name})
+        clashes |= set(sharing(after, storages, live - storages))
         if clashes <= copied:
             return _with_copies(block, memory.copy(), copied)
         copied |= clashes

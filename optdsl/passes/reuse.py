@@ -5,6 +5,7 @@
 import dataclasses
 
 from .. import ir
+from ..source import Span
 from .aliases import BORROWED, Memory, is_storage, live_after, sharing, with_memory
 
 IN_PLACE = frozenset(
@@ -53,10 +54,17 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
     return tuple(result)
 
 
-def _written(target: ir.Ref, value: ir.Expr, span) -> ir.Statement:
+def _written(target: ir.Ref, value: ir.Expr, span: Span) -> ir.Statement:
     if isinstance(value, ir.Op) and value.in_place and _root(value) == target:
         return ir.Effect(value, span)
-    return ir.Effect(ir.Op("copy", (target, value), (), target.type, span, True), span)
+    name = "copy"
+    if (
+        isinstance(value, ir.Op)
+        and value.name == "full_like"
+        and value.arguments[0] == target
+    ):
+        name, value = "fill", value.arguments[1]
+    return ir.Effect(ir.Op(name, (target, value), (), target.type, span, True), span)
 
 
 def _root(expr: ir.Expr) -> ir.Expr:
@@ -82,12 +90,8 @@ class Reuse:
             case ir.Op():
                 return self._op(expr, later)
             case ir.Binary():
-                right = {each.name for each in ir.reads(expr.right)}
-                return dataclasses.replace(
-                    expr,
-                    left=self.expr(expr.left, later | right),
-                    right=self.expr(expr.right, later),
-                )
+                left, right = self._each((expr.left, expr.right), later)
+                return dataclasses.replace(expr, left=left, right=right)
             case ir.Invoke():
                 return dataclasses.replace(
                     expr, arguments=self._each(expr.arguments, later)

@@ -46,7 +46,8 @@ def _statement(statement: ir.Statement, witness: ir.Ref | None) -> ir.Statement:
     match statement:
         case ir.Assign(target, value, span):
             if value.type.on_host and not target.type.on_host:
-                return _filled(target, value, span)
+                full = ir.Op("full_like", (target, value), (), target.type, span)
+                return ir.Assign(target, full, span)
             value = Selection(witness, target.name).expr(value)
             return ir.Assign(target, _shaped(target, value), span)
         case ir.Unpack():
@@ -68,15 +69,6 @@ def _shaped(target: ir.Ref, value: ir.Expr) -> ir.Expr:
         return value
     view = ir.Op("expand_as", (value, target), (), target.type, value.span)
     return ir.Op("clone", (view,), (), target.type, value.span)
-
-
-def _filled(target: ir.Ref, value: ir.Expr, span) -> ir.Statement:
-    if target.role in (ir.Role.PARAM, ir.Role.STATE):
-        return ir.Effect(
-            ir.Op("fill", (target, value), (), target.type, span, True), span
-        )
-    full = ir.Op("full_like", (target, value), (), target.type, span)
-    return ir.Assign(target, full, span)
 
 
 class Selection:

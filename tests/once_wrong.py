@@ -1,0 +1,103 @@
+"""Small specs that the compiler, or the interpreter, once got wrong."""
+
+from textwrap import dedent
+
+_BODIES = {
+    "gradient_of_one_branch": """
+        step:
+            if lr > 9:
+                grad += p
+            grad += 0.5*p
+            p -= grad""",
+    "compared_with_its_multiple": """
+        step:
+            x = grad*2
+            p -= where(x < x*3, 1, 0)""",
+    "hook_hands_on_the_parameter": """
+        pre_step before:
+            grad = p
+        step:
+            p -= 0.1*grad
+            p -= 0.1*grad""",
+    "hook_reads_then_writes": """
+        pre_step before:
+            grad = p
+            p *= 0.5
+        step: p -= grad""",
+    "gradient_of_another_shape": """
+        step:
+            grad = norm(grad)
+            grad = grad*p
+            p -= grad + sum(grad)""",
+    "state_becomes_a_number": """
+        state m = grad
+        step:
+            x = m
+            m = lr*2
+            p -= x*m""",
+    "nothing_in_a_branch": """
+        state m = 0
+        step:
+            if lr > 0.01: m = m
+            else: m = grad
+            m += grad
+            p -= m""",
+    "gradient_after_the_step": """
+        step: p -= grad
+        post_step after:
+            grad *= 2
+            p -= 0.1*grad""",
+    "state_of_no_one": """
+        hyper flag = false
+        state m = 0 when flag
+        step: p -= grad
+        post_step after:
+            if flag:
+                m += p
+                p *= m
+            else:
+                p *= 0.5""",
+    "number_of_no_one": """
+        hyper flag = false
+        state k: scalar = 1 when flag
+        step: p -= grad
+        post_step after:
+            if flag:
+                k *= 0.5
+                p *= k""",
+    "first_without_state": """
+        step: p -= (0.1 if first else 0.2)*grad""",
+    "first_of_an_optional_state": """
+        hyper flag = false
+        state m = 0 when flag
+        step:
+            if flag:
+                m += grad
+                p -= m
+            p -= grad*t if first else grad""",
+    "two_types_of_a_def": """
+        def f(x) = x*2
+        def f_2(x) = x*3
+        step: p -= f(grad) + f(norm(grad)) + f_2(grad)""",
+    "infinite_start": """
+        state m = inf
+        state k: scalar = inf
+        step:
+            m = min(m, grad)
+            k = min(k, lr)
+            p -= k*m""",
+    "names_that_python_keeps": """
+        state a = 0
+        state i = grad
+        step:
+            a += grad
+            p -= a + i""",
+}  # fmt: skip
+
+
+def _spec(body: str) -> str:
+    hyper = "hyper lr = 0.1" if "lr" in body else ""
+    return f"optimizer Once\n{hyper}\n{dedent(body)}\n"
+
+
+ONCE_WRONG = {name: _spec(body) for name, body in _BODIES.items()}
