@@ -40,7 +40,8 @@ TEXTS = (
     "{% if x %}", "{# x #}", "#}", "%s", "%(x)s", "{0}", "{lr!r}", "f'", '""', "'''",
     "# type: ignore", "import os", "000000000000", "math.pi", "_get_scalar_dtype",
     "# Compiled by optdsl from x, content 0123456789ab.",
-    "\n    def step(self): pass\n", "\n", "\n\n\n\n\n", "    ", "\t", "é", "\u202e", "\x00",
+    "\n    def step(self): pass\n", "\n", "\n\n\n\n\n", "    ", "\t", "é", "\u202e",
+    "\x00", "\udc80",
     "\x0c", "\u2028",
     "\nArgs:\n", "long " * 40, "x" * 120, "raise SystemExit", "eval('1')", ")", "]", ",", ";",
 )  # fmt: skip
@@ -118,10 +119,19 @@ alphabet = st.sampled_from(
 )
 
 
-@examples(300)
+@examples(240)
 @given(st.lists(alphabet, max_size=60).map("".join) | st.text(max_size=40))
 def test_random_text_is_refused_in_words(text):
     assert not harmless(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["1 < ", "not ", "-", "(", "p + ", "2**", "sqrt(", "1 if true else ", "true and "],
+)
+def test_a_chain_without_end_is_refused_in_words(piece):
+    assert not harmless(f"optimizer Chain\nstep: p -= grad if {piece * 3000}")
+    assert not harmless(f"optimizer Chain\nstep: p -= grad if {piece * 3000}2 else p")
 
 
 @st.composite
@@ -144,7 +154,7 @@ def mutated(draw) -> str:
     return "".join(pieces)
 
 
-@examples(250)
+@examples(180)
 @given(mutated())
 def test_a_damaged_spec_is_refused_or_works(text):
     with suppress(ZeroDivisionError, OverflowError):  # the damage is in the arithmetic
@@ -180,7 +190,7 @@ def all_differ(names: dict[str, str]) -> bool:
     return len(set(names.values())) == len(names)
 
 
-@examples(250)
+@examples(180)
 @given(
     st.dictionaries(st.sampled_from(ROLES), SOME, min_size=1, max_size=5).filter(
         all_differ
@@ -223,7 +233,7 @@ PLAIN = dict.fromkeys(re.findall(r"\{(\w+)\}", DOCUMENTED), "plain")
 texts = st.lists(st.sampled_from(TEXTS) | st.text(max_size=4), max_size=4).map("".join)
 
 
-@examples(300)
+@examples(240)
 @given(st.dictionaries(st.sampled_from(sorted(PLAIN)), texts, min_size=1))
 def test_no_text_becomes_code(said):
     text = DOCUMENTED.format(**{**PLAIN, **said})

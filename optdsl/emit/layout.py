@@ -32,16 +32,14 @@ def fit(line: str) -> list[str]:
         return _in_brackets(line, indent)
     head, inside, tail = broken
     inner = indent + _INDENT
-    if len(inner + inside) <= WIDTH:
-        return [head, inner + inside, indent + tail]
     parts = split_arguments(inside)
-    if len(parts) == 1:
-        return [head, *fit_operators(inside, inner), indent + tail]
-    return [
-        head,
-        *(each for part in parts for each in fit(f"{inner}{part},")),
-        indent + tail,
-    ]
+    if len(inner + inside) <= WIDTH:
+        middle = [inner + inside]
+    elif len(parts) == 1:
+        middle = fit_operators(inside, inner)
+    else:
+        middle = [each for part in parts for each in fit(f"{inner}{part},")]
+    return [head, *middle, *fit(indent + tail)]
 
 
 def _comment(line: str) -> list[str]:
@@ -58,19 +56,20 @@ def _comment(line: str) -> list[str]:
 
 def _last_bracket(line: str, room: int) -> tuple[str, str, str] | None:
     """Head with the opening bracket, inside, and tail with the closing one, of the last
-    bracket that is not empty and not inside another, and whose head and tail fit.
+    bracket that is not empty and not inside another, and whose head fits; its tail as
+    well, where there is such a one. A bracket that the line only closes does not count.
     """
-    found, depth, start = None, 0, 0
+    found, depth, start = [], 0, 0
     for at, character in enumerate(_without_texts(line)):
         if character in "([{":
             depth += 1
             start = at if depth == 1 else start
-        elif character in ")]}":
+        elif character in ")]}" and depth:
             depth -= 1
-            fits = start < WIDTH and len(line) - at <= room
-            if depth == 0 and fits and line[start + 1 : at].strip():
-                found = (line[: start + 1], line[start + 1 : at], line[at:])
-    return found
+            if depth == 0 and start < WIDTH and line[start + 1 : at].strip():
+                found.append((line[: start + 1], line[start + 1 : at], line[at:]))
+    fitting = [each for each in found if len(each[2]) <= room]
+    return next(reversed(fitting or found), None)
 
 
 def _without_texts(line: str) -> str:
