@@ -116,6 +116,8 @@ def plot(runs: list[Run], path: Path) -> None:
 
 
 def main() -> None:
+    # So small a network is fastest on one thread, and then waits for no busy core.
+    torch.set_num_threads(1)
     console = Console()
     show_compiled(console)
     images, labels, test_images, test_labels = digits()

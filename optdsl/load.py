@@ -109,7 +109,8 @@ def from_string(text: str, filename: str = "spec.opt") -> "type[Optimizer]":
 
 
 def _loaded(source: Source) -> "type[Optimizer]":
-    digest = hashlib.sha256(f"{source.name}\0{source.text}".encode()).hexdigest()[:12]
+    whole = f"{source.name}\0{source.text}".encode(errors="surrogatepass")
+    digest = hashlib.sha256(whole).hexdigest()[:12]
     known = _MODULES.get(digest)
     if known is None:
         artifacts = build(source)

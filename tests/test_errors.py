@@ -25,7 +25,9 @@ FOLDER = Path(__file__).parent / "errors"
 SPECS = sorted(FOLDER.glob("*.opt"))
 BLESS = os.environ.get("OPTDSL_BLESS") == "1"
 
-_MARKER = re.compile(r"#~ (?:(?:line (?P<line>\d+)|(?P<file>file)): )?(?P<codes>[EW]\d{4}.*)$")
+_MARKER = re.compile(
+    r"#~ (?:(?:line (?P<line>\d+)|(?P<file>file)): )?(?P<codes>[EW]\d{4}.*)$"
+)
 _CODE = re.compile(r"[EW]0\d{3}")
 
 # Where a finding stands: its line, or None for the whole file; and its code.
@@ -99,7 +101,10 @@ def test_the_codes_are_those_of_the_source() -> None:
 
 def test_the_codes_are_in_order() -> None:
     assert list(codes.CODES) == sorted(codes.CODES)
-    assert all(name == each.code and _CODE.fullmatch(name) for name, each in codes.CODES.items())
+    assert all(
+        name == each.code and _CODE.fullmatch(name)
+        for name, each in codes.CODES.items()
+    )
 
 
 @pytest.mark.parametrize("code", codes.CODES.values(), ids=lambda code: code.code)

@@ -32,7 +32,9 @@ def test_the_generated_file_is_the_golden_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", library())
 def test_no_line_is_longer_than_88_columns(name: str) -> None:
-    assert [line for line in build(find(name)).loop.splitlines() if len(line) > 88] == []
+    assert [
+        line for line in build(find(name)).loop.splitlines() if len(line) > 88
+    ] == []
 
 
 @pytest.mark.parametrize("name", library())

@@ -12,7 +12,9 @@ from optdsl.resources import PACKAGE
 
 README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SPECS = [block for block in BLOCKS if re.search(r"^optimizer \w+$", block, re.MULTILINE)]
+SPECS = [
+    block for block in BLOCKS if re.search(r"^optimizer \w+$", block, re.MULTILINE)
+]
 
 
 @pytest.mark.parametrize("text", SPECS)

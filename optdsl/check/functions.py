@@ -1,5 +1,7 @@
 """Defs: checked once for each combination of argument types that they are called with."""
 
+from itertools import chain, count
+
 from .. import ir, syntax, vocabulary
 from .scope import Local, Scope
 from .statements import check_block
@@ -13,7 +15,6 @@ def instance(
     key = (name, types)
     if key in scope.instances:
         return scope.instances[key]
-    same = sum(made == name for made, _ in scope.instances)
     inner = scope.at("def")
     parameters = []
     for parameter, type_ in zip(function.parameters, types, strict=True):
@@ -30,11 +31,20 @@ def instance(
     scope.calling.append(name)
     body = check_block(function.body, inner)
     scope.calling.pop()
-    suffix = f"_{same + 1}" if same else ""
     type_ = _result(function, body, scope)
-    made = ir.Function(name + suffix, tuple(parameters), body, type_, function.span)
+    own = _free_name(name, scope)
+    made = ir.Function(own, tuple(parameters), body, type_, function.span)
     scope.instances[key] = made
     return made
+
+
+def _free_name(name: str, scope: Scope) -> str:
+    """The def's name, or with a number where it has instances of other types."""
+    taken = {each.name for each in scope.instances.values()} | set(scope.functions) - {
+        name
+    }
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(each for each in chain((name,), numbered) if each not in taken)
 
 
 def _result(function: syntax.Function, body: ir.Block, scope: Scope) -> ir.Type:

@@ -52,6 +52,13 @@ def select(
         if operand.type.element != "number" or operand.type.optional:
             wrong_operand("where", operand, scope)
             return unknown(span)
+    if scope.place == "def" and then.type.on_host and otherwise.type.on_host:
+        tensors = [each.type for each in scope.locals.values() if not each.type.on_host]
+        if all(each.element == "flag" for each in tensors):
+            title = "nothing here says how precise these numbers are"
+            help = "give the def a tensor of numbers, or call `where` outside of it"
+            scope.report("E0404", title, span, help=help)
+            return unknown(span)
     type_ = broadcast([condition, then, otherwise], span, scope)
     if type_ is None:
         return unknown(span)

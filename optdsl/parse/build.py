@@ -34,8 +34,10 @@ def _limit_depth(tree: Tree) -> None:
         node, depth = pending.pop()
         if depth > DEEPEST:
             raise TooDeep(_span(node))
+        # A chain of comparisons is flat here, and nested in what it means.
+        deeper = len(node.children) // 2 if node.data == "compare" else 1
         pending += [
-            (each, depth + 1) for each in node.children if isinstance(each, Tree)
+            (each, depth + deeper) for each in node.children if isinstance(each, Tree)
         ]
 
 

@@ -71,6 +71,13 @@ def _shaped(target: ir.Ref, value: ir.Expr) -> ir.Expr:
     return ir.Op("clone", (view,), (), target.type, value.span)
 
 
+def _of_numbers(*operands: ir.Expr) -> bool:
+    """Whether all are tensors of numbers, as addcmul and addcdiv want them."""
+    return all(
+        not each.type.on_host and each.type.element == "number" for each in operands
+    )
+
+
 class Selection:
     """Chooses calls for one statement; `target` is the name that it assigns."""
 
@@ -158,11 +165,8 @@ class Selection:
         coefficient, rest = split(term)
         if rest is None:
             return self._op("sub" if minus else "add", expr, base, term)
-        flags = any(each.type.element == "flag" for each in ir.children(rest))
         match rest:
-            case ir.Binary(operator="*" | "/") if (
-                not flags and not rest.left.type.on_host
-            ):
+            case ir.Binary(operator="*" | "/") if _of_numbers(rest.left, rest.right):
                 name = "addcmul" if rest.operator == "*" else "addcdiv"
                 scale = with_sign(coefficient, minus, term)
                 keywords = {"value": scale} if scale else {}

@@ -30,10 +30,11 @@ def split(term: ir.Expr) -> tuple[ir.Expr | None, ir.Expr | None]:
             return _times(left, right, term), _times(first, second, term)
         case ir.Binary(operator="/") if term.right.type.on_host:
             coefficient, rest = split(term.left)
-            one = ir.Const("1", ir.NUMBER, term.span)
-            return ir.Binary(
-                "/", coefficient or one, term.right, ir.NUMBER, term.span
-            ), rest
+            if coefficient is None:
+                # Not 1/c times the rest: that rounds twice, and c may be zero.
+                return None, ir.Binary("/", rest, term.right, rest.type, term.span)
+            scale = ir.Binary("/", coefficient, term.right, ir.NUMBER, term.span)
+            return scale, rest
         case ir.Binary(operator="/") if not term.left.type.on_host:
             coefficient, rest = split(term.left)
             type_ = joined_type(rest, term.right)
