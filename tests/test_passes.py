@@ -21,6 +21,7 @@ from random_specs import specs
 
 from optdsl import ir, passes, resources
 from optdsl.find import read
+from optdsl.invariants import verify
 
 LIBRARY = sorted(resources.library().items())
 
@@ -32,6 +33,7 @@ def assert_passes_keep_the_meaning(rule: ir.Rule, seed: int) -> None:
     )
     before = interpreted(rule, start)
     for each, earlier, later in zip(passes.PASSES, stages, stages[1:], strict=False):
+        verify(later, each.run.__name__)
         after = interpreted(later, start)
         try:
             if each.bit_exact:
