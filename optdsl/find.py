@@ -64,7 +64,7 @@ def read(path: Path) -> Source:
         data = b"" if size > 4 * LARGEST else path.read_bytes()
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    source = Source(path.name, "")
+    source = Source(str(path), "")
     if size > 4 * LARGEST:
         notes = (f"{size:,} bytes, at most {LARGEST:,} characters are read",)
         raise OptdslError(
@@ -76,7 +76,7 @@ def read(path: Path) -> Source:
         notes = (f"byte {error.start:,} is 0x{data[error.start]:02x}",)
         title = "the spec is no UTF-8 text"
         raise OptdslError([Diagnostic("E0102", title, source, notes=notes)]) from None
-    return Source(path.name, text)
+    return Source(str(path), text)
 
 
 def _unreadable(path: Path, error: Exception) -> OptdslError:

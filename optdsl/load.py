@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import resources
-from .emit.names import snake
+from .emit.names import safe_file_name, snake
 from .find import find, library_name, read
 from .pipeline import build
 from .source import Source
@@ -109,7 +109,7 @@ def from_string(text: str, filename: str = "spec.opt") -> "type[Optimizer]":
 
 
 def _loaded(source: Source) -> "type[Optimizer]":
-    whole = f"{source.name}\0{source.text}".encode(errors="surrogatepass")
+    whole = f"{safe_file_name(source.name)}\0{source.text}".encode(errors="surrogatepass")
     digest = hashlib.sha256(whole).hexdigest()[:12]
     known = _MODULES.get(digest)
     if known is None:

@@ -3,6 +3,7 @@
 import builtins
 import re
 from keyword import kwlist
+from pathlib import PurePath
 
 
 class Names:
@@ -37,6 +38,8 @@ def plural(name: str) -> str:
 
 
 def safe_file_name(name: str) -> str:
-    """A file's name as a comment may carry it: nothing that ends a line or hides."""
-    plain = re.sub(r"[^\w.+-]", "_", name)
+    """A file's name, without its folders, as a comment may carry it: nothing that ends a
+    line or hides.
+    """
+    plain = re.sub(r"[^\w.+-]", "_", PurePath(name).name)
     return plain or "a spec"
