@@ -133,7 +133,8 @@ def _pickle_with_spec(cls: type, source: Source) -> None:
     def reduce(self, protocol):
         if type(self) is not cls:
             return super(cls, self).__reduce_ex__(protocol)
-        return _restored, (source.text, source.name), self.__getstate__()
+        name = safe_file_name(source.name)
+        return _restored, (source.text, name), self.__getstate__()
 
     cls.__reduce_ex__ = reduce
 
