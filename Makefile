@@ -12,7 +12,7 @@ test: $(INSTALLED)
 
 # The same properties over many more random specs and inputs.
 slow: $(INSTALLED)
-	OPTDSL_EXAMPLES=30 $(BIN)/python -m pytest
+	OPTDSL_EXAMPLES=5 $(BIN)/python -m pytest
 
 # Write the golden files, the type stubs and the renderings of errors anew.
 bless: $(INSTALLED)
