@@ -329,6 +329,18 @@ def statements(block: Block) -> Iterator[Statement]:
             yield from statements(statement.otherwise)
 
 
+def assigned(block: Block) -> set[str]:
+    """The names that a block assigns, in its branches too."""
+    return {each.target.name for each in statements(block) if isinstance(each, Assign)}
+
+
+def written(expr: Expr) -> Expr:
+    """What a chain of in-place calls writes into: where it starts."""
+    while isinstance(expr, Op) and expr.in_place:
+        expr = expr.arguments[0]
+    return expr
+
+
 def blocks(rule: Rule) -> Iterator[Block]:
     """Every block of a rule: functions, hooks before, prologue, step, hooks after."""
     for function in rule.functions:

@@ -109,7 +109,9 @@ def from_string(text: str, filename: str = "spec.opt") -> "type[Optimizer]":
 
 
 def _loaded(source: Source) -> "type[Optimizer]":
-    whole = f"{safe_file_name(source.name)}\0{source.text}".encode(errors="surrogatepass")
+    whole = f"{safe_file_name(source.name)}\0{source.text}".encode(
+        errors="surrogatepass"
+    )
     digest = hashlib.sha256(whole).hexdigest()[:12]
     known = _MODULES.get(digest)
     if known is None:

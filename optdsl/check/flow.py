@@ -14,11 +14,12 @@ def check_flow(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
         return
     _never_read(rule, spec, scope)
     survives = {"p", *scope.states}
-    reads_grad = any(
-        ref.name == "grad" for statement in rule.step for ref in ir.reads(statement)
-    )
-    for hook in rule.pre_steps:
-        _dead(hook.body, survives | ({"grad"} if reads_grad else set()), scope)
+    made = tuple(each.initial for each in rule.states)
+    for at, hook in enumerate(rule.pre_steps):
+        later = [statement for each in rule.pre_steps[at + 1 :] for statement in each.body]
+        readers = (*later, *made, *rule.step)
+        handed_on = any(ref.name == "grad" for each in readers for ref in ir.reads(each))
+        _dead(hook.body, survives | ({"grad"} if handed_on else set()), scope)
     _dead(rule.step, survives, scope)
     for hook in rule.post_steps:
         _dead(hook.body, survives, scope)

@@ -119,7 +119,7 @@ def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
     arguments = list(op.arguments)
     keywords = [f"{key}={text(value, name)}" for key, value in op.keywords]
     if op.in_place and op.name in ("maximum", "minimum"):
-        keywords.append(f"out={text(_root(op), name)}")
+        keywords.append(f"out={text(ir.written(op), name)}")
     if op.name in OF_TORCH and not (op.in_place and not keywords):
         written = [text(each, name) for each in arguments] + keywords
         return f"torch.{op.name}({', '.join(written)})", PRECEDENCE["call"]
@@ -129,10 +129,3 @@ def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
         method, arguments = "zero_", []
     written = [text(each, name) for each in arguments] + keywords
     return f"{receiver}.{method}({', '.join(written)})", PRECEDENCE["call"]
-
-
-def _root(op: ir.Op) -> ir.Expr:
-    expr: ir.Expr = op
-    while isinstance(expr, ir.Op):
-        expr = expr.arguments[0]
-    return expr

@@ -93,11 +93,7 @@ def _begin(
 
 
 def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str]:
-    targets = {
-        each.target.name
-        for each in ir.statements(hook.body)
-        if isinstance(each, ir.Assign)
-    }
+    targets = ir.assigned(hook.body)
     result = []
     for state in rule.states:
         if state.host and state.name in targets:

@@ -166,7 +166,7 @@ def _step(rule: ir.Rule, loop: loops.Loop) -> list[str]:
     after = [f"self.{each.name}()" for each in rule.post_steps]
     if before:
         update = [*before, "", *update]
-    if any(_assigns_grad(each) for each in rule.pre_steps):
+    if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
         update = _with_held_gradients(update)
     return [*update, "", *after] if after else update
 
@@ -181,10 +181,3 @@ def _with_held_gradients(lines: list[str]) -> list[str]:
         f"{INDENT}for p, grad in held:",
         f"{INDENT * 2}p.grad = grad",
     ]
-
-
-def _assigns_grad(hook: ir.Hook) -> bool:
-    return any(
-        isinstance(each, ir.Assign) and each.target.role is ir.Role.GRAD
-        for each in ir.statements(hook.body)
-    )

@@ -90,19 +90,10 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
         at = min(at, len(source.text))
         span, found = Span(at, at + 1), "the line ends"
     elif token.type == "_INDENT":
-        start = token.end_pos - (len(token.value) or 1)
-        return Diagnostic(
-            "E0107",
-            "this line is indented, but no block is open",
-            source,
-            Label(
-                Span(
-                    _first_word(source, token.end_pos or start),
-                    (token.end_pos or 0) + 1,
-                )
-            ),
-            help="blocks follow a line that ends in `:`",
-        )
+        title = "this line is indented, but no block is open"
+        label = Label(Span(token.end_pos, token.end_pos + 1))
+        help = "blocks follow a line that ends in `:`"
+        return Diagnostic("E0107", title, source, label, help=help)
     else:
         span, found = Span(token.start_pos, token.end_pos), f"`{token.value}`"
     if "_INDENT" in accepted and token.type != "_NL":
@@ -120,10 +111,6 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
     return Diagnostic(
         "E0108", f"{found} does not belong here", source, Label(span, hint)
     )
-
-
-def _first_word(source: Source, at: int) -> int:
-    return min(at, len(source.text))
 
 
 def _expected(token: Token, accepted: set[str]) -> str:

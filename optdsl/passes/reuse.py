@@ -43,7 +43,7 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                     if (
                         isinstance(value, ir.Op)
                         and value.in_place
-                        and _root(value) == target
+                        and ir.written(value) == target
                     ):
                         statement = ir.Effect(value, span)
             case ir.Return(value, span):
@@ -55,7 +55,7 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
 
 
 def _written(target: ir.Ref, value: ir.Expr, span: Span) -> ir.Statement:
-    if isinstance(value, ir.Op) and value.in_place and _root(value) == target:
+    if isinstance(value, ir.Op) and value.in_place and ir.written(value) == target:
         return ir.Effect(value, span)
     name = "copy"
     if (
@@ -65,13 +65,6 @@ def _written(target: ir.Ref, value: ir.Expr, span: Span) -> ir.Statement:
     ):
         name, value = "fill", value.arguments[1]
     return ir.Effect(ir.Op(name, (target, value), (), target.type, span, True), span)
-
-
-def _root(expr: ir.Expr) -> ir.Expr:
-    """Where a chain of in-place calls starts."""
-    while isinstance(expr, ir.Op) and expr.in_place:
-        expr = expr.arguments[0]
-    return expr
 
 
 class Reuse:
@@ -118,7 +111,7 @@ class Reuse:
         first = op.arguments[0]
         if op.name not in IN_PLACE | INTO_OUT or first.type != op.type:
             return op
-        root = _root(first)
+        root = ir.written(first)
         if isinstance(root, ir.Ref):
             if isinstance(first, ir.Op) or self._may_write(root, later):
                 return dataclasses.replace(op, in_place=True)
