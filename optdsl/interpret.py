@@ -87,11 +87,12 @@ class Run:
             for name, value in memory.states.items()
         }
         self.values |= {"p": memory.p.clone(), "grad": grad, "t": float(memory.updates)}
+        self.values |= {"differentiable": False}
 
     def initial(self, state: ir.State) -> Any:
         value = self.value(state.initial)
-        if state.host:
-            return float(value)
+        if state.scalar:
+            return float(value) if state.host else torch.tensor(float(value)).double()
         if not isinstance(value, Tensor):
             return torch.full_like(self.values["p"], value)
         return value.clone()
@@ -109,6 +110,9 @@ class Run:
                 case ir.If():
                     chosen = self.value(statement.condition)
                     self.block(statement.then if chosen else statement.otherwise)
+                case ir.Repeat(count=count, body=body):
+                    for _ in range(int(self.value(count))):
+                        self.block(body)
                 case ir.Effect(value):
                     self.value(value)
                 case ir.Return(value):
@@ -128,13 +132,13 @@ class Run:
             return evaluate(expr, self._host)
         match expr:
             case ir.Ref():
-                return self.values[expr.name]
+                return torch.as_tensor(self.values[expr.name], dtype=torch.float64)
             case ir.Unary():
                 operand = self.value(expr.operand)
                 return ~operand if expr.operator == "not" else -operand
             case ir.Binary():
                 left, right = self.value(expr.left), self.value(expr.right)
-                both = {"and": torch.logical_and, "or": torch.logical_or}
+                both = {"and": torch.logical_and, "or": torch.logical_or, "@": torch.matmul}
                 return (both | BINARY)[expr.operator](left, right)
             case ir.Choose():
                 return self.value(
@@ -160,6 +164,12 @@ class Run:
                 return self.value(x).numel()
             case ir.Call("size", (x,)):
                 return self.value(x).shape[expr.dim[0]]
+            case ir.Call("finfo_eps", (x,)):
+                return torch.finfo(self.value(x).dtype).eps
+            case ir.Call("item", (x,)):
+                return self.value(x).item()
+            case ir.Call("is_complex" | "is_sparse"):
+                return False
         raise AssertionError(expr)
 
     def _invoke(self, call: ir.Invoke) -> Any:
@@ -184,6 +194,10 @@ class Run:
             return getattr(torch, op.name)(*arguments, **keywords, out=arguments[0])
         if op.name == "expand_as":
             return arguments[0].expand_as(arguments[1])
+        if op.name == "mT":
+            return arguments[0].mT
+        if op.name == "bfloat16":
+            return arguments[0].bfloat16().double()
         if op.name == "linalg.vector_norm":
             return torch.linalg.vector_norm(*arguments, **keywords)
         if op.name == "new_full":
@@ -192,6 +206,12 @@ class Run:
 
     def _call(self, call: ir.Call) -> Any:
         name, arguments = call.function, [self.value(each) for each in call.arguments]
+        if name == "as_tensor":
+            return torch.tensor(arguments[0], dtype=torch.float64)
+        if name == "transpose":
+            return arguments[0].mT
+        if name == "bfloat16":
+            return arguments[0].bfloat16().double()
         reduced = {} if call.dim is None else {"dim": call.dim, "keepdim": call.keepdim}
         if len(arguments) == 1 and name in (
             "sum",

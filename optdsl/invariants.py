@@ -31,8 +31,13 @@ def _statements(rule: ir.Rule) -> Iterator[ir.Statement]:
 
 def _expressions(rule: ir.Rule) -> Iterator[ir.Expr]:
     for statement in _statements(rule):
-        value = statement.condition if isinstance(statement, ir.If) else statement.value
-        yield from ir.walk(value)
+        match statement:
+            case ir.If():
+                yield from ir.walk(statement.condition)
+            case ir.Repeat():
+                yield from ir.walk(statement.count)
+            case _:
+                yield from ir.walk(statement.value)
     for state in rule.states:
         yield from ir.walk(state.initial)
 

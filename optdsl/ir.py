@@ -13,6 +13,7 @@ from enum import Enum
 from .source import Source, Span
 from .types import (
     FLAG,
+    ANY_SHAPE,
     LIKE_PARAM,
     NOTHING,
     NUMBER,
@@ -26,6 +27,7 @@ from .types import (
 )
 
 __all__ = [
+    "ANY_SHAPE",
     "FLAG",
     "LIKE_PARAM",
     "NOTHING",
@@ -47,6 +49,7 @@ class Role(Enum):
     GRAD = "grad"
     COUNT = "count"
     FIRST = "first"
+    FLAG = "flag"
     LOCAL = "local"
 
 
@@ -196,7 +199,14 @@ class Effect:
     span: Span = _span()
 
 
-Statement = Assign | Unpack | If | Return | Effect
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    count: Expr
+    body: tuple["Statement", ...]
+    span: Span = _span()
+
+
+Statement = Assign | Unpack | If | Repeat | Return | Effect
 Block = tuple[Statement, ...]
 
 # ---- declarations
@@ -236,15 +246,29 @@ class Hyper:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`host` states are 0-d and read as Python numbers."""
+    """A `scalar` state is 0-d and keeps its precision; where its type is a host scalar,
+    it is read as a Python number.
+    """
 
     name: str
     initial: Expr
     when: Expr | None
     type: Type
-    host: bool
+    scalar: bool
     doc: str
     span: Span = _span()
+
+    @property
+    def host(self) -> bool:
+        return self.type.on_host
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """Sparse gradients are taken under a condition; the only ones, where `only`."""
+
+    only: bool = False
+    when: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +297,8 @@ class Hook:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """An optimizer: its declarations, its hooks, its step. `prologue` is the host work
-    that is the same for every parameter of a group.
+    that is the same for every parameter of a group. `counted` says how the step count is
+    kept: "", "tensor" or "int". `positional` are the arguments that need no name.
     """
 
     name: str
@@ -282,13 +307,45 @@ class Rule:
     hypers: tuple[Hyper, ...]
     requires: tuple[Require, ...]
     states: tuple[State, ...]
-    counted: bool
+    counted: str
     functions: tuple[Function, ...]
     pre_steps: tuple[Hook, ...]
     step: Block
     post_steps: tuple[Hook, ...]
     source: Source = field(compare=False, repr=False)
     prologue: Block = ()
+    positional: tuple[str, ...] = ()
+    sparse: Sparse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """A rule lowered for each way to run it. `capturable` is None where it cannot run
+    without the host, and `why_not` says why.
+    """
+
+    loop: Rule
+    foreach: Rule
+    capturable: Rule | None
+    why_not: str = ""
+
+    def blocks(self) -> Iterator[Block]:
+        """What any of the update functions runs."""
+        for rule in (self.loop, self.foreach, self.capturable):
+            if rule is not None:
+                yield rule.prologue
+                yield rule.step
+
+    @property
+    def captured_as_is(self) -> bool:
+        """Whether the loop itself runs without the host."""
+        return self.capturable is not None and _update(self.capturable) == _update(
+            self.loop
+        )
+
+
+def _update(rule: Rule) -> tuple:
+    return rule.functions, rule.prologue, rule.step
 
 
 Node = Expr | Statement
@@ -306,6 +363,24 @@ def children(node: Node) -> Iterator[Node]:
             yield from (item for item in value if dataclasses.is_dataclass(item))
         elif dataclasses.is_dataclass(value):
             yield value
+
+
+def mapped(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
+    """The expression with the expressions directly below it changed."""
+    changed = {}
+    for each in dataclasses.fields(expr):
+        value = getattr(expr, each.name)
+        if each.name in ("type", "span", "keywords"):
+            continue
+        if isinstance(value, tuple):
+            value = tuple(
+                change(item) if dataclasses.is_dataclass(item) else item
+                for item in value
+            )
+        elif dataclasses.is_dataclass(value):
+            value = change(value)
+        changed[each.name] = value
+    return dataclasses.replace(expr, **changed)
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -327,6 +402,8 @@ def statements(block: Block) -> Iterator[Statement]:
         if isinstance(statement, If):
             yield from statements(statement.then)
             yield from statements(statement.otherwise)
+        elif isinstance(statement, Repeat):
+            yield from statements(statement.body)
 
 
 def assigned(block: Block) -> set[str]:

@@ -2,6 +2,9 @@
 
     text --parse--> tree --check--> checked --lower--> lowered --emit--> loop
 
+A target may know less of a rule on the host than the loop does: check and lower run for
+each of them. The Python of all is one file.
+
 Each stage is a function of the one before and of nothing else.
 """
 
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import ir, syntax
-from .check import check
+from .check import CAPTURABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
 from .parse import parse
@@ -25,7 +28,7 @@ class Artifacts:
     source: Source
     tree: syntax.Spec
     checked: ir.Rule
-    lowered: ir.Rule
+    lowered: ir.Targets
     loop: str
     warnings: tuple[Diagnostic, ...]
 
@@ -38,8 +41,41 @@ def build(source: Source) -> Artifacts:
     """
     tree = _stage(parse, source)
     checked, warnings = _stage(check, tree, source)
-    lowered = _stage(lower, checked)
+    lowered = _stage(_targets, tree, checked, source)
     return Artifacts(source, tree, checked, lowered, _stage(emit, lowered), warnings)
+
+
+def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
+    """The rule lowered for each target. A spec that speaks of `capturable` has to be
+    so; another one may be for the loop alone.
+
+    Raises:
+        OptdslError: what the spec says under `if capturable:` is wrong.
+    """
+    loop = lower(checked)
+    asked = {each.text for each in syntax.walk(tree) if isinstance(each, syntax.Name)}
+    called = {
+        each.function.text for each in syntax.walk(tree) if isinstance(each, syntax.Call)
+    }
+    foreach = loop
+    if "item" in called or asked & {"capturable", "differentiable"}:
+        foreach = lower(check(tree, source, FOREACH)[0])
+    if checked.counted == "int":
+        return ir.Targets(loop, foreach, None, "its step count is a plain number")
+    if not ("item" in called or asked & {"t", "capturable"} or _reads_scalars(checked)):
+        return ir.Targets(loop, foreach, loop)
+    try:
+        capturable = lower(check(tree, source, CAPTURABLE)[0])
+    except OptdslError as error:
+        if "capturable" in asked:
+            raise
+        first = error.diagnostics[0]
+        return ir.Targets(loop, foreach, None, f"{first.message} (line {first.line})")
+    return ir.Targets(loop, foreach, capturable)
+
+
+def _reads_scalars(rule: ir.Rule) -> bool:
+    return any(each.scalar for each in rule.states)
 
 
 def _stage(run: Callable, *inputs: Any) -> Any:

@@ -160,7 +160,16 @@ class If:
     span: Span = _span()
 
 
-Statement = Assign | Unpack | Return | If
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A loop of a number of rounds that the host knows."""
+
+    count: Expression
+    body: tuple["Statement", ...]
+    span: Span = _span()
+
+
+Statement = Assign | Unpack | Return | If | Repeat
 
 # ---- declarations
 
@@ -176,7 +185,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """`float`, `int?`, or a choice of texts."""
+    """`float`, `int?`, or a choice of texts, perhaps with none."""
 
     name: str
     optional: bool
@@ -206,9 +215,29 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """`state t`: keep the step count although the rule does not read it."""
+    """`state t`: keep the step count although the rule does not read it; `state t: int`:
+    keep it as a plain number.
+    """
 
     name: Identifier
+    kind: Identifier | None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Positional:
+    """The arguments that may be given without their names, in this order."""
+
+    names: tuple[Identifier, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """Which sparse gradients are taken: all, those under a condition, or no others."""
+
+    only: bool
+    when: Expression | None
     span: Span = _span()
 
 
@@ -254,7 +283,17 @@ class Reference:
 
 
 Declaration = (
-    Header | Reference | Hyper | State | Counter | Require | Function | Hook | Step
+    Header
+    | Reference
+    | Hyper
+    | Positional
+    | State
+    | Counter
+    | Sparse
+    | Require
+    | Function
+    | Hook
+    | Step
 )
 
 

@@ -24,6 +24,7 @@ class Shape:
     """
 
     reductions: tuple[tuple[tuple[int, ...], bool], ...] = ()
+    known: bool = True
 
     def reduced(self, axes: tuple[int, ...], keepdim: bool) -> "Shape":
         if keepdim and self.reductions and self.reductions[-1][1]:
@@ -35,14 +36,31 @@ class Shape:
         """The shape of both, broadcast; None where they may not fit."""
         if self == other:
             return self
+        if not (self.known and other.known):
+            return ANY_SHAPE
         left, right = self._kept(), other._kept()
         if left is None or right is None or _mixed_ends({*left, *right}):
             return None
         both = tuple(axis for axis in left if axis in right)
         return Shape(((both, True),)) if both else LIKE_PARAM
 
+    def times(self, other: "Shape") -> "Shape":
+        """The shape of a matrix product; not known where it takes the sizes to tell."""
+        left, right = self._kept(), other._kept()
+        if left is None or right is None or (-1 in left) != (-2 in right):
+            return ANY_SHAPE
+        if -1 not in left or _mixed_ends({*left, *right}):
+            return ANY_SHAPE
+        rows = {axis for axis in left if axis == -2}
+        columns = {axis for axis in right if axis == -1}
+        batch = {axis for axis in left if axis in right and axis < -2}
+        axes = tuple(sorted(rows | columns | batch))
+        return Shape(((axes, True),)) if axes else LIKE_PARAM
+
     def _kept(self) -> tuple[int, ...] | None:
         """The axes of size one, where no axis is missing; None where one is."""
+        if not self.known:
+            return None
         match self.reductions:
             case ():
                 return ()
@@ -51,6 +69,8 @@ class Shape:
         return None
 
     def __str__(self) -> str:
+        if not self.known:
+            return "of a shape that its sizes decide"
         if not self.reductions:
             return "like p"
         return "like p" + "".join(
@@ -66,17 +86,36 @@ def _mixed_ends(axes: set[int]) -> bool:
 
 
 LIKE_PARAM = Shape()
+ANY_SHAPE = Shape(known=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """`element` is number, flag, text, tuple or unknown; a tuple has a `length`."""
+    """`element` is number, flag, text, tuple or unknown; a tuple has a `length`, and
+    `nones` are the places of its items that may be none.
+    """
 
     kind: Kind = Kind.HOST
     element: str = "number"
     shape: Shape = LIKE_PARAM
     length: int = 0
     optional: bool = False
+    nones: tuple[int, ...] = ()
+
+    def item(self, at: int) -> "Type":
+        """The type of a tuple's item."""
+        return Type(optional=at in self.nones)
+
+    def joined(self, other: "Type") -> "Type | None":
+        """The type of a value that is one of the two; None where they do not fit."""
+        if self == other:
+            return self
+        both = (self, other)
+        if not all(each.kind is Kind.TENSOR for each in both):
+            return None
+        one_is_any = not (self.shape.known and other.shape.known)
+        same = self.element == other.element
+        return Type(Kind.TENSOR, self.element, ANY_SHAPE) if same and one_is_any else None
 
     @property
     def on_host(self) -> bool:

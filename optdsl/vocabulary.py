@@ -8,6 +8,7 @@ import keyword
 from dataclasses import dataclass
 
 PARAM, GRAD, COUNT, FIRST = "p", "grad", "t", "first"
+CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
 CONSTANTS = {"inf": "math.inf", "pi": "math.pi"}
 
 
@@ -20,6 +21,10 @@ class Function:
     reduction    a tensor scalar, or with `dim=` its argument without those axes
     created      like its argument
     shape        a number, known without looking at the values
+    asked        a flag, known without looking at the values
+    item         the number in a tensor scalar
+    as_tensor    a number as a tensor scalar
+    viewed       its argument in another layout or precision; may share its memory
     """
 
     name: str
@@ -45,7 +50,8 @@ FUNCTIONS: dict[str, Function] = {
         ),
         *_elementwise("sinh cosh tanh erf floor ceil trunc", "math.{}"),
         *_elementwise("abs round", "{}"),
-        *_elementwise("sqrt rsqrt square reciprocal sigmoid sign"),
+        *_elementwise("sqrt", "math.{}"),
+        *_elementwise("rsqrt square reciprocal sigmoid sign"),
         *_elementwise("atan2", "math.{}", arguments="y x"),
         *_elementwise("pow", arguments="x exponent"),
         *_elementwise("max min", "{}", arguments="x y"),
@@ -65,6 +71,14 @@ FUNCTIONS: dict[str, Function] = {
         Function("ndim", "shape"),
         Function("numel", "shape"),
         Function("size", "shape", ("x", "dim")),
+        Function("finfo_eps", "shape"),
+        Function("is_tensor", "asked"),
+        Function("is_complex", "asked"),
+        Function("is_sparse", "asked"),
+        Function("item", "item"),
+        Function("as_tensor", "as_tensor"),
+        Function("transpose", "viewed"),
+        Function("bfloat16", "viewed"),
     ]
 }
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
@@ -81,7 +95,8 @@ SYNONYMS = {
 FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
-    "optimizer reference hyper require state def pre_step post_step step if elif else "
+    "optimizer reference hyper positional require state sparse_grads only def pre_step "
+    "post_step step if elif else repeat "
     "return and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.

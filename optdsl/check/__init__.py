@@ -8,19 +8,24 @@ from ..invariants import verify
 from ..source import Source
 from . import declarations, flow
 from .functions import check_functions
-from .scope import Report
+from .scope import CAPTURABLE, FOREACH, LOOP, Mode, Report, Scope
 from .statements import check_hook, check_step
 
 
-def check(spec: syntax.Spec, source: Source) -> tuple[ir.Rule, tuple[Diagnostic, ...]]:
-    """The meaning of a spec, and what is doubtful about it.
+__all__ = ["CAPTURABLE", "FOREACH", "LOOP", "Mode", "check"]
+
+
+def check(
+    spec: syntax.Spec, source: Source, mode: Mode = LOOP
+) -> tuple[ir.Rule, tuple[Diagnostic, ...]]:
+    """The meaning of a spec for a way to run it, and what is doubtful about it.
 
     Raises:
         OptdslError: with one diagnostic a mistake, in the order of the file.
     """
     report = Report(source)
     name = declarations.check_outline(spec, report)
-    scope = declarations.declare(spec, report)
+    scope = declarations.declare(spec, report, mode)
     requires = declarations.check_requires(spec, scope)
     pre_steps = tuple(
         check_hook(each, scope)
@@ -43,12 +48,14 @@ def check(spec: syntax.Spec, source: Source) -> tuple[ir.Rule, tuple[Diagnostic,
         hypers=tuple(scope.hypers.values()),
         requires=requires,
         states=tuple(scope.states.values()),
-        counted=bool(scope.counted) or _counted(spec, (*pre_steps, *post_steps), step),
+        counted=_counted(spec, scope, (*pre_steps, *post_steps), step),
         functions=tuple(scope.instances.values()),
         pre_steps=pre_steps,
         step=step,
         post_steps=post_steps,
         source=source,
+        positional=declarations.check_positional(spec, scope),
+        sparse=declarations.check_sparse(spec, scope),
     )
     flow.check_flow(rule, spec, scope)
     if report.errors:
@@ -57,12 +64,16 @@ def check(spec: syntax.Spec, source: Source) -> tuple[ir.Rule, tuple[Diagnostic,
     return rule, tuple(report.sorted())
 
 
-def _counted(spec: syntax.Spec, hooks: tuple[ir.Hook, ...], step: ir.Block) -> bool:
-    """Whether the rule reads `t`, or asks for it to be kept."""
+def _counted(
+    spec: syntax.Spec, scope: Scope, hooks: tuple[ir.Hook, ...], step: ir.Block
+) -> str:
+    """How the step count is kept: as the rule asks for, and where it reads `t`."""
     read = any(
         ref.role is ir.Role.COUNT
         for block in (*(hook.body for hook in hooks), step)
         for statement in block
         for ref in ir.reads(statement)
     )
-    return read or bool(spec.of(syntax.Counter))
+    for counter in spec.of(syntax.Counter):
+        return "int" if counter.kind else "tensor"
+    return "tensor" if read or scope.counted else ""

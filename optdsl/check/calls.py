@@ -33,6 +33,10 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _shape(call, arguments, scope)
         case "created":
             return _created(call, arguments, scope)
+        case "asked":
+            return _asked(call, arguments, scope)
+        case "item" | "as_tensor" | "viewed":
+            return _moved(call, function, arguments, scope)
         case _:
             return _elementwise(call, function, arguments, scope)
 
@@ -156,8 +160,6 @@ def _on_host(
         return ir.Binary(operator, left, right, ir.NUMBER, call.span)
 
     match function.name, arguments:
-        case "sqrt", (x,):
-            return binary("**", x, number("0.5"))
         case "rsqrt", (x,):
             return binary("**", x, ir.Unary("-", number("0.5"), ir.NUMBER, call.span))
         case "square", (x,):
@@ -243,6 +245,46 @@ def _shape(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
     if axes is None or len(axes) != 1:
         return unknown(call.span)
     return ir.Call(name, arguments[:1], ir.NUMBER, call.span, axes)
+
+
+def _asked(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
+    name, (asked,) = call.function.text, arguments
+    if scope.place != "require":
+        scope.report("E0306", f"`{name}` belongs to a `require`", call.span)
+        return unknown(call.span)
+    if name != "is_tensor" and asked.type.kind is not ir.Kind.TENSOR:
+        _takes("tensor", asked, name, scope, host=False)
+        return unknown(call.span)
+    return ir.Call(name, arguments, ir.FLAG, call.span)
+
+
+def _moved(
+    call: syntax.Call, function: vocabulary.Function, arguments: tuple, scope: Scope
+) -> ir.Expr:
+    """A number from a tensor scalar, a tensor scalar from a number, or a tensor in
+    another layout or precision.
+    """
+    (given,), name = arguments, function.name
+    if not _takes("number", given, name, scope, host=name == "as_tensor"):
+        return unknown(call.span)
+    kind = given.type.kind
+    if name == "item":
+        if kind is not ir.Kind.SCALAR:
+            help = "reduce it first, as `norm(x)` does"
+            scope.report("E0404", "`item` takes a tensor scalar", given.span, help=help)
+            return unknown(call.span)
+        on_device = scope.mode.items_on_device
+        return given if on_device else ir.Call(name, arguments, ir.NUMBER, call.span)
+    if name == "as_tensor":
+        if kind is not ir.Kind.HOST:
+            return given
+        return ir.Call(name, arguments, ir.SCALAR, call.span)
+    if kind is not ir.Kind.TENSOR:
+        scope.report("E0404", f"`{name}` takes a tensor", given.span)
+        return unknown(call.span)
+    shape = ir.ANY_SHAPE if name == "transpose" else given.type.shape
+    type_ = ir.Type(ir.Kind.TENSOR, "number", shape)
+    return ir.Call(name, arguments, type_, call.span)
 
 
 def _created(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:

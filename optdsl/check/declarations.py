@@ -8,11 +8,11 @@ import math
 from dataclasses import replace
 
 from .. import ir, syntax, vocabulary
-from ..diagnostics import Label
+from ..diagnostics import Label, did_you_mean
 from ..evaluate import evaluate
 from .expressions import check_expression, is_host_flag
 from .functions import instance
-from .scope import Report, Scope, holds
+from .scope import Mode, Report, Scope, holds
 
 _PLACES = {"group": "state of a group", "model": "state of the model"}
 _ANNOTATIONS = {"number": "float", "flag": "bool", "tuple": "tuple", "text": "str"}
@@ -71,9 +71,9 @@ def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
     return True
 
 
-def declare(spec: syntax.Spec, report: Report) -> Scope:
+def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     """The scope of a spec: its hypers, states and defs, checked in the order written."""
-    scope = Scope(report, instantiate=instance)
+    scope = Scope(report, mode, instantiate=instance)
     for each in spec.declarations:
         match each:
             case syntax.Hyper():
@@ -91,6 +91,9 @@ def declare(spec: syntax.Spec, report: Report) -> Scope:
                 label = f"expected `= VALUE`: `state {each.name.text} = 0`"
                 report("E0108", "a state needs its first value", each.name.span, label)
                 scope.refused.append(each.name.text)
+            case syntax.Counter(kind=kind) if kind and kind.text != "int":
+                title = f"the step count is no {kind.text}"
+                report("E0504", title, kind.span, "expected `int`, or nothing")
             case syntax.Hook():
                 _claim(each.name, scope, "hook")
     for each in spec.of(syntax.State):
@@ -133,7 +136,7 @@ def _hyper_type(
         for at, choice in enumerate(written.choices):
             if choice in written.choices[:at]:
                 report("E0202", f'"{choice.value}" is a choice already', choice.span)
-        return "str", ir.TEXT
+        return "str", ir.Type(element="text", optional=written.optional)
     known = {"float": ir.NUMBER, "int": ir.NUMBER, "bool": ir.FLAG}
     if written.name not in known:
         label = "a hyper is a float, int or bool, or a choice of texts"
@@ -210,7 +213,7 @@ def _check_default(hyper: ir.Hyper, each: syntax.Hyper, scope: Scope) -> None:
     if hyper.default.type.unknown:
         return
     value = _constant(hyper.default, scope)
-    if hyper.choices and value not in hyper.choices:
+    if hyper.choices and value not in (*hyper.choices, *[None][: hyper.type.optional]):
         allowed = ", ".join(f'"{choice}"' for choice in hyper.choices)
         title = f"the default of `{hyper.name}` is none of its choices"
         scope.report("E0501", title, each.default.span, f"expected one of {allowed}")
@@ -218,6 +221,8 @@ def _check_default(hyper: ir.Hyper, each: syntax.Hyper, scope: Scope) -> None:
         return
     low, high = (_constant(each, scope) for each in (hyper.range.low, hyper.range.high))
     for item in value if isinstance(value, tuple) else (value,):
+        if item is None:
+            continue
         if not isinstance(item, (int, float)) or isinstance(item, bool):
             return
         above = low <= item if hyper.range.closed_low else low < item
@@ -253,6 +258,8 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
         title = f"`{place}` is no place for a state"
         report("E0504", title, each.place.span, "expected `scalar`, or nothing")
     type_ = initial.type
+    if place == "scalar" and type_ == ir.NUMBER and scope.mode.counts_on_device:
+        type_ = ir.SCALAR
     if initial.type.element not in ("number", "unknown"):
         title = f"a state cannot keep a {initial.type}"
         report("E0404", title, each.initial.span, "a state is made of numbers")
@@ -271,6 +278,42 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
     )
 
 
+def check_positional(spec: syntax.Spec, scope: Scope) -> tuple[str, ...]:
+    """The arguments that need no name: every hyper, unless the spec says which."""
+    written = spec.of(syntax.Positional)
+    if not written:
+        return tuple(scope.hypers)
+    for each in written[1:]:
+        first = Label(written[0].span, "the first one")
+        scope.report("E0112", "a second `positional`", each.span, others=(first,))
+    names = [each.text for each in written[0].names]
+    known = (*scope.hypers, *vocabulary.FLAGS)
+    for at, each in enumerate(written[0].names):
+        if each.text not in known:
+            near = did_you_mean(each.text, known)
+            title = f"`{each.text}` is no argument of the constructor"
+            scope.report("E0201", title, each.span, near)
+        elif each.text in names[:at]:
+            scope.report("E0202", f"`{each.text}` is named twice", each.span)
+    return tuple(names)
+
+
+def check_sparse(spec: syntax.Spec, scope: Scope) -> ir.Sparse | None:
+    """Which sparse gradients the rule takes; none, where the spec says nothing."""
+    written = spec.of(syntax.Sparse)
+    if not written:
+        return None
+    for each in written[1:]:
+        first = Label(written[0].span, "the first one")
+        scope.report("E0112", "a second `sparse_grads`", each.span, others=(first,))
+    (one, *_), when = written, None
+    if one.when is not None:
+        when = check_expression(one.when, scope.at("require"))
+        if not is_host_flag(when, scope, one.when.span):
+            return None
+    return ir.Sparse(one.only, when)
+
+
 def check_requires(spec: syntax.Spec, scope: Scope) -> tuple[ir.Require, ...]:
     """The conditions that span several hypers; the defaults must fulfil them."""
     requires = []
@@ -287,9 +330,13 @@ def check_requires(spec: syntax.Spec, scope: Scope) -> tuple[ir.Require, ...]:
 
 def _holds_for_defaults(condition: ir.Expr, scope: Scope) -> bool:
     def default(expr: ir.Expr):
+        if isinstance(expr, ir.Call):
+            return False  # No default is a tensor.
         return evaluate(scope.hypers[expr.name].default, lambda name: None)
 
     if any(each.type.unknown for each in ir.walk(condition)):
+        return True
+    if any(each.role is not ir.Role.HYPER for each in ir.reads(condition)):
         return True
     if any(
         scope.hypers[each.name].default.type.unknown for each in ir.reads(condition)

@@ -43,13 +43,17 @@ def check_expression(expr: syntax.Expression, scope: Scope) -> ir.Expr:
             return _index(expr, scope)
         case syntax.Tuple():
             items = tuple(check_expression(item, scope) for item in expr.items)
-            for item in items:
-                if not item.type.unknown and item.type != ir.NUMBER:
+            nones = [at for at, item in enumerate(items) if item.type == ir.NOTHING]
+            nones = tuple(nones if scope.place == "default" else ())
+            for at, item in enumerate(items):
+                if not item.type.unknown and item.type != ir.NUMBER and at not in nones:
                     title = f"a tuple cannot hold a {item.type}"
                     scope.report("E0404", title, item.span, "tuples are of numbers")
                     return unknown(expr.span)
             return ir.Pack(
-                items, ir.Type(element="tuple", length=len(items)), expr.span
+                items,
+                ir.Type(element="tuple", length=len(items), nones=nones),
+                expr.span,
             )
 
 
@@ -95,6 +99,8 @@ def arithmetic(
         if operand.type.optional or operand.type.element not in allowed:
             wrong_operand(operator, operand, scope)
             return unknown(span)
+    if operator == "@":
+        return _matrix_product(left, right, span, scope)
     if operator in ("%", "//") and not (left.type.on_host and right.type.on_host):
         title = f"`{operator}` is for host scalars"
         scope.report("E0404", title, span, "one side is a tensor")
@@ -105,8 +111,27 @@ def arithmetic(
     return ir.Binary(operator, left, right, type_, span)
 
 
+def _matrix_product(
+    left: ir.Expr, right: ir.Expr, span: Span, scope: Scope
+) -> ir.Expr:
+    for operand in (left, right):
+        if operand.type.kind is not ir.Kind.TENSOR:
+            scope.report(
+                "E0404", f"`@` cannot take a {operand.type}", operand.span,
+                "expected a tensor of two axes or more",
+            )  # fmt: skip
+            return unknown(span)
+    shape = left.type.shape.times(right.type.shape)
+    type_ = ir.Type(ir.Kind.TENSOR, "number", shape)
+    return ir.Binary("@", left, right, type_, span)
+
+
 def _logic(expr: syntax.Binary, scope: Scope) -> ir.Expr:
     left = check_expression(expr.left, scope)
+    if isinstance(left, ir.Const) and left.type == ir.FLAG:
+        # The target is made for one value of a flag.
+        decided = (left.text == "True") is (expr.operator == "or")
+        return left if decided else check_expression(expr.right, scope)
     known = holds(left) if expr.operator == "and" else holds_not(left)
     with scope.knowing(known):
         right = check_expression(expr.right, scope)
@@ -185,6 +210,9 @@ def _among_choices(hyper: ir.Expr, text: ir.Expr, scope: Scope) -> bool:
 
 def _choose(expr: syntax.Choose, scope: Scope) -> ir.Expr:
     condition = check_expression(expr.condition, scope)
+    if is_decided(condition, expr.condition):
+        taken = expr.then if condition.text == "True" else expr.otherwise
+        return check_expression(taken, scope)
     with scope.knowing(holds(condition)):
         then = check_expression(expr.then, scope)
     with scope.knowing(holds_not(condition)):
@@ -208,8 +236,8 @@ def _joined(
     then: ir.Expr, otherwise: ir.Expr, span: Span, scope: Scope
 ) -> ir.Type | None:
     left, right = then.type, otherwise.type
-    if left == right:
-        return left
+    if (both := left.joined(right)) is not None:
+        return both
     plain = {each.element for each in (left, right)} - {"nothing"}
     if left.on_host and right.on_host and len(plain) == 1:
         return ir.Type(element=plain.pop(), optional=True)
@@ -236,7 +264,16 @@ def _index(expr: syntax.Index, scope: Scope) -> ir.Expr:
         title = f"the items of this tuple are 0 to {value.type.length - 1}"
         scope.report("E0406", title, expr.index.span)
         return unknown(expr.span)
-    return ir.Index(value, int(written), ir.NUMBER, expr.span)
+    at = int(written)
+    return ir.Index(value, at, value.type.item(at), expr.span)
+
+
+def is_decided(condition: ir.Expr, written: syntax.Expression) -> bool:
+    """Whether a condition is a flag of one value in this target; then the other branch
+    is not part of it.
+    """
+    constant = isinstance(condition, ir.Const) and condition.type == ir.FLAG
+    return constant and not isinstance(written, syntax.Constant)
 
 
 def is_host_flag(condition: ir.Expr, scope: Scope, span: Span) -> bool:

@@ -87,6 +87,9 @@ def _dead(block: ir.Block, live: set[str], scope: Scope) -> set[str]:
                 then = _dead(statement.then, live, scope)
                 otherwise = _dead(statement.otherwise, live, scope)
                 live = then | otherwise | _names(statement.condition)
+            case ir.Repeat(count=count, body=body):
+                again = {ref.name for each in body for ref in ir.reads(each)}
+                live |= _dead(body, live | again, scope) | _names(count)
             case ir.Return():
                 live = _names(statement.value)
     return live

@@ -7,7 +7,7 @@ from .scope import Scope, conjuncts
 
 _NOT_HERE = {
     "default": "a default is a constant",
-    "require": "a requirement is about hypers alone",
+    "require": "a requirement is about hypers, flags and the layout of `p`",
     "when": "a condition of a state is about hypers and shapes",
     "def": "a def sees its arguments alone; hand it over as one",
 }
@@ -18,19 +18,36 @@ def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
     name, place = expr.text, scope.place
     if name in scope.locals:
         return _local(expr, scope)
+    if name in (vocabulary.CAPTURABLE, vocabulary.DIFFERENTIABLE, "foreach"):
+        flag = _flag(expr, scope)
+        if flag is not None:
+            return flag
     if name in vocabulary.CONSTANTS:
         return ir.Const(vocabulary.CONSTANTS[name], ir.NUMBER, expr.span)
     ref = _builtin(expr, scope)
     if ref is not None:
         return ref
     if name in scope.hypers and place not in ("default", "def"):
-        type_ = scope.hypers[name].type
-        if type_.optional and f"({name} != None)" in scope.facts:
-            type_ = ir.Type(element=type_.element)
+        type_ = _known_to_be(name, scope.hypers[name].type, scope)
         return ir.Ref(name, ir.Role.HYPER, type_, expr.span)
     if name in scope.states and place in ("state", "step", "post_step"):
         return _state(expr, scope)
     return _not_found(expr, scope)
+
+
+def _flag(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
+    """An option that every optimizer has: known already, where the target is made for
+    one value of it.
+    """
+    name = expr.text
+    if scope.place == "require":
+        return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)
+    if scope.place != "step" or name == "foreach":
+        return None
+    known = getattr(scope.mode, name)
+    if known is None:
+        return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)
+    return ir.Const(str(known), ir.FLAG, expr.span)
 
 
 def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
@@ -78,12 +95,21 @@ def _local(expr: syntax.Name, scope: Scope) -> ir.Expr:
         title = f"`{expr.text}` is a {local.type} on one path and a {local.conflict} on another"
         scope.report("E0405", title, expr.span)
         return unknown(expr.span)
-    return ir.Ref(expr.text, ir.Role.LOCAL, local.type, expr.span)
+    type_ = _known_to_be(expr.text, local.type, scope)
+    return ir.Ref(expr.text, ir.Role.LOCAL, type_, expr.span)
+
+
+def _known_to_be(name: str, type_: ir.Type, scope: Scope) -> ir.Type:
+    """The type of a value that may be none, where it is known not to be."""
+    if type_.optional and f"({name} != None)" in scope.facts:
+        return ir.Type(element=type_.element)
+    return type_
 
 
 def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     name, place = expr.text, scope.place
     if name == vocabulary.PARAM and place in (
+        "require",
         "state",
         "when",
         "pre_step",
@@ -100,7 +126,8 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     ):
         return ir.Ref(name, ir.Role.GRAD, ir.TENSOR, expr.span)
     if name == vocabulary.COUNT and place in ("step", "post_step"):
-        return ir.Ref(name, ir.Role.COUNT, ir.NUMBER, expr.span)
+        type_ = ir.SCALAR if scope.mode.counts_on_device else ir.NUMBER
+        return ir.Ref(name, ir.Role.COUNT, type_, expr.span)
     if name == vocabulary.FIRST and place == "step":
         if not any(known_here(state, scope) for state in scope.states.values()):
             scope.counted.append(name)

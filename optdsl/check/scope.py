@@ -11,6 +11,23 @@ from ..source import Source, Span
 MOST_MISTAKES = 50
 
 
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a target runs the rule: which host scalars are tensors on the device, and the
+    flags that it is made for; a flag that is None is known when the optimizer runs.
+    """
+
+    counts_on_device: bool = False
+    items_on_device: bool = False
+    capturable: bool = False
+    differentiable: bool | None = None
+
+
+LOOP = Mode()
+FOREACH = Mode(items_on_device=True, differentiable=False)
+CAPTURABLE = Mode(counts_on_device=True, items_on_device=True, capturable=True)
+
+
 @dataclass
 class Report:
     """Collects diagnostics; two about the same characters are one."""
@@ -69,6 +86,7 @@ class Scope:
     """
 
     report: Report
+    mode: Mode = LOOP
     place: str = "default"
     hypers: dict[str, ir.Hyper] = field(default_factory=dict)
     states: dict[str, ir.State] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from ..source import Span
-from .expressions import arithmetic, check_expression, is_host_flag
+from .expressions import arithmetic, check_expression, is_decided, is_host_flag
 from .scope import Local, Scope, holds, holds_not
 
 
@@ -43,7 +43,13 @@ def check_block(body: tuple[syntax.Statement, ...], scope: Scope) -> ir.Block:
             case syntax.Unpack():
                 result = _unpack(statement, scope)
             case syntax.If():
+                decided = _decided(statement, scope)
+                if decided is not None:
+                    checked += check_block(decided, scope)
+                    continue
                 result = _if(statement, scope)
+            case syntax.Repeat():
+                result = _repeat(statement, scope)
             case syntax.Return():
                 result = _return(statement, scope)
         if result is not None:
@@ -147,7 +153,8 @@ def _written(target: ir.Ref, value: ir.Expr, scope: Scope) -> ir.Ref | None:
         return None
     if type_.kind is ir.Kind.TENSOR:
         scalar = target.type.kind is ir.Kind.SCALAR
-        if scalar or target.type.shape.with_(type_.shape) != target.type.shape:
+        fits = target.type.shape.with_(type_.shape) in (target.type.shape, ir.ANY_SHAPE)
+        if scalar or not fits:
             title = f"`{target.name}` is a {target.type} and cannot take a {type_}"
             scope.report("E0403", title, value.span)
             return None
@@ -164,9 +171,10 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
         title = f"{count} names for a tuple of {value.type.length}"
         scope.report("E0406", title, statement.span)
     good = value.type.element == "tuple" and value.type.length == count
-    item = ir.Const("0", ir.NUMBER if good else ir.UNKNOWN, statement.value.span)
     targets = []
-    for name in statement.targets:
+    for at, name in enumerate(statement.targets):
+        type_ = value.type.item(at) if good else ir.UNKNOWN
+        item = ir.Const("0", type_, statement.value.span)
         if name.text in ("p", "grad") or name.text in scope.states:
             scope.report("E0406", "a tuple is taken apart into locals", name.span)
             continue
@@ -186,7 +194,38 @@ def _return(statement: syntax.Return, scope: Scope) -> ir.Statement | None:
     return ir.Return(check_expression(statement.value, scope), statement.span)
 
 
-# ---- branches
+# ---- branches and loops
+
+
+def _decided(
+    statement: syntax.If, scope: Scope
+) -> tuple[syntax.Statement, ...] | None:
+    """The branch that this target takes, where a flag of one value decides."""
+    if scope.place != "step":
+        return None
+    names = {each.text for each in syntax.walk(statement.condition) if isinstance(each, syntax.Name)}
+    if not names & {vocabulary.CAPTURABLE, vocabulary.DIFFERENTIABLE}:
+        return None
+    condition = check_expression(statement.condition, scope)
+    if not is_decided(condition, statement.condition):
+        return None
+    return statement.then if condition.text == "True" else statement.otherwise
+
+
+def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
+    count = check_expression(statement.count, scope)
+    if not count.type.unknown and count.type != ir.NUMBER:
+        title = f"a {count.type} is no number of rounds"
+        scope.report("E0404", title, count.span)
+    before = dict(scope.locals)
+    body = check_block(statement.body, scope)
+    merged = _merged(scope.locals, body, before, ())
+    for name, local in merged.items():
+        if local.conflict and name in before and not before[name].conflict:
+            title = f"`{name}` is a {before[name].type} before the loop and a {local.type} after a round"
+            scope.report("E0405", title, statement.span)
+    scope.locals = merged
+    return ir.Repeat(count, body, statement.span) if count.type == ir.NUMBER else None
 
 
 def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:
@@ -225,6 +264,8 @@ def _merged(
             merged[name] = other
         elif one.type.unknown or other.type.unknown:
             merged[name] = one if one.type.unknown else other
+        elif (both := one.type.joined(other.type)) is not None:
+            merged[name] = Local(both)
         else:
             merged[name] = Local(one.type, conflict=other.type)
     return merged

@@ -1,12 +1,14 @@
 """Statements as lines of Python, each under the equation of the spec that it implements."""
 
+import dataclasses
 from collections.abc import Iterator
 
 from .. import ir
 from ..source import Source, Span
-from .expr import Name, text
+from .expr import INFIX, Name, text
 
 INDENT = "    "
+_METHODS = {symbol: method for method, symbol in INFIX.items() if method != "matmul"}
 
 
 def lines(
@@ -27,6 +29,7 @@ def lines(
             equation.replace(" ", "")
         ]
         branch = isinstance(statement, ir.If) and equation.startswith(("if ", "elif "))
+        branch = branch or isinstance(statement, ir.Repeat)
         if not (same or branch or statement.span == quoted):
             if result:
                 result.append("")
@@ -37,6 +40,8 @@ def lines(
 
 def _statement(statement: ir.Statement, name: Name, source: Source) -> Iterator[str]:
     match statement:
+        case ir.Assign(target, value) if target.role is ir.Role.STATE:
+            yield _kept(target, value, name)
         case ir.Assign(target, value):
             yield f"{name(target)} = {text(value, name)}"
         case ir.Unpack(targets, value):
@@ -48,6 +53,18 @@ def _statement(statement: ir.Statement, name: Name, source: Source) -> Iterator[
                 yield text(value, name)
         case ir.If():
             yield from _branches(statement, name, source, "if")
+        case ir.Repeat(count, body):
+            yield f"for _ in range({text(count, name)}):"
+            yield from _indented(body, name, source, statement.span)
+
+
+def _kept(state: ir.Ref, value: ir.Expr, name: Name) -> str:
+    """A new value for a state that is read as a number, in the tensor that keeps it."""
+    kept = name(dataclasses.replace(state, type=ir.SCALAR))
+    match value:
+        case ir.Binary(operator, left, right) if left == state and operator in _METHODS:
+            return f"{kept}.{_METHODS[operator]}_({text(right, name)})"
+    return f"{kept}.fill_({text(value, name)})"
 
 
 def _branches(statement: ir.If, name: Name, source: Source, word: str) -> Iterator[str]:

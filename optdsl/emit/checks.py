@@ -13,7 +13,15 @@ def checks(rule: ir.Rule) -> list[str]:
     """The lines of `_check_hypers`, which gets a param group."""
     names = Names(("group",))
     item = names.claim("each")
-    result = [f'{names.own(each.name)} = group["{each.name}"]' for each in rule.hypers]
+    asked = [each for each in rule.requires if not of_params(each)]
+    flags = dict.fromkeys(
+        ref.name
+        for each in asked
+        for ref in ir.reads(each.condition)
+        if ref.role is ir.Role.FLAG
+    )
+    read = (*(each.name for each in rule.hypers), *flags)
+    result = [f'{names.own(each)} = group["{each}"]' for each in read]
     for hyper in rule.hypers:
         own = names.own(hyper.name)
         accepted, said = _condition(hyper, own, item)
@@ -21,19 +29,44 @@ def checks(rule: ir.Rule) -> list[str]:
             accepted, said = f"{own} is None or ({accepted})", f"{said}, or None"
         result.append(f"if {_not(accepted)}:")
         result += _raise(f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}')
-    for require in rule.requires:
+    for require in asked:
         broken = _negated(require.condition)
         result.append(f"if {text(broken, lambda ref: names.own(ref.name))}:")
         read = dict.fromkeys(ref.name for ref in ir.reads(require.condition))
         values = ", ".join(f"{name}={{{names.own(name)}!r}}" for name in read)
         message = require.message.replace("\\", "\\\\")
         result += _raise(f'"{message} ', f'f"(got {values})')
-    result += ['for flag in ("foreach", "capturable", "differentiable", "fused"):']
-    result += ["    if group[flag]:"]
-    message = (f'f"{rule.name} holds the plain loop; ', 'f"leave `{flag}` off')
-    result += [
-        INDENT + line for line in _raise(*message, error="RuntimeError", depth=2)
-    ]
+    return result
+
+
+def of_params(require: ir.Require) -> bool:
+    """Whether a requirement is about each parameter."""
+    return any(ref.role is ir.Role.PARAM for ref in ir.reads(require.condition))
+
+
+def param_checks(rule: ir.Rule) -> list[str]:
+    """The lines of `_check_params`, which gets the parameters and their group."""
+    result = []
+    for require in filter(of_params, rule.requires):
+        broken = text(_negated(require.condition), _of_group)
+        message = require.message.replace("\\", "\\\\")
+        result += [f"    if {broken}:"]
+        lines = _raise(f'"{message} ', 'f"(got a {p.dtype} of shape {tuple(p.shape)})', depth=2)
+        result += [INDENT + line for line in lines]
+    return ["for p in params:", *result] if result else []
+
+
+def _of_group(ref: ir.Ref) -> str:
+    return "p" if ref.role is ir.Role.PARAM else f'group["{ref.name}"]'
+
+
+def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
+    """The lines that refuse options that this rule, or this version, cannot have."""
+    said = f"the fused kernels are not in this version; leave `fused` off"
+    result = ['if group["fused"]:', *_raise(f'"{rule.name}: {said}', error="RuntimeError")]
+    if why_not_capturable:
+        message = f'"{rule.name} cannot be captured: {why_not_capturable}'
+        result += ['if group["capturable"]:', *_raise(message, error="RuntimeError")]
     return result
 
 
@@ -93,6 +126,15 @@ def _condition(hyper: ir.Hyper, own: str, item: str) -> tuple[str, str]:
             return f"{own} in (False, True)", "True or False"
         case "int":
             return f"isinstance({own}, int){within}", f"an int{inside}"
+        case "tuple" if hyper.type.nones:
+            size, items = hyper.type.length, []
+            for at in range(size):
+                one = f"{own}[{at}]"
+                good = f"_is_number({one}){_within(hyper.range, one)}"
+                optional = at in hyper.type.nones
+                items.append(f"({one} is None or {good})" if optional else good)
+            is_pair = f"isinstance({own}, (tuple, list)) and len({own}) == {size}"
+            return f"{is_pair} and {' and '.join(items)}", f"{size} numbers{inside}, or None"
         case "tuple":
             size = hyper.type.length
             each = f"all(_is_number({item}){within} for {item} in {own})"

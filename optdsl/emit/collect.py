@@ -8,6 +8,7 @@ from .body import INDENT
 from .expr import Name, text
 from .layout import fit
 from .loop import Loop, takes_complex
+from .sparse import refusals
 
 
 def init_group(rule: ir.Rule, loop: Loop) -> list[str]:
@@ -24,24 +25,21 @@ def init_group(rule: ir.Rule, loop: Loop) -> list[str]:
     makes = ", and make the state of new parameters" if stateful else ""
     result.append(f'    """Collect what has a gradient{makes}."""')
     body = ['for p in group["params"]:', "    if p.grad is None:", "        continue"]
-    body += _refusals(rule)
+    body += refusals(rule, _name())
+    body += _complex_refusal(rule)
     if stateful:
         body += [INDENT + line if line else "" for line in _states(rule, loop)]
     body += [f"    {each.items}.append({each.value})" for each in loop.columns]
     return result + [INDENT + line if line else "" for line in body]
 
 
-def _refusals(rule: ir.Rule) -> list[str]:
-    result = [
-        "    if p.grad.is_sparse:",
-        f'        raise RuntimeError("{rule.name} does not support sparse gradients")',
+def _complex_refusal(rule: ir.Rule) -> list[str]:
+    if takes_complex(rule):
+        return []
+    return [
+        "    if torch.is_complex(p):",
+        f'        raise RuntimeError("{rule.name} does not support complex parameters")',
     ]
-    if not takes_complex(rule):
-        result += [
-            "    if torch.is_complex(p):",
-            f'        raise RuntimeError("{rule.name} does not support complex parameters")',
-        ]
-    return result
 
 
 def _name() -> Name:
@@ -73,12 +71,16 @@ def _states(rule: ir.Rule, loop: Loop) -> list[str]:
     if any(_reads_grad(each) for each in rule.states):
         result.append('grad = p.grad if not group["maximize"] else -p.grad')
     making = []
-    if rule.counted:
-        making.append('state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())')
+    if rule.counted == "int":
+        making.append('state["step"] = 0')
+    elif rule.counted:
+        making.append('state["step"] = _zero_dim(0.0, group, p)')
     making += [line for each in always for line in _made(each, rule, name)]
     if making:
         result.append("if first:" if first else "if len(state) == 0:")
         result += [INDENT + line for line in making]
+    if rule.counted == "int":
+        result.append('state["step"] += 1')
     for state in rule.states:
         if state.when is not None:
             condition = text(state.when, name, 4)
@@ -94,9 +96,9 @@ def _reads_grad(state: ir.State) -> bool:
 def _made(state: ir.State, rule: ir.Rule, name: Name) -> list[str]:
     """The lines that make a state, in memory of its own."""
     target, written = f'state["{state.name}"]', text(state.initial, name)
-    if state.host:
+    if state.scalar:
         value = _as_float(state.initial, written)
-        return [f"{target} = torch.tensor({value}, dtype=_get_scalar_dtype())"]
+        return [f"{target} = _zero_dim({value}, group, p)"]
     if state.initial.type.on_host:
         kept = "memory_format=torch.preserve_format"
         if isinstance(state.initial, ir.Const) and not literal(state.initial):
@@ -122,13 +124,54 @@ def _as_float(initial: ir.Expr, written: str) -> str:
     return written if written.startswith("math.") else str(float(written))
 
 
+def zero_dim(rule: ir.Rule) -> str:
+    """The function that makes the 0-d tensors of the state, where there are any."""
+    if rule.counted != "tensor" and not any(each.scalar for each in rule.states):
+        return ""
+    return ZERO_DIM
+
+
+ZERO_DIM = '''
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+'''
+
+
+def old_pickles(rule: ir.Rule) -> list[str]:
+    """The lines of `__setstate__` for states whose numbers were kept in another form."""
+    if rule.counted == "int":
+        return [
+            "for p in group[\"params\"]:",
+            "    if p in self.state:",
+            '        self.state[p]["step"] = int(self.state[p]["step"])',
+        ]
+    names = ["step"] * bool(rule.counted) + _scalars(rule)
+    if not names:
+        return []
+    keys = ", ".join(f'"{each}"' for each in names) + "," * (len(names) == 1)
+    return [
+        'for p in group["params"]:',
+        "    state = self.state.get(p, {})",
+        f"    for name in ({keys}):",
+        "        if name in state and not isinstance(state[name], Tensor):",
+        "            state[name] = _zero_dim(float(state[name]), group, p)",
+    ]
+
+
+def _scalars(rule: ir.Rule) -> list[str]:
+    return [each.name for each in rule.states if each.scalar]
+
+
 def load_state_dict(rule: ir.Rule) -> str:
-    """A method that keeps the precision of host scalar states, where there are any."""
-    names = [each.name for each in rule.states if each.host]
+    """A method that keeps the precision of scalar states, where there are any."""
+    names = _scalars(rule)
     if not names:
         return ""
     said = " and ".join(f"`{each}`" for each in names)
-    keys = ", ".join(f'"{each}"' for each in names) + ("," if len(names) == 1 else "")
+    keys = ", ".join(f'"{each}"' for each in names) + "," * (len(names) == 1)
     lines = [
         "",
         "def load_state_dict(self, state_dict: dict[str, Any]) -> None:",
@@ -136,14 +179,28 @@ def load_state_dict(rule: ir.Rule) -> str:
         "",
         "    torch casts every state but `step` to the dtype of its parameter.",
         '    """',
-        "    super().load_state_dict(state_dict)",
-        '    saved, groups = state_dict["state"], state_dict["param_groups"]',
-        '    keys = [key for group in groups for key in group["params"]]',
-        '    params = [p for group in self.param_groups for p in group["params"]]',
-        "    for key, p in zip(keys, params, strict=True):",
-        f"        for name in ({keys}):",
-        "            if name in saved.get(key, {}):",
-        "                self.state[p][name] = saved[key][name].clone()",
+        "",
+        "    def note(_: Optimizer, state_dict: dict[str, Any]) -> None:",
+        "        loaded.update(state_dict)",
+        "",
+        "    def keep(_: Optimizer) -> None:",
+        '        pairs = zip(loaded["param_groups"], self.param_groups, strict=True)',
+        "        for saved, group in pairs:",
+        '            for key, p in zip(saved["params"], group["params"], strict=True):',
+        f"                for name in {{{keys.rstrip(',')}}} & loaded[\"state\"].get(key, {{}}).keys():",
+        "                    value = loaded[\"state\"][key][name]",
+        "                    self.state[p][name] = _zero_dim(float(value), group, p)",
+        "",
+        "    loaded: dict[str, Any] = {}",
+        "    hooks = [",
+        "        self.register_load_state_dict_pre_hook(note),",
+        "        self.register_load_state_dict_post_hook(keep, prepend=True),",
+        "    ]",
+        "    try:",
+        "        super().load_state_dict(state_dict)",
+        "    finally:",
+        "        for hook in hooks:",
+        "            hook.remove()",
         "",
     ]
     return "\n".join(

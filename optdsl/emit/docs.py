@@ -42,7 +42,8 @@ def class_doc(rule: ir.Rule) -> str:
     lines += _hanging(entries)
     states = [_state(each) for each in rule.states]
     if rule.counted:
-        states.insert(0, "step: number of updates (0-d tensor).")
+        kept = "int" if rule.counted == "int" else "0-d tensor"
+        states.insert(0, f"step: number of updates ({kept}).")
     if states:
         lines += ["", "State of a parameter, made at its first step with a gradient:"]
         lines += _hanging(states)
@@ -80,7 +81,7 @@ def _argument(hyper: ir.Hyper) -> str:
 def _state(state: ir.State) -> str:
     shape = (
         "0-d tensor"
-        if state.host or state.type.kind is ir.Kind.SCALAR
+        if state.scalar or state.type.kind is ir.Kind.SCALAR
         else str(state.type.shape)
     )
     doc = f"{state.doc} ({shape})" if state.doc else shape

@@ -1,5 +1,6 @@
 """Expressions as Python text: one table of precedence, the right operand one higher."""
 
+import dataclasses
 from collections.abc import Callable
 
 from .. import ir, vocabulary
@@ -7,15 +8,21 @@ from .. import ir, vocabulary
 PRECEDENCE = {
     "choose": 1, "or": 2, "and": 3, "not": 4,
     "<": 5, "<=": 5, ">": 5, ">=": 5, "==": 5, "!=": 5,
-    "+": 6, "-": 6, "*": 7, "/": 7, "//": 7, "%": 7,
+    "+": 6, "-": 6, "*": 7, "/": 7, "//": 7, "%": 7, "@": 7,
     "negative": 8, "**": 9, "call": 10,
 }  # fmt: skip
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@"}
 OF_TORCH = frozenset(
     "where full_like zeros_like ones_like linalg.vector_norm maximum minimum atan2 "
-    "logical_and logical_or".split()
+    "logical_and logical_or addmm".split()
 )
-_SHAPES = {"ndim": "{}.ndim", "numel": "{}.numel()", "size": "{}.shape[{}]"}
+_SPELLED = {
+    "ndim": "{}.ndim", "numel": "{}.numel()", "size": "{}.shape[{}]",
+    "finfo_eps": "torch.finfo({}.dtype).eps", "item": "{}.item()",
+    "is_tensor": "isinstance({}, Tensor)", "is_complex": "torch.is_complex({})",
+    "is_sparse": "{}.is_sparse",
+}  # fmt: skip
+_ATTRIBUTES = frozenset({"mT"})
 
 Name = Callable[[ir.Ref], str]
 
@@ -103,12 +110,21 @@ def _const(expr: ir.Expr) -> str:
 
 
 def _host_call(call: ir.Call, name: Name) -> str:
-    if call.function in _SHAPES:
+    if call.function == "as_tensor":
+        return _as_tensor(call.arguments[0], name)
+    if call.function in _SPELLED:
         axis = call.dim[0] if call.dim else ""
         operand = text(call.arguments[0], name, PRECEDENCE["call"])
-        return _SHAPES[call.function].format(operand, axis)
+        return _SPELLED[call.function].format(operand, axis)
     inner = ", ".join(text(each, name) for each in call.arguments)
     return f"{vocabulary.FUNCTIONS[call.function].host}({inner})"
+
+
+def _as_tensor(number: ir.Expr, name: Name) -> str:
+    """A number as a 0-d tensor: the one that it is kept in, where there is one."""
+    if isinstance(number, ir.Ref) and number.role in (ir.Role.COUNT, ir.Role.STATE):
+        return name(dataclasses.replace(number, type=ir.SCALAR))
+    return f"torch.as_tensor({text(number, name)}, dtype=_get_scalar_dtype())"
 
 
 def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
@@ -124,6 +140,8 @@ def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
         written = [text(each, name) for each in arguments] + keywords
         return f"torch.{op.name}({', '.join(written)})", PRECEDENCE["call"]
     receiver = text(arguments.pop(0), name, PRECEDENCE["call"])
+    if op.name in _ATTRIBUTES:
+        return f"{receiver}.{op.name}", PRECEDENCE["call"]
     method = op.name + "_" * op.in_place
     if op.name == "fill" and _const(arguments[0]) in ("0", "0.0"):
         method, arguments = "zero_", []

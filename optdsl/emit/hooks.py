@@ -31,7 +31,12 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
             body.append(f'    {names.own(hyper.name)} = group["{hyper.name}"]')
     body += ['    for param in group["params"]:']
     inner = _begin(rule, hook, names, roles, used)
-    inner += lines(hook.body, lambda ref: names.own(ref.name), rule.source)
+
+    def name(ref: ir.Ref) -> str:
+        asked = ref.role is ir.Role.STATE and ref.type.on_host
+        return names.own(ref.name) + ".item()" * asked
+
+    inner += lines(hook.body, name, rule.source)
     inner += _end(rule, hook, names, used)
     body += [INDENT * 2 + line if line else "" for line in inner]
     return result + [INDENT + line if line else "" for line in body]
@@ -76,30 +81,21 @@ def _begin(
                 if state.when is None
                 else f'state.get("{state.name}")'
             )
-            missing = (
-                f" if {value} is not None else None" if state.when is not None else ""
-            )
-            if state.host:
-                result.append(f"{own} = {value}.item(){missing}")
-            elif real:
+            if real and not state.scalar:
                 result.append(f"{own} = {value}")
                 result.append(f"if {own} is not None and torch.is_complex({own}):")
                 result.append(f"    {own} = torch.view_as_real({own})")
             else:
                 result.append(f"{own} = {value}")
     if ir.Role.COUNT in roles:
-        result.append('t = state["step"].item()')
+        read = ".item()" if rule.counted == "tensor" else ""
+        result.append(f't = state["step"]{read}')
     return result
 
 
 def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str]:
     targets = ir.assigned(hook.body)
     result = []
-    for state in rule.states:
-        if state.host and state.name in targets:
-            fill = f'state["{state.name}"].fill_({names.own(state.name)})'
-            guard = [f'if "{state.name}" in state:'] if state.when is not None else []
-            result += [*guard, INDENT * len(guard) + fill]
     if "grad" in targets and hook in rule.pre_steps:
         if takes_complex(rule):
             result += [

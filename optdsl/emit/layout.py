@@ -27,6 +27,8 @@ def fit(line: str) -> list[str]:
     if len(line) <= WIDTH or line.lstrip().startswith("#"):
         return [line] if len(line) <= WIDTH else _comment(line)
     indent = line[: len(line) - len(line.lstrip())]
+    if re.match(r"\s*\w+ = ", line) and _chooses(line):
+        return _in_brackets(line, indent)
     broken = _last_bracket(line, WIDTH - len(indent))
     if broken is None:
         return _in_brackets(line, indent)
@@ -40,6 +42,16 @@ def fit(line: str) -> list[str]:
     else:
         middle = [each for part in parts for each in fit(f"{inner}{part},")]
     return [head, *middle, *fit(indent + tail)]
+
+
+def _chooses(line: str) -> bool:
+    """Whether the line is a choice of two values, outside all brackets."""
+    depth, plain = 0, _without_texts(line)
+    for at, character in enumerate(plain):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and plain.startswith(" if ", at):
+            return True
+    return False
 
 
 def _comment(line: str) -> list[str]:

@@ -11,8 +11,10 @@ from .body import INDENT, lines
 from .expr import Name
 from .layout import fit
 from .names import Names, plural, snake
+from .sparse import gathered, scattered
 
 MAXIMIZE = "maximize"
+_OF_MATRICES = frozenset({"matmul", "addmm", "mT", "bfloat16"})
 ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 
 
@@ -30,23 +32,35 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What the loop function of a rule looks like to its caller; `names` spells the
-    names of the spec in both.
+    """What a function over the parameters looks like to its caller; `names` spells the
+    names of the spec in both. `flags` are the options that the step reads.
     """
 
     name: str
     columns: tuple[Column, ...]
     hypers: tuple[ir.Hyper, ...]
+    flags: tuple[str, ...]
     names: Names
 
+    def spell(self, ref: ir.Ref) -> str:
+        """What a reference is called; a state that is read as a number is asked for it."""
+        if ref.role is ir.Role.COUNT and not ref.type.on_host:
+            return self.columns[-1].item
+        own = self.names.own(ref.name)
+        asked = ref.role is ir.Role.STATE and ref.type.on_host
+        return f"{own}.item()" if asked else own
 
-def reads_role(rule: ir.Rule, role: ir.Role) -> bool:
-    """Whether the step reads `t` or `first`."""
-    block = (*rule.prologue, *rule.step)
-    return any(ref.role is role for each in block for ref in ir.reads(each))
+
+def reads_role(targets: ir.Targets, role: ir.Role) -> bool:
+    """Whether the step reads `t` or `first` in any target."""
+    blocks = targets.blocks()
+    return any(ref.role is role for each in blocks for one in each for ref in ir.reads(one))
 
 
-def shape_of(rule: ir.Rule) -> Loop:
+def shape_of(
+    rule: ir.Rule, targets: ir.Targets, kind: str = "single_tensor"
+) -> Loop:
+    """What the function of a kind looks like; all kinds of a rule take the same."""
     names = Names(("self", "group", "state", "params", "grads", "closure", "loss"))
     columns = [
         Column(names.own("p"), "params", "list[Tensor]", "p"),
@@ -54,46 +68,54 @@ def shape_of(rule: ir.Rule) -> Loop:
     ]
     for state in rule.states:
         own = names.own(state.name)
-        item = names.claim(f"{own}_state") if state.host else own
         value, annotation = f'state["{state.name}"]', "list[Tensor]"
         if state.when is not None:
             value, annotation = f'state.get("{state.name}")', "list[Tensor | None]"
-        columns.append(Column(item, names.claim(plural(state.name)), annotation, value))
-    if reads_role(rule, ir.Role.FIRST):
+        columns.append(Column(own, names.claim(plural(state.name)), annotation, value))
+    if reads_role(targets, ir.Role.FIRST):
         first = names.own("first")
         columns.append(Column(first, names.claim("firsts"), "list[bool]", first))
     if rule.counted:
-        step = names.claim("step")
+        kept_as_int = rule.counted == "int"
+        step = names.own("t") if kept_as_int else names.claim("step")
+        annotation = "list[int]" if kept_as_int else "list[Tensor]"
         columns.append(
-            Column(step, names.claim("steps"), "list[Tensor]", 'state["step"]')
+            Column(step, names.claim("steps"), annotation, 'state["step"]')
         )
-    used = {ref.name for each in (*rule.prologue, *rule.step) for ref in ir.reads(each)}
+    read = [
+        ref for block in targets.blocks() for each in block for ref in ir.reads(each)
+    ]
+    used = {ref.name for ref in read if ref.role is not ir.Role.FLAG}
     hypers = tuple(each for each in rule.hypers if each.name in used)
-    return Loop(f"_single_tensor_{snake(rule.name)}", tuple(columns), hypers, names)
+    flags = dict.fromkeys(ref.name for ref in read if ref.role is ir.Role.FLAG)
+    name = f"_{kind}_{snake(rule.name)}"
+    return Loop(name, tuple(columns), hypers, tuple(flags), names)
 
 
 def annotation(hyper: ir.Hyper) -> str:
     if hyper.annotation == "tuple":
-        written = f"tuple[{', '.join(['float'] * hyper.type.length)}]"
+        items = (hyper.type.item(at) for at in range(hyper.type.length))
+        written = ", ".join("float" + " | None" * each.optional for each in items)
+        written = f"tuple[{written}]"
     else:
         written = ANNOTATIONS[hyper.annotation]
     return f"{written} | None" if hyper.type.optional else written
 
 
-def emit(rule: ir.Rule) -> list[str]:
-    """The lines of the loop function."""
-    loop = shape_of(rule)
-
-    def name(ref: ir.Ref) -> str:
-        return loop.names.own(ref.name)
-
+def emit(
+    rule: ir.Rule, targets: ir.Targets, kind: str = "single_tensor"
+) -> list[str]:
+    """The lines of a function that runs the rule one parameter at a time."""
+    loop = shape_of(rule, targets, kind)
+    name = loop.spell
     result = [f"def {loop.name}("]
     result += [f"    {each.items}: {each.annotation}," for each in loop.columns]
     result.append("    *,")
     result += [
         f"    {keyword(each, loop)}: {annotation(each)}," for each in loop.hypers
     ]
-    result += [f"    {MAXIMIZE}: bool,", ") -> None:"]
+    result += [f"    {each}: bool," for each in (*loop.flags, MAXIMIZE)]
+    result.append(") -> None:")
     body = lines(rule.prologue, name, rule.source)
     if body:
         body.append("")
@@ -101,11 +123,12 @@ def emit(rule: ir.Rule) -> list[str]:
     lists = ", ".join(each.items for each in loop.columns)
     body.append(f"for {targets} in zip({lists}, strict=True):")
     inner = [f"grad = grad if not {MAXIMIZE} else -grad"]
+    inner += gathered(rule, ["p", *_tensors(rule, loop)])
     inner += _as_real(rule, loop)
     inner += _host_work(rule, loop)
     written = lines(rule.step, name, rule.source)
     inner += ([""] if written[0].startswith("#") else []) + written
-    inner += _host_results(rule, loop)
+    inner += scattered(rule)
     body += [INDENT + line if line else "" for line in inner]
     result += [INDENT + line if line else "" for line in body]
     return [part for line in result for part in fit(line)]
@@ -116,7 +139,7 @@ def keyword(hyper: ir.Hyper, loop: Loop) -> str:
     return loop.names.own(hyper.name)
 
 
-def _items(rule: ir.Rule, loop: Loop) -> list[tuple[ir.State, str]]:
+def items(rule: ir.Rule, loop: Loop) -> list[tuple[ir.State, str]]:
     """Each state with the name of its tensor in the loop."""
     columns = loop.columns[2 : 2 + len(rule.states)]
     return [
@@ -124,11 +147,15 @@ def _items(rule: ir.Rule, loop: Loop) -> list[tuple[ir.State, str]]:
     ]
 
 
+def _tensors(rule: ir.Rule, loop: Loop) -> list[str]:
+    return [item for state, item in items(rule, loop) if not state.scalar]
+
+
 def _as_real(rule: ir.Rule, loop: Loop) -> list[str]:
     """Complex parameters as pairs of reals, so that every function has a meaning."""
     if not takes_complex(rule):
         return []
-    tensors = [(state, item) for state, item in _items(rule, loop) if not state.host]
+    tensors = [(state, item) for state, item in items(rule, loop) if not state.scalar]
     always = ["p", "grad", *(item for state, item in tensors if state.when is None)]
     joined = ", ".join(always)
     result = [
@@ -143,29 +170,15 @@ def _as_real(rule: ir.Rule, loop: Loop) -> list[str]:
 
 
 def _host_work(rule: ir.Rule, loop: Loop) -> list[str]:
-    """The states and the count that are read as Python numbers."""
-    result = []
-    for state, item in _items(rule, loop):
-        if state.host:
-            missing = f" if {item} is not None else None" if state.when else ""
-            result.append(f"{loop.names.own(state.name)} = {item}.item(){missing}")
-    if rule.counted:
-        step = loop.columns[-1].item
-        result.append(f"{step} += 1")
-        if reads_role(rule, ir.Role.COUNT):
-            result.append(f"t = {step}.item()")
-    return result
-
-
-def _host_results(rule: ir.Rule, loop: Loop) -> list[str]:
-    result = []
-    for state, item in _items(rule, loop):
-        if state.host:
-            fill = f"{item}.fill_({loop.names.own(state.name)})"
-            result += (
-                [f"if {item} is not None:", INDENT + fill] if state.when else [fill]
-            )
-    return result
+    """The count goes up; it is read as a Python number where the rule does so."""
+    if rule.counted != "tensor":
+        return []
+    step = loop.columns[-1].item
+    block = (*rule.prologue, *rule.step)
+    read = [ref for each in block for ref in ir.reads(each)]
+    if any(ref.role is ir.Role.COUNT and ref.type.on_host for ref in read):
+        return [f"{step} += 1", f"{loop.names.own('t')} = {step}.item()"]
+    return [f"{step} += 1"]
 
 
 def takes_complex(rule: ir.Rule) -> bool:
@@ -184,8 +197,9 @@ def takes_complex(rule: ir.Rule) -> bool:
                     "numel",
                 ):
                     return False
-                if isinstance(node, ir.Op) and any(
-                    key == "dim" for key, _ in node.keywords
+                if isinstance(node, ir.Op) and (
+                    node.name in _OF_MATRICES
+                    or any(key == "dim" for key, _ in node.keywords)
                 ):
                     return False
     shapes = [each.when for each in rule.states if each.when is not None]

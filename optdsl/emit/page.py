@@ -13,19 +13,44 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from .. import ir, resources
 from . import loop as loops
 from .body import INDENT
-from .checks import checks
-from .collect import init_group, load_state_dict
+from .checks import checks, flag_checks, param_checks
+from .collect import init_group, load_state_dict, old_pickles, zero_dim
 from .docs import class_doc, docstring, whole
-from .expr import text
 from .hooks import hook_methods
-from .layout import fit
-from .names import safe_file_name
+from .layout import WIDTH, fit
+from .names import safe_file_name, snake
+from .signature import default, parameters
+from .trial import trial, trial_step
 
+_OF_TORCH = (
+    "_default_to_fused_or_foreach", "_get_capturable_supported_devices",
+    "_get_scalar_dtype", "_to_scalar",
+)  # fmt: skip
+CHECK_CAPTURABLE = '''
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+'''
 IS_NUMBER = '''
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
 '''
 TEMPLATE = "optimizer.py.jinja"
 _TEXTS = re.compile(r'''""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*''', re.DOTALL)
@@ -46,33 +71,44 @@ def environment() -> Environment:
     )
 
 
-def parts(rule: ir.Rule) -> dict[str, str]:
+def parts(targets: ir.Targets) -> dict[str, str]:
     """What stands in each hole of the template."""
-    loop = loops.shape_of(rule)
+    rule = targets.loop
+    loop = loops.shape_of(rule, targets)
     found = {
         "module_doc": docstring(whole(rule), ""),
         "file_name": safe_file_name(rule.source.name),
         "digest": _UNSIGNED,
         "class_name": rule.name,
         "class_doc": docstring(class_doc(rule), INDENT),
-        "parameters": _lines(_parameters(rule), 2),
+        "parameters": _lines(parameters(rule), 2),
         "defaults": _lines([f'"{each.name}": {each.name},' for each in rule.hypers], 3),
         "setdefaults": _lines(_setdefaults(rule), 3),
+        "old_pickles": _lines(old_pickles(rule), 3),
+        "scalars": _lines(_scalars(rule), 2),
+        "param_checks": _lines(_checked_params(rule), 2),
+        "check_params": _function_of_params(rule),
+        "trial": _joined(trial(rule, loop), 1),
+        "trial_flag": "\n    _trial = False\n" if trial(rule, loop) else "",
+        "trial_reset": "        self._trial = False\n" if trial(rule, loop) else "",
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, loop), 1),
-        "step": _joined(_step(rule, loop), 2),
+        "step": _joined(_step(targets, loop), 2),
         "hooks": _joined(hook_methods(rule), 1),
-        "checks": _joined(checks(rule), 1),
+        "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
+        "zero_dim": zero_dim(rule),
+        "check_capturable": CHECK_CAPTURABLE if targets.capturable else "",
         "is_number": IS_NUMBER if any(map(_is_numeric, rule.hypers)) else "",
         "functions": _joined(loops.functions(rule), 0),
-        "loop": _joined(loops.emit(rule), 0),
+        "loop": _joined(loops.emit(rule, targets), 0),
+        "capturable": _joined(_capturable(targets), 0),
     }
     return found | {"imports": _imports(found)}
 
 
-def emit(rule: ir.Rule) -> str:
+def emit(targets: ir.Targets) -> str:
     """The Python source of a rule's class."""
-    page = environment().get_template(TEMPLATE).render(parts(rule))
+    page = environment().get_template(TEMPLATE).render(parts(targets))
     page = re.sub(r"\n{4,}", "\n\n\n", re.sub(r" +\n", "\n", page)).rstrip() + "\n"
     page = re.sub(r"\n\n+(?=\n    (?:def|@))", "\n", page)
     return _signed(page)
@@ -114,14 +150,18 @@ def _imports(parts: dict[str, str]) -> str:
     spoken = ("module_doc", "class_doc", "file_name")
     code = "\n".join(part for hole, part in parts.items() if hole not in spoken)
     body = _TEXTS.sub("", code)
-    scalar = ", _get_scalar_dtype" if "_get_scalar_dtype" in body else ""
+    borrowed = sorted(each for each in _OF_TORCH if each in body)
     lines = ["from collections.abc import Callable", "from typing import Any", ""]
     if "math." in body:
         lines.insert(0, "import math")
     if "Real)" in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
-    lines.append(f"from torch.optim.optimizer import Optimizer, ParamsT{scalar}")
+    names = sorted(["Optimizer", "ParamsT", "_use_grad_for_differentiable", *borrowed])
+    line = f"from torch.optim.optimizer import {', '.join(names)}"
+    if len(line) > WIDTH:
+        line = "\n    ".join([line[: line.index("import ") + 7] + "(", *(f"{each}," for each in names)]) + "\n)"
+    lines.append(line)
     return "\n".join(lines)
 
 
@@ -132,16 +172,42 @@ def _is_numeric(hyper: ir.Hyper) -> bool:
     return hyper.annotation in ("float", "tuple")
 
 
-def _parameters(rule: ir.Rule) -> list[str]:
+def _scalars(rule: ir.Rule) -> list[str]:
+    """Hypers that are tensors of one element lose their axes."""
+    numbers = [each.name for each in rule.hypers if _is_numeric(each)]
+    if not numbers:
+        return []
+    keys = ", ".join(f'"{each}"' for each in numbers) + "," * (len(numbers) == 1)
     return [
-        f"{each.name}: {loops.annotation(each)} = {text(each.default, lambda ref: ref.name)},"
-        for each in rule.hypers
+        f"for name in ({keys}):",
+        "    param_group[name] = _as_scalar(param_group[name])",
     ]
+
+
+def _checked_params(rule: ir.Rule) -> list[str]:
+    if not param_checks(rule):
+        return []
+    return [
+        "try:",
+        '    _check_params(param_group["params"], param_group)',
+        "except ValueError:",
+        "    self.param_groups.pop()",
+        "    raise",
+    ]
+
+
+def _function_of_params(rule: ir.Rule) -> str:
+    body = param_checks(rule)
+    if not body:
+        return ""
+    head = ["", "", "def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:"]
+    head.append('    """Raise where a parameter is none that this rule is for."""')
+    return _joined([*head, *(INDENT + line for line in body), ""], 0)
 
 
 def _setdefaults(rule: ir.Rule) -> list[str]:
     return [
-        f'group.setdefault("{each.name}", {text(each.default, lambda ref: ref.name)})'
+        f'group.setdefault("{each.name}", {default(each)})'
         for each in rule.hypers
     ]
 
@@ -149,26 +215,57 @@ def _setdefaults(rule: ir.Rule) -> list[str]:
 # ---- step
 
 
-def _step(rule: ir.Rule, loop: loops.Loop) -> list[str]:
+def _capturable(targets: ir.Targets) -> list[str]:
+    if targets.capturable is None or targets.captured_as_is:
+        return []
+    return ["", "", *loops.emit(targets.capturable, targets, "capturable")]
+
+
+def _update_choice(targets: ir.Targets, loop: loops.Loop) -> list[str]:
+    """Which function updates a group."""
+    rule, name = targets.loop, snake(targets.loop.name)
+    result = [f"update = {loop.name}"]
+    if targets.capturable is not None:
+        kept = [each.items for state, each in zip(rule.states, loop.columns[2:]) if state.scalar]
+        kept += [loop.columns[-1].items] * (rule.counted == "tensor")
+        result += ['if group["capturable"]:', f"    _check_capturable({', '.join(['params', *kept])})"]
+        if not targets.captured_as_is:
+            result += [
+                'if group["capturable"] or torch.compiler.is_compiling():',
+                f"    update = _capturable_{name}",
+            ]
+    return [
+        *result,
+        'if group["differentiable"]:',
+        "    update = torch.func.functionalize(update)",
+    ]
+
+
+def _step(targets: ir.Targets, loop: loops.Loop) -> list[str]:
+    rule = targets.loop
     lists = [f"{each.items}: {each.annotation} = []" for each in loop.columns]
     names = ", ".join(each.items for each in loop.columns)
     update = ["for group in self.param_groups:"]
     update += [INDENT + line for line in lists]
     update.append(f"{INDENT}self._init_group(group, {names})")
-    update.append(f"{INDENT}{loop.name}(")
+    update += [INDENT + line for line in _update_choice(targets, loop)]
+    update.append(f"{INDENT}update(")
     update += [f"{INDENT * 2}{each.items}," for each in loop.columns]
     update += [
         f'{INDENT * 2}{loops.keyword(each, loop)}=group["{each.name}"],'
         for each in loop.hypers
     ]
-    update += [f'{INDENT * 2}maximize=group["maximize"],', f"{INDENT})"]
+    flags = (*loop.flags, loops.MAXIMIZE)
+    update += [f'{INDENT * 2}{each}=group["{each}"],' for each in flags]
+    update.append(f"{INDENT})")
     before = [f"self.{each.name}()" for each in rule.pre_steps]
     after = [f"self.{each.name}()" for each in rule.post_steps]
     if before:
         update = [*before, "", *update]
     if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
         update = _with_held_gradients(update)
-    return [*update, "", *after] if after else update
+    update = [*update, "", *after] if after else update
+    return [*trial_step(rule, loop), *update]
 
 
 def _with_held_gradients(lines: list[str]) -> list[str]:

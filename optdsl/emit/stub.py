@@ -5,9 +5,8 @@ In: lowered rules. Out: the text of optdsl/optim/__init__.pyi.
 
 from collections.abc import Iterable
 
-from .. import ir, vocabulary
-from .expr import text
-from .loop import annotation
+from .. import ir
+from .signature import parameters
 
 _HEAD = '''"""The library as classes. Written from specs/ by `make bless`."""
 
@@ -16,11 +15,6 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, ParamsT
 '''
-_FLAGS = {
-    "maximize": "bool = False",
-    "capturable": "bool = False",
-    "differentiable": "bool = False",
-}
 
 
 def stub(rules: Iterable[ir.Rule]) -> str:
@@ -37,12 +31,7 @@ def _class(rule: ir.Rule) -> str:
         "        self,",
     ]
     lines.append("        params: ParamsT,")
-    for hyper in rule.hypers:
-        default = text(hyper.default, lambda ref: ref.name)
-        lines.append(f"        {hyper.name}: {annotation(hyper)} = {default},")
-    lines.append("        *,")
-    for flag in vocabulary.FLAGS:
-        lines.append(f"        {flag}: {_FLAGS.get(flag, 'bool | None = None')},")
+    lines += [f"        {each}" for each in parameters(rule)]
     lines += ["    ) -> None: ..."]
     lines.append(
         "    def step(self, closure: Callable[[], Any] | None = None) -> Any: ..."

@@ -14,18 +14,16 @@ from .blocks import Misindented
 from .build import DEEPEST, TooDeep
 
 _PLANNED = {
-    "repeat": "fixed loops",
     "mode": "train and eval modes",
     "use": "modifiers",
     "route": "several rules in one optimizer",
     "store": "storage declarations",
-    "@": "matrix products",
 }
 _DECLARATIONS = (
-    "optimizer", "reference", "hyper", "require", "state", "def",
-    "pre_step", "post_step", "step",
+    "optimizer", "reference", "hyper", "positional", "require", "state", "sparse_grads",
+    "def", "pre_step", "post_step", "step",
 )  # fmt: skip
-_WORDS = ("and", "elif", "else", "if", "in", "not", "or", "return", "when")
+_WORDS = ("and", "elif", "else", "if", "in", "not", "or", "repeat", "return", "when")
 _EXPRESSION = {"NAME", "NUMBER"}
 _SPELLED = {
     "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`", "RPAR": "`)`", "RSQB": "`]`",

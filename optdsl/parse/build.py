@@ -90,7 +90,15 @@ def _declaration(tree: Tree) -> syntax.Declaration:
                 span,
             )
         case "counter":
-            return syntax.Counter(_identifier(parts[0]), span)
+            name, kind = parts
+            return syntax.Counter(_identifier(name), kind and _identifier(kind), span)
+        case "positional":
+            names = tuple(map(_identifier, parts[0].children))
+            return syntax.Positional(names, span)
+        case "sparse":
+            only = isinstance(parts[0], Token)
+            when = None if only or parts[0] is None else _expression(parts[0])
+            return syntax.Sparse(only, when, span)
         case "function":
             name, names, body = parts
             parameters = tuple(map(_identifier, names.children)) if names else ()
@@ -111,8 +119,9 @@ def _declaration(tree: Tree) -> syntax.Declaration:
 
 def _type(tree: Tree) -> syntax.Type:
     if tree.data == "choice_type":
+        *choices, none = tree.children
         return syntax.Type(
-            "choice", False, tuple(map(_text, tree.children)), _span(tree)
+            "choice", none is not None, tuple(map(_text, choices)), _span(tree)
         )
     name, optional = tree.children
     return syntax.Type(str(name), optional is not None, (), _span(tree))
@@ -146,6 +155,8 @@ def _statement(tree: Tree) -> syntax.Statement:
             return syntax.Return(_expression(parts[0]), span)
         case "if":
             return _branches([each for each in parts if each is not None], span)
+        case "repeat":
+            return syntax.Repeat(_expression(parts[0]), _block(parts[1]), span)
     raise AssertionError(tree.data)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from .. import ir
 
 BORROWED = "borrowed"
+VIEWS = frozenset({"mT", "bfloat16"})
+"""Calls whose result may share the memory of their argument."""
 Buffers = frozenset[str]
 
 
@@ -47,6 +49,10 @@ class Memory:
                 return self.named(expr.name)
             case ir.Op(in_place=True):
                 return self.behind(expr.arguments[0])
+            case ir.Op(name=name) if name in VIEWS:
+                return self.behind(expr.arguments[0])
+            case ir.Call(function="as_tensor"):
+                return frozenset({BORROWED})
             case ir.Choose():
                 return self.behind(expr.then) | self.behind(expr.otherwise)
             case ir.Invoke() if expr.function not in self.fresh:
@@ -95,7 +101,11 @@ def _is_fresh(function: ir.Function) -> bool:
         for each in ir.statements(function.body)
         if isinstance(each, ir.Return)
     ]
-    return all(isinstance(each, (ir.Op, ir.Binary, ir.Call)) for each in returned)
+    return all(
+        isinstance(each, (ir.Binary, ir.Call))
+        or (isinstance(each, ir.Op) and each.name not in VIEWS)
+        for each in returned
+    )
 
 
 def live_after(block: ir.Block, live: set[str]) -> list[set[str]]:
@@ -119,6 +129,9 @@ def live_before(statement: ir.Statement, live: set[str]) -> set[str]:
                 statement.otherwise, live
             )
             return branches | _names(statement.condition)
+        case ir.Repeat():
+            again = {ref.name for each in statement.body for ref in ir.reads(each)}
+            return live | again | _names(statement.count)
         case ir.Return() | ir.Effect():
             return live | _names(statement.value)
     raise AssertionError(statement)
@@ -132,6 +145,27 @@ def _block_before(block: ir.Block, live: set[str]) -> set[str]:
 
 def _names(expr: ir.Expr) -> set[str]:
     return {each.name for each in ir.reads(expr)}
+
+
+def after_rounds(statement: ir.Repeat, memory: Memory) -> None:
+    """What names may stand for at the start of any round: what they stood for before,
+    or what a round leaves them.
+    """
+    for _ in range(len(memory.of) + len(statement.body) + 1):
+        after = memory.copy()
+        for each in ir.statements(statement.body):
+            if isinstance(each, ir.Assign) and not is_storage(each.target):
+                before = after.named(each.target.name)
+                after.of[each.target.name] = before | after.behind(each.value)
+        same = all(_known(after.of[name]) == _known(memory.named(name)) for name in after.of)
+        memory.merge(after)
+        if same:
+            break
+
+
+def _known(buffers: Buffers) -> Buffers:
+    """Those that are not fresh results, which have a new number every time."""
+    return frozenset(each for each in buffers if not each.isdigit())
 
 
 def sharing(memory: Memory, buffers: Buffers, names: Iterable[str]) -> list[str]:

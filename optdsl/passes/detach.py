@@ -5,7 +5,16 @@ written or the block has ended, gets a copy of its own where it is assigned.
 import dataclasses
 
 from .. import ir
-from .aliases import Memory, is_storage, live_after, sharing, with_memory
+from .aliases import (
+    VIEWS,
+    Memory,
+    after_rounds,
+    is_storage,
+    live_after,
+    live_before,
+    sharing,
+    with_memory,
+)
 
 
 def detach(rule: ir.Rule) -> ir.Rule:
@@ -36,6 +45,10 @@ def _find(
                 _find(statement.then, memory, after, copied, clashes)
                 _find(statement.otherwise, other, after, copied, clashes)
                 memory.merge(other)
+            case ir.Repeat():
+                after_rounds(statement, memory)
+                round_ = live_before(statement, after)
+                _find(statement.body, memory, round_, copied, clashes)
             case (
                 ir.Assign(target=target)
                 | ir.Effect(value=ir.Op(arguments=(target, *_)))
@@ -61,6 +74,9 @@ def _with_copies(block: ir.Block, memory: Memory, copied: set[str]) -> ir.Block:
                     then=_with_copies(statement.then, memory, copied),
                     otherwise=_with_copies(statement.otherwise, memory, copied),
                 )
+            case ir.Repeat():
+                body = _with_copies(statement.body, memory, copied)
+                statement = dataclasses.replace(statement, body=body)
             case ir.Assign(target, value, span) if target.name in copied and _is_alias(
                 value
             ):
@@ -71,4 +87,6 @@ def _with_copies(block: ir.Block, memory: Memory, copied: set[str]) -> ir.Block:
 
 
 def _is_alias(value: ir.Expr) -> bool:
-    return isinstance(value, (ir.Ref, ir.Choose, ir.Invoke)) and not value.type.on_host
+    view = isinstance(value, ir.Op) and value.name in VIEWS
+    alias = isinstance(value, (ir.Ref, ir.Choose, ir.Invoke, ir.Call))
+    return (view or alias) and not value.type.on_host

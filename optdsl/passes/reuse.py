@@ -6,7 +6,17 @@ import dataclasses
 
 from .. import ir
 from ..source import Span
-from .aliases import BORROWED, Memory, is_storage, live_after, sharing, with_memory
+from .aliases import (
+    BORROWED,
+    VIEWS,
+    Memory,
+    after_rounds,
+    is_storage,
+    live_after,
+    live_before,
+    sharing,
+    with_memory,
+)
 
 IN_PLACE = frozenset(
     "add sub mul div addcmul addcdiv lerp neg abs sqrt rsqrt square reciprocal pow exp "
@@ -33,6 +43,10 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                 statement = dataclasses.replace(
                     statement, then=then, otherwise=otherwise
                 )
+            case ir.Repeat(body=body):
+                after_rounds(statement, memory)
+                body = _block(body, memory, live_before(statement, after))
+                statement = dataclasses.replace(statement, body=body)
             case ir.Assign(target, value, span) if not target.type.on_host:
                 value = Reuse(memory, target, after).expr(value, set())
                 if is_storage(target):
@@ -65,6 +79,10 @@ def _written(target: ir.Ref, value: ir.Expr, span: Span) -> ir.Statement:
     ):
         name, value = "fill", value.arguments[1]
     return ir.Effect(ir.Op(name, (target, value), (), target.type, span, True), span)
+
+
+def _tensors(op: ir.Op) -> int:
+    return sum(each.type.kind is ir.Kind.TENSOR for each in op.arguments)
 
 
 class Reuse:
@@ -111,7 +129,11 @@ class Reuse:
         first = op.arguments[0]
         if op.name not in IN_PLACE | INTO_OUT or first.type != op.type:
             return op
+        if not op.type.shape.known and _tensors(op) > 1:
+            return op  # Of two shapes, the result may be larger than either.
         root = ir.written(first)
+        if isinstance(root, ir.Op) and root.name in VIEWS:
+            return op
         if isinstance(root, ir.Ref):
             if isinstance(first, ir.Op) or self._may_write(root, later):
                 return dataclasses.replace(op, in_place=True)

@@ -11,21 +11,44 @@ from .. import ir
 from ..source import Span
 from .terms import interpolation, joined_type, split, with_sign
 
+_SPELLED = {
+    "norm": "linalg.vector_norm", "max": "amax", "min": "amin", "transpose": "mT",
+}  # fmt: skip
 _CLAMP = {"max": "min", "min": "max"}
 
 
 def select(rule: ir.Rule) -> ir.Rule:
-    parameter = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0))
+    matrices = any(_asks_for_matrices(each.condition) for each in rule.requires)
+    own = Given(ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0)), matrices)
     functions = tuple(
-        dataclasses.replace(each, body=_block(each.body, _witness(each)))
+        dataclasses.replace(each, body=_block(each.body, Given(_witness(each), matrices)))
         for each in rule.functions
     )
     states = tuple(
-        dataclasses.replace(each, initial=Selection(parameter).expr(each.initial))
+        dataclasses.replace(each, initial=Selection(own).expr(each.initial))
         for each in rule.states
     )
-    rule = ir.with_blocks(rule, lambda block: _block(block, parameter))
+    rule = ir.with_blocks(rule, lambda block: _block(block, own))
     return dataclasses.replace(rule, functions=functions, states=states)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Given:
+    """What the calls of a block may build on: a tensor whose dtype and device numbers can
+    take, and whether every parameter is a matrix.
+    """
+
+    witness: ir.Ref | None
+    matrices: bool = False
+
+
+def _asks_for_matrices(condition: ir.Expr) -> bool:
+    match condition:
+        case ir.Binary("and", left, right):
+            return _asks_for_matrices(left) or _asks_for_matrices(right)
+        case ir.Binary("==", ir.Call("ndim", (ir.Ref("p"),)), ir.Const("2")):
+            return True
+    return False
 
 
 def _witness(function: ir.Function) -> ir.Ref | None:
@@ -38,29 +61,43 @@ def _witness(function: ir.Function) -> ir.Ref | None:
     return tensors[0] if tensors else None
 
 
-def _block(block: ir.Block, witness: ir.Ref | None) -> ir.Block:
-    return tuple(_statement(each, witness) for each in block)
+def _block(block: ir.Block, given: Given) -> ir.Block:
+    return tuple(_statement(each, given) for each in block)
 
 
-def _statement(statement: ir.Statement, witness: ir.Ref | None) -> ir.Statement:
+def _statement(statement: ir.Statement, given: Given) -> ir.Statement:
     match statement:
         case ir.Assign(target, value, span):
             if value.type.on_host and not target.type.on_host:
+                value = Selection(given).expr(value)
                 full = ir.Op("full_like", (target, value), (), target.type, span)
                 return ir.Assign(target, full, span)
-            value = Selection(witness, target.name).expr(value)
+            if target.role in (ir.Role.PARAM, ir.Role.STATE):
+                # Only a value of the same shape can be written into its memory.
+                value = dataclasses.replace(value, type=_kept(target, value))
+            value = Selection(given, target.name).expr(value)
             return ir.Assign(target, _shaped(target, value), span)
-        case ir.Unpack():
-            return statement
+        case ir.Unpack(targets, value, span):
+            return ir.Unpack(targets, Selection(given).expr(value), span)
         case ir.Return(value, span):
-            return ir.Return(Selection(witness).expr(value), span)
+            return ir.Return(Selection(given).expr(value), span)
         case ir.If():
             return dataclasses.replace(
                 statement,
-                then=_block(statement.then, witness),
-                otherwise=_block(statement.otherwise, witness),
+                condition=Selection(given).expr(statement.condition),
+                then=_block(statement.then, given),
+                otherwise=_block(statement.otherwise, given),
             )
+        case ir.Repeat():
+            body = _block(statement.body, given)
+            count = Selection(given).expr(statement.count)
+            return dataclasses.replace(statement, count=count, body=body)
     return statement
+
+
+def _kept(target: ir.Ref, value: ir.Expr) -> ir.Type:
+    known = value.type.on_host or value.type.shape.known
+    return value.type if known else target.type
 
 
 def _shaped(target: ir.Ref, value: ir.Expr) -> ir.Expr:
@@ -81,8 +118,9 @@ def _of_numbers(*operands: ir.Expr) -> bool:
 class Selection:
     """Chooses calls for one statement; `target` is the name that it assigns."""
 
-    def __init__(self, witness: ir.Ref | None, target: str = "") -> None:
-        self.witness = witness
+    def __init__(self, given: Given, target: str = "") -> None:
+        self.witness = given.witness
+        self.matrices = given.matrices
         self.target = target
 
     def expr(self, expr: ir.Expr) -> ir.Expr:
@@ -90,8 +128,10 @@ class Selection:
             case ir.Invoke():
                 arguments = tuple(self.expr(each) for each in expr.arguments)
                 return dataclasses.replace(expr, arguments=arguments)
-            case _ if expr.type.on_host or isinstance(expr, ir.Ref):
+            case ir.Ref() | ir.Const():
                 return expr
+            case _ if expr.type.on_host:
+                return ir.mapped(expr, self.expr)
             case ir.Unary():
                 name = "neg" if expr.operator == "-" else "logical_not"
                 return self._op(name, expr, expr.operand)
@@ -101,6 +141,8 @@ class Selection:
                 return self._product(expr)
             case ir.Binary(operator="/"):
                 return self._quotient(expr)
+            case ir.Binary(operator="@"):
+                return self._op("matmul", expr, expr.left, expr.right)
             case ir.Binary(operator="**"):
                 return self._power(expr, expr.left, expr.right)
             case ir.Binary(operator="and" | "or"):
@@ -119,7 +161,8 @@ class Selection:
         self, name: str, like: ir.Expr, *arguments: ir.Expr, **keywords: ir.Expr
     ) -> ir.Op:
         chosen = tuple(self.expr(each) for each in arguments)
-        return ir.Op(name, chosen, tuple(keywords.items()), like.type, like.span)
+        named = tuple((key, self.expr(each)) for key, each in keywords.items())
+        return ir.Op(name, chosen, named, like.type, like.span)
 
     def _infix(self, expr: ir.Binary) -> ir.Binary:
         return dataclasses.replace(
@@ -171,11 +214,28 @@ class Selection:
                 scale = with_sign(coefficient, minus, term)
                 keywords = {"value": scale} if scale else {}
                 return self._op(name, expr, base, rest.left, rest.right, **keywords)
+            case ir.Binary("@", left, right) if self.matrices and not base.type.on_host:
+                return self._addmm(expr, base, left, right, coefficient, minus)
         if coefficient is None:
             return self._op("sub" if minus else "add", expr, base, rest)
         return self._op(
             "add", expr, base, rest, alpha=with_sign(coefficient, minus, term)
         )
+
+    def _addmm(
+        self,
+        expr: ir.Binary,
+        base: ir.Expr,
+        left: ir.Expr,
+        right: ir.Expr,
+        coefficient: ir.Expr | None,
+        minus: bool,
+    ) -> ir.Op:
+        """`beta*base + alpha*left@right`, in one call for matrices."""
+        beta, rest = split(base)
+        keywords = {"beta": beta, "alpha": with_sign(coefficient, minus, expr)}
+        keywords = {name: each for name, each in keywords.items() if each is not None}
+        return self._op("addmm", expr, rest, left, right, **keywords)
 
     # ---- products, quotients, powers
 
@@ -211,6 +271,9 @@ class Selection:
     def _call(self, call: ir.Call) -> ir.Expr:
         name, arguments = call.function, call.arguments
         if name in ("sum", "mean", "norm", "any", "all", "dot") or len(arguments) == 1:
+            if name in ("as_tensor", "item"):
+                inner = tuple(self.expr(each) for each in arguments)
+                return dataclasses.replace(call, arguments=inner)
             return self._unary_or_reduction(call)
         match name, arguments:
             case (("max" | "min"), (x, y)):
@@ -242,9 +305,7 @@ class Selection:
         if name == "dot":
             both = ir.Binary("*", *arguments, joined_type(*arguments), call.span)
             return self._op("sum", call, both)
-        torch_name = {"norm": "linalg.vector_norm", "max": "amax", "min": "amin"}.get(
-            name, name
-        )
+        torch_name = _SPELLED.get(name, name)
         return self._op(torch_name, call, *arguments, **keywords)
 
     def _extreme(self, call: ir.Call, x: ir.Expr, y: ir.Expr) -> ir.Expr:

@@ -28,6 +28,11 @@ def split(term: ir.Expr) -> tuple[ir.Expr | None, ir.Expr | None]:
             left, first = split(term.left)
             right, second = split(term.right)
             return _times(left, right, term), _times(first, second, term)
+        case ir.Binary(operator="@"):
+            left, first = split(term.left)
+            right, second = split(term.right)
+            product = ir.Binary("@", first, second, term.type, term.span)
+            return _times(left, right, term), product
         case ir.Binary(operator="/") if term.right.type.on_host:
             coefficient, rest = split(term.left)
             if coefficient is None:

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content eb69d5cf2e99.
+# Compiled by optdsl from adadelta.opt, content b4f864b7d401.
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _get_scalar_dtype
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
 
 __all__ = ["Adadelta"]
 
@@ -24,10 +31,10 @@ class Adadelta(Optimizer):
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
-        lr (float, optional): scale of the update, in [0, inf) (default: 1.0).
+        lr (float, optional): scale of the update, in [0, inf] (default: 1.0).
         rho (float, optional): decay of both running means, in [0, 1] (default: 0.9).
-        eps (float, optional): added under both roots, in [0, inf) (default: 1e-6).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        eps (float, optional): added under both roots, in [0, inf] (default: 1e-6).
+        weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
         foreach, capturable, differentiable, fused: have to stay off; this file holds
             the plain loop over parameters.
@@ -41,6 +48,8 @@ class Adadelta(Optimizer):
         ValueError: a hyperparameter, of any group, is not allowed.
     """
 
+    _trial = False
+
     def __init__(
         self,
         params: ParamsT,
@@ -48,9 +57,9 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0,
+        foreach: bool | None = None,
         *,
         maximize: bool = False,
-        foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -71,6 +80,7 @@ class Adadelta(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._trial = False
         for group in self.param_groups:
             group.setdefault("lr", 1.0)
             group.setdefault("rho", 0.9)
@@ -81,10 +91,17 @@ class Adadelta(Optimizer):
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
             group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for name in ("lr", "rho", "eps", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
         self,
@@ -103,7 +120,7 @@ class Adadelta(Optimizer):
                 raise RuntimeError("Adadelta does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
-                state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())
+                state["step"] = _zero_dim(0.0, group, p)
                 state["square_avg"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
                 )
@@ -116,7 +133,17 @@ class Adadelta(Optimizer):
             acc_deltas.append(state["acc_delta"])
             steps.append(state["step"])
 
-    @torch.no_grad()
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -131,6 +158,17 @@ class Adadelta(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [])
+            return loss
+
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -138,7 +176,12 @@ class Adadelta(Optimizer):
             acc_deltas: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, square_avgs, acc_deltas, steps)
-            _single_tensor_adadelta(
+            update = _single_tensor_adadelta
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
                 params,
                 grads,
                 square_avgs,
@@ -160,24 +203,50 @@ def _check_hypers(group: dict[str, Any]) -> None:
     rho = group["rho"]
     eps = group["eps"]
     weight_decay = group["weight_decay"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
-        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
     if not (_is_number(rho) and 0 <= rho <= 1):
         raise ValueError(f"Invalid rho: {rho!r}, expected a number in [0, 1]")
-    if not (_is_number(eps) and 0 <= eps < math.inf):
-        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
-    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
+    if not (_is_number(eps) and 0 <= eps <= math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    for flag in ("foreach", "capturable", "differentiable", "fused"):
-        if group[flag]:
-            raise RuntimeError(f"Adadelta holds the plain loop; leave `{flag}` off")
+    if group["fused"]:
+        raise RuntimeError(
+            "Adadelta: the fused kernels are not in this version; leave `fused` off"
+        )
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
 def _single_tensor_adadelta(

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 86dd096226cc.
+# Compiled by optdsl from adagrad.opt, content ba96500256ac.
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _get_scalar_dtype
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
 
 __all__ = ["Adagrad"]
 
@@ -27,13 +34,13 @@ class Adagrad(Optimizer):
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
-        lr (float, optional): learning rate, in [0, inf) (default: 1e-2).
-        lr_decay (float, optional): decay of the learning rate over steps, in [0, inf)
+        lr (float, optional): learning rate, in [0, inf] (default: 1e-2).
+        lr_decay (float, optional): decay of the learning rate over steps, in [0, inf]
             (default: 0).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         initial_accumulator_value (float, optional): where the sum of squares starts, in
-            [0, inf) (default: 0).
-        eps (float, optional): added to the denominator, in [0, inf) (default: 1e-10).
+            [0, inf] (default: 0).
+        eps (float, optional): added to the denominator, in [0, inf] (default: 1e-10).
         maximize (bool, optional): maximize the objective (default: False).
         foreach, capturable, differentiable, fused: have to stay off; this file holds
             the plain loop over parameters.
@@ -46,6 +53,8 @@ class Adagrad(Optimizer):
         ValueError: a hyperparameter, of any group, is not allowed.
     """
 
+    _trial = False
+
     def __init__(
         self,
         params: ParamsT,
@@ -54,9 +63,9 @@ class Adagrad(Optimizer):
         weight_decay: float = 0,
         initial_accumulator_value: float = 0,
         eps: float = 1e-10,
+        foreach: bool | None = None,
         *,
         maximize: bool = False,
-        foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -78,6 +87,7 @@ class Adagrad(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._trial = False
         for group in self.param_groups:
             group.setdefault("lr", 1e-2)
             group.setdefault("lr_decay", 0)
@@ -89,10 +99,19 @@ class Adagrad(Optimizer):
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
             group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for name in (
+            "lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"
+        ):
+            param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
         self,
@@ -106,11 +125,13 @@ class Adagrad(Optimizer):
         for p in group["params"]:
             if p.grad is None:
                 continue
-            if p.grad.is_sparse:
-                raise RuntimeError("Adagrad does not support sparse gradients")
+            if p.grad.is_sparse and not group["weight_decay"] == 0:
+                raise RuntimeError(
+                    "Adagrad supports sparse gradients only where weight_decay == 0"
+                )
             state = self.state[p]
             if len(state) == 0:
-                state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())
+                state["step"] = _zero_dim(0.0, group, p)
                 fill = group["initial_accumulator_value"]
                 if torch.is_complex(p):
                     fill = complex(fill, fill)
@@ -122,7 +143,17 @@ class Adagrad(Optimizer):
             sums.append(state["sum"])
             steps.append(state["step"])
 
-    @torch.no_grad()
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -137,13 +168,31 @@ class Adagrad(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [])
+            return loss
+
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             sums: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, sums, steps)
-            _single_tensor_adagrad(
+            update = _single_tensor_adagrad
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _capturable_adagrad
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
                 params,
                 grads,
                 sums,
@@ -165,34 +214,60 @@ def _check_hypers(group: dict[str, Any]) -> None:
     weight_decay = group["weight_decay"]
     initial_accumulator_value = group["initial_accumulator_value"]
     eps = group["eps"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
-        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
-    if not (_is_number(lr_decay) and 0 <= lr_decay < math.inf):
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not (_is_number(lr_decay) and 0 <= lr_decay <= math.inf):
         raise ValueError(
-            f"Invalid lr_decay: {lr_decay!r}, expected a number in [0, inf)"
+            f"Invalid lr_decay: {lr_decay!r}, expected a number in [0, inf]"
         )
-    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
     if not (
         _is_number(initial_accumulator_value)
-        and 0 <= initial_accumulator_value < math.inf
+        and 0 <= initial_accumulator_value <= math.inf
     ):
         raise ValueError(
             f"Invalid initial_accumulator_value: {initial_accumulator_value!r}, "
-            f"expected a number in [0, inf)"
+            f"expected a number in [0, inf]"
         )
-    if not (_is_number(eps) and 0 <= eps < math.inf):
-        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
-    for flag in ("foreach", "capturable", "differentiable", "fused"):
-        if group[flag]:
-            raise RuntimeError(f"Adagrad holds the plain loop; leave `{flag}` off")
+    if not (_is_number(eps) and 0 <= eps <= math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
+    if group["fused"]:
+        raise RuntimeError(
+            "Adagrad: the fused kernels are not in this version; leave `fused` off"
+        )
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
 def _single_tensor_adagrad(
@@ -209,6 +284,14 @@ def _single_tensor_adagrad(
 ) -> None:
     for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
         grad = grad if not maximize else -grad
+        is_sparse = grad.is_sparse
+        if is_sparse:
+            # Only the entries that the gradient holds take part.
+            grad = grad.coalesce()
+            entries, whole = tuple(grad.indices()), (p, sum_)
+            grad = grad.values()
+            part = [None if each is None else each[entries] for each in whole]
+            p, sum_ = part
         if torch.is_complex(p):
             p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
         step += 1
@@ -223,3 +306,52 @@ def _single_tensor_adagrad(
 
         # p -= clr*grad/(sqrt(sum) + eps)
         p.addcdiv_(grad, sum_.sqrt().add_(eps), value=-clr)
+
+        if is_sparse:
+            for each, values in zip(whole, part, strict=True):
+                if each is not None:
+                    each[entries] = values
+
+
+def _capturable_adagrad(
+    params: list[Tensor],
+    grads: list[Tensor],
+    sums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
+        grad = grad if not maximize else -grad
+        is_sparse = grad.is_sparse
+        if is_sparse:
+            # Only the entries that the gradient holds take part.
+            grad = grad.coalesce()
+            entries, whole = tuple(grad.indices()), (p, sum_)
+            grad = grad.values()
+            part = [None if each is None else each[entries] for each in whole]
+            p, sum_ = part
+        if torch.is_complex(p):
+            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
+        step += 1
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # clr = lr/(1 + (t - 1)*lr_decay)
+        clr = lr / (step - 1).mul_(lr_decay).add_(1)
+
+        # sum += grad*grad
+        sum_.addcmul_(grad, grad)
+
+        # p -= clr*grad/(sqrt(sum) + eps)
+        p.addcdiv_(clr * grad, sum_.sqrt().add_(eps), value=-1)
+
+        if is_sparse:
+            for each, values in zip(whole, part, strict=True):
+                if each is not None:
+                    each[entries] = values

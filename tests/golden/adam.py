@@ -7,7 +7,7 @@ https://openreview.net/forum?id=ryQu7f-RZ
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content 2aeffef1b52d.
+# Compiled by optdsl from adam.opt, content 5a6dfc390029.
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _get_scalar_dtype
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
 
 __all__ = ["Adam"]
 
@@ -26,13 +33,15 @@ class Adam(Optimizer):
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
-        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        lr (float, optional): learning rate, in [0, inf] (default: 1e-3).
         betas (tuple[float, float], optional): decay of the first and the second moment,
             in [0, 1) (default: (0.9, 0.999)).
-        eps (float, optional): added to the denominator, in [0, inf) (default: 1e-8).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        eps (float, optional): added to the denominator, in [0, inf] (default: 1e-8).
+        weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         amsgrad (bool, optional): divide by the largest second moment so far (default:
             False).
+        decoupled_weight_decay (bool, optional): decay the weights, as AdamW does
+            (default: False).
         maximize (bool, optional): maximize the objective (default: False).
         foreach, capturable, differentiable, fused: have to stay off; this file holds
             the plain loop over parameters.
@@ -47,6 +56,8 @@ class Adam(Optimizer):
         ValueError: a hyperparameter, of any group, is not allowed.
     """
 
+    _trial = False
+
     def __init__(
         self,
         params: ParamsT,
@@ -56,6 +67,7 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
+        decoupled_weight_decay: bool = False,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
@@ -68,6 +80,7 @@ class Adam(Optimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
+            "decoupled_weight_decay": decoupled_weight_decay,
             "maximize": maximize,
             "foreach": foreach,
             "capturable": capturable,
@@ -79,21 +92,30 @@ class Adam(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._trial = False
         for group in self.param_groups:
             group.setdefault("lr", 1e-3)
             group.setdefault("betas", (0.9, 0.999))
             group.setdefault("eps", 1e-8)
             group.setdefault("weight_decay", 0)
             group.setdefault("amsgrad", False)
+            group.setdefault("decoupled_weight_decay", False)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
             group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for name in ("lr", "betas", "eps", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
         self,
@@ -113,7 +135,7 @@ class Adam(Optimizer):
                 raise RuntimeError("Adam does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
-                state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())
+                state["step"] = _zero_dim(0.0, group, p)
                 state["exp_avg"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
                 )
@@ -131,7 +153,17 @@ class Adam(Optimizer):
             max_exp_avg_sqs.append(state.get("max_exp_avg_sq"))
             steps.append(state["step"])
 
-    @torch.no_grad()
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -146,6 +178,17 @@ class Adam(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            return loss
+
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -156,7 +199,14 @@ class Adam(Optimizer):
             self._init_group(
                 group, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps
             )
-            _single_tensor_adam(
+            update = _single_tensor_adam
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _capturable_adam
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
                 params,
                 grads,
                 exp_avgs,
@@ -168,6 +218,8 @@ class Adam(Optimizer):
                 eps=group["eps"],
                 weight_decay=group["weight_decay"],
                 amsgrad=group["amsgrad"],
+                decoupled_weight_decay=group["decoupled_weight_decay"],
+                differentiable=group["differentiable"],
                 maximize=group["maximize"],
             )
 
@@ -181,30 +233,79 @@ def _check_hypers(group: dict[str, Any]) -> None:
     eps = group["eps"]
     weight_decay = group["weight_decay"]
     amsgrad = group["amsgrad"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
-        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    decoupled_weight_decay = group["decoupled_weight_decay"]
+    foreach = group["foreach"]
+    capturable = group["capturable"]
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
         and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
-    if not (_is_number(eps) and 0 <= eps < math.inf):
-        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
-    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
+    if not (_is_number(eps) and 0 <= eps <= math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
     if amsgrad not in (False, True):
         raise ValueError(f"Invalid amsgrad: {amsgrad!r}, expected True or False")
-    for flag in ("foreach", "capturable", "differentiable", "fused"):
-        if group[flag]:
-            raise RuntimeError(f"Adam holds the plain loop; leave `{flag}` off")
+    if decoupled_weight_decay not in (False, True):
+        raise ValueError(
+            f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
+            f"expected True or False"
+        )
+    if isinstance(lr, Tensor) and foreach and not capturable:
+        raise ValueError(
+            "a tensor lr needs capturable "
+            f"(got lr={lr!r}, foreach={foreach!r}, capturable={capturable!r})"
+        )
+    if not isinstance(betas[0], Tensor) == isinstance(betas[1], Tensor):
+        raise ValueError(
+            "betas are two numbers or two tensors "
+            f"(got betas={betas!r})"
+        )
+    if isinstance(betas[0], Tensor) and foreach and not capturable:
+        raise ValueError(
+            "tensor betas need capturable "
+            f"(got betas={betas!r}, foreach={foreach!r}, capturable={capturable!r})"
+        )
+    if group["fused"]:
+        raise RuntimeError(
+            "Adam: the fused kernels are not in this version; leave `fused` off"
+        )
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
 def _single_tensor_adam(
@@ -220,6 +321,8 @@ def _single_tensor_adam(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
+    decoupled_weight_decay: bool,
+    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -237,8 +340,80 @@ def _single_tensor_adam(
         step += 1
         t = step.item()
         if weight_decay != 0:
-            # grad += weight_decay*p
-            grad = grad.add(p, alpha=weight_decay)
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                p.mul_(1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                grad = grad.add(p, alpha=weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg.lerp_(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        second = exp_avg_sq
+        if amsgrad:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
+            second = max_exp_avg_sq
+        if differentiable:
+            # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
+            minus_rate = (lr / (1 - beta1**step)).neg_()
+
+            # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
+            #     eps/minus_rate)
+            p.addcdiv_(
+                exp_avg,
+                second.sqrt().div_((1 - beta2**step).sqrt_().mul_(minus_rate)).add_(
+                    eps / minus_rate
+                ),
+            )
+        else:
+            # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
+            denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
+
+            # p -= lr/(1 - beta1**t) * exp_avg/denom
+            p.addcdiv_(exp_avg, denom, value=-lr / (1 - beta1**t))
+
+
+def _capturable_adam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    decoupled_weight_decay: bool,
+    differentiable: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
+        step += 1
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                p.mul_(1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                grad = grad.add(p, alpha=weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
@@ -251,8 +426,14 @@ def _single_tensor_adam(
             torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
             second = max_exp_avg_sq
 
-        # denom = sqrt(second)/sqrt(1 - beta2**t) + eps
-        denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
+        # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
+        minus_rate = (lr / (1 - beta1**step)).neg_()
 
-        # p -= lr/(1 - beta1**t) * exp_avg/denom
-        p.addcdiv_(exp_avg, denom, value=-lr / (1 - beta1**t))
+        # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
+        #     eps/minus_rate)
+        p.addcdiv_(
+            exp_avg,
+            second.sqrt().div_((1 - beta2**step).sqrt_().mul_(minus_rate)).add_(
+                eps / minus_rate
+            ),
+        )

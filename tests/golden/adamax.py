@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content aa9f449d6002.
+# Compiled by optdsl from adamax.opt, content b5d7d40773c3.
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _get_scalar_dtype
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
 
 __all__ = ["Adamax"]
 
@@ -24,12 +31,12 @@ class Adamax(Optimizer):
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
-        lr (float, optional): learning rate, in [0, inf) (default: 2e-3).
+        lr (float, optional): learning rate, in [0, inf] (default: 2e-3).
         betas (tuple[float, float], optional): decay of the first moment and of the
             norm, in [0, 1) (default: (0.9, 0.999)).
-        eps (float, optional): added to the absolute gradient, in [0, inf) (default:
+        eps (float, optional): added to the absolute gradient, in [0, inf] (default:
             1e-8).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
         foreach, capturable, differentiable, fused: have to stay off; this file holds
             the plain loop over parameters.
@@ -43,6 +50,8 @@ class Adamax(Optimizer):
         ValueError: a hyperparameter, of any group, is not allowed.
     """
 
+    _trial = False
+
     def __init__(
         self,
         params: ParamsT,
@@ -50,9 +59,9 @@ class Adamax(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
+        foreach: bool | None = None,
         *,
         maximize: bool = False,
-        foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -73,6 +82,7 @@ class Adamax(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._trial = False
         for group in self.param_groups:
             group.setdefault("lr", 2e-3)
             group.setdefault("betas", (0.9, 0.999))
@@ -83,10 +93,17 @@ class Adamax(Optimizer):
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
             group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for name in ("lr", "betas", "eps", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
         self,
@@ -105,7 +122,7 @@ class Adamax(Optimizer):
                 raise RuntimeError("Adamax does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
-                state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())
+                state["step"] = _zero_dim(0.0, group, p)
                 state["exp_avg"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
                 )
@@ -118,7 +135,17 @@ class Adamax(Optimizer):
             exp_infs.append(state["exp_inf"])
             steps.append(state["step"])
 
-    @torch.no_grad()
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -133,6 +160,17 @@ class Adamax(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [])
+            return loss
+
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -140,7 +178,14 @@ class Adamax(Optimizer):
             exp_infs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_infs, steps)
-            _single_tensor_adamax(
+            update = _single_tensor_adamax
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _capturable_adamax
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
                 params,
                 grads,
                 exp_avgs,
@@ -162,28 +207,54 @@ def _check_hypers(group: dict[str, Any]) -> None:
     betas = group["betas"]
     eps = group["eps"]
     weight_decay = group["weight_decay"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
-        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
         and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
-    if not (_is_number(eps) and 0 <= eps < math.inf):
-        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
-    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
+    if not (_is_number(eps) and 0 <= eps <= math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    for flag in ("foreach", "capturable", "differentiable", "fused"):
-        if group[flag]:
-            raise RuntimeError(f"Adamax holds the plain loop; leave `{flag}` off")
+    if group["fused"]:
+        raise RuntimeError(
+            "Adamax: the fused kernels are not in this version; leave `fused` off"
+        )
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
 def _single_tensor_adamax(
@@ -223,3 +294,41 @@ def _single_tensor_adamax(
 
         # p -= lr/(1 - beta1**t) * exp_avg/exp_inf
         p.addcdiv_(exp_avg, exp_inf, value=-lr / (1 - beta1**t))
+
+
+def _capturable_adamax(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_infs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_inf, step in zip(
+        params, grads, exp_avgs, exp_infs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_inf = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_inf)
+            )
+        step += 1
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg.lerp_(grad, 1 - beta1)
+
+        # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+        torch.maximum(exp_inf.mul_(beta2), grad.abs().add_(eps), out=exp_inf)
+
+        # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
+        p.addcdiv_(exp_avg, exp_inf * (beta1**step).sub_(1).div_(lr))

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 866ff8d6fa18.
+# Compiled by optdsl from momentum.opt, content 5ce598836983.
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
 
 __all__ = ["Momentum"]
 
@@ -36,6 +42,8 @@ class Momentum(Optimizer):
     Raises:
         ValueError: a hyperparameter, of any group, is not allowed.
     """
+
+    _trial = False
 
     def __init__(
         self,
@@ -63,6 +71,7 @@ class Momentum(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._trial = False
         for group in self.param_groups:
             group.setdefault("lr", 1e-3)
             group.setdefault("momentum", 0.9)
@@ -75,6 +84,8 @@ class Momentum(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for name in ("lr", "momentum"):
+            param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
         self,
@@ -96,7 +107,17 @@ class Momentum(Optimizer):
             grads.append(p.grad)
             bufs.append(state["buf"])
 
-    @torch.no_grad()
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -111,12 +132,28 @@ class Momentum(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [])
+            return loss
+
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             bufs: list[Tensor] = []
             self._init_group(group, params, grads, bufs)
-            _single_tensor_momentum(
+            update = _single_tensor_momentum
+            if group["capturable"]:
+                _check_capturable(params)
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
                 params,
                 grads,
                 bufs,
@@ -136,14 +173,34 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
     if not (_is_number(momentum) and 0 <= momentum < 1):
         raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
-    for flag in ("foreach", "capturable", "differentiable", "fused"):
-        if group[flag]:
-            raise RuntimeError(f"Momentum holds the plain loop; leave `{flag}` off")
+    if group["fused"]:
+        raise RuntimeError(
+            "Momentum: the fused kernels are not in this version; leave `fused` off"
+        )
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
 def _single_tensor_momentum(

@@ -5,11 +5,11 @@ https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf
 Centered: Graves (2013), Generating Sequences With Recurrent Neural Networks,
 https://arxiv.org/abs/1308.0850
 
-As in torch, eps is added after the root is taken; TensorFlow adds it before.
+As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 0a920c00f11e.
+# Compiled by optdsl from rmsprop.opt, content 41fd0dc55c97.
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _get_scalar_dtype
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
 
 __all__ = ["RMSprop"]
 
@@ -28,11 +35,11 @@ class RMSprop(Optimizer):
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
-        lr (float, optional): learning rate, in [0, inf) (default: 1e-2).
-        alpha (float, optional): decay of the mean square, in [0, inf) (default: 0.99).
-        eps (float, optional): added to the denominator, in [0, inf) (default: 1e-8).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
-        momentum (float, optional): momentum factor, in [0, inf) (default: 0).
+        lr (float, optional): learning rate, in [0, inf] (default: 1e-2).
+        alpha (float, optional): decay of the mean square, in [0, inf] (default: 0.99).
+        eps (float, optional): added to the denominator, in [0, inf] (default: 1e-8).
+        weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
+        momentum (float, optional): momentum factor, in [0, inf] (default: 0).
         centered (bool, optional): divide by an estimate of the standard deviation
             (default: False).
         maximize (bool, optional): maximize the objective (default: False).
@@ -49,6 +56,8 @@ class RMSprop(Optimizer):
         ValueError: a hyperparameter, of any group, is not allowed.
     """
 
+    _trial = False
+
     def __init__(
         self,
         params: ParamsT,
@@ -58,11 +67,11 @@ class RMSprop(Optimizer):
         weight_decay: float = 0,
         momentum: float = 0,
         centered: bool = False,
-        *,
-        maximize: bool = False,
-        foreach: bool | None = None,
         capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
         differentiable: bool = False,
+        *,
         fused: bool | None = None,
     ) -> None:
         defaults = {
@@ -83,6 +92,7 @@ class RMSprop(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._trial = False
         for group in self.param_groups:
             group.setdefault("lr", 1e-2)
             group.setdefault("alpha", 0.99)
@@ -95,10 +105,17 @@ class RMSprop(Optimizer):
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
             group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for name in ("lr", "alpha", "eps", "weight_decay", "momentum"):
+            param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
         self,
@@ -118,7 +135,7 @@ class RMSprop(Optimizer):
                 raise RuntimeError("RMSprop does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
-                state["step"] = torch.tensor(0.0, dtype=_get_scalar_dtype())
+                state["step"] = _zero_dim(0.0, group, p)
                 state["square_avg"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
                 )
@@ -137,7 +154,17 @@ class RMSprop(Optimizer):
             grad_avgs.append(state.get("grad_avg"))
             steps.append(state["step"])
 
-    @torch.no_grad()
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -152,6 +179,17 @@ class RMSprop(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            return loss
+
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -162,7 +200,12 @@ class RMSprop(Optimizer):
             self._init_group(
                 group, params, grads, square_avgs, momentum_buffers, grad_avgs, steps
             )
-            _single_tensor_rmsprop(
+            update = _single_tensor_rmsprop
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
                 params,
                 grads,
                 square_avgs,
@@ -189,30 +232,56 @@ def _check_hypers(group: dict[str, Any]) -> None:
     weight_decay = group["weight_decay"]
     momentum = group["momentum"]
     centered = group["centered"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
-        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
-    if not (_is_number(alpha) and 0 <= alpha < math.inf):
-        raise ValueError(f"Invalid alpha: {alpha!r}, expected a number in [0, inf)")
-    if not (_is_number(eps) and 0 <= eps < math.inf):
-        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
-    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not (_is_number(alpha) and 0 <= alpha <= math.inf):
+        raise ValueError(f"Invalid alpha: {alpha!r}, expected a number in [0, inf]")
+    if not (_is_number(eps) and 0 <= eps <= math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if not (_is_number(momentum) and 0 <= momentum < math.inf):
+    if not (_is_number(momentum) and 0 <= momentum <= math.inf):
         raise ValueError(
-            f"Invalid momentum: {momentum!r}, expected a number in [0, inf)"
+            f"Invalid momentum: {momentum!r}, expected a number in [0, inf]"
         )
     if centered not in (False, True):
         raise ValueError(f"Invalid centered: {centered!r}, expected True or False")
-    for flag in ("foreach", "capturable", "differentiable", "fused"):
-        if group[flag]:
-            raise RuntimeError(f"RMSprop holds the plain loop; leave `{flag}` off")
+    if group["fused"]:
+        raise RuntimeError(
+            "RMSprop: the fused kernels are not in this version; leave `fused` off"
+        )
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
 def _single_tensor_rmsprop(

@@ -9,7 +9,7 @@ the learning rate scales the buffer, not the gradient that enters it.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content d1f415250970.
+# Compiled by optdsl from sgd.opt, content 26af632a6f04.
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
 
 __all__ = ["SGD"]
 
@@ -28,11 +34,11 @@ class SGD(Optimizer):
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
-        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
-        momentum (float, optional): momentum factor, in [0, inf) (default: 0).
+        lr (float, optional): learning rate, in [0, inf] (default: 1e-3).
+        momentum (float, optional): momentum factor, in [0, inf] (default: 0).
         dampening (float, optional): dampening of the gradient that enters the momentum
             (default: 0).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         nesterov (bool, optional): Nesterov momentum (default: False).
         maximize (bool, optional): maximize the objective (default: False).
         foreach, capturable, differentiable, fused: have to stay off; this file holds
@@ -44,6 +50,8 @@ class SGD(Optimizer):
     Raises:
         ValueError: a hyperparameter, of any group, is not allowed.
     """
+
+    _trial = False
 
     def __init__(
         self,
@@ -77,6 +85,7 @@ class SGD(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._trial = False
         for group in self.param_groups:
             group.setdefault("lr", 1e-3)
             group.setdefault("momentum", 0)
@@ -92,6 +101,8 @@ class SGD(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for name in ("lr", "momentum", "dampening", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
         self,
@@ -105,8 +116,12 @@ class SGD(Optimizer):
         for p in group["params"]:
             if p.grad is None:
                 continue
-            if p.grad.is_sparse:
-                raise RuntimeError("SGD does not support sparse gradients")
+            if p.grad.is_sparse and not (
+                group["momentum"] == 0 and group["weight_decay"] == 0
+            ):
+                raise RuntimeError(
+                    "SGD supports sparse gradients only where momentum == 0 and weight_decay == 0"
+                )
             state = self.state[p] if group["momentum"] != 0 else {}
             first = len(state) == 0
             if group["momentum"] != 0 and "momentum_buffer" not in state:
@@ -118,7 +133,17 @@ class SGD(Optimizer):
             momentum_buffers.append(state.get("momentum_buffer"))
             firsts.append(first)
 
-    @torch.no_grad()
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -133,13 +158,29 @@ class SGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [])
+            return loss
+
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
             firsts: list[bool] = []
             self._init_group(group, params, grads, momentum_buffers, firsts)
-            _single_tensor_sgd(
+            update = _single_tensor_sgd
+            if group["capturable"]:
+                _check_capturable(params)
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
                 params,
                 grads,
                 momentum_buffers,
@@ -162,17 +203,17 @@ def _check_hypers(group: dict[str, Any]) -> None:
     dampening = group["dampening"]
     weight_decay = group["weight_decay"]
     nesterov = group["nesterov"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
-        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
-    if not (_is_number(momentum) and 0 <= momentum < math.inf):
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not (_is_number(momentum) and 0 <= momentum <= math.inf):
         raise ValueError(
-            f"Invalid momentum: {momentum!r}, expected a number in [0, inf)"
+            f"Invalid momentum: {momentum!r}, expected a number in [0, inf]"
         )
     if not _is_number(dampening):
         raise ValueError(f"Invalid dampening: {dampening!r}, expected a number")
-    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
         raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
     if nesterov not in (False, True):
         raise ValueError(f"Invalid nesterov: {nesterov!r}, expected True or False")
@@ -182,14 +223,34 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"(got nesterov={nesterov!r}, momentum={momentum!r}, "
             f"dampening={dampening!r})"
         )
-    for flag in ("foreach", "capturable", "differentiable", "fused"):
-        if group[flag]:
-            raise RuntimeError(f"SGD holds the plain loop; leave `{flag}` off")
+    if group["fused"]:
+        raise RuntimeError(
+            "SGD: the fused kernels are not in this version; leave `fused` off"
+        )
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tensor of one element."""
     return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
 def _single_tensor_sgd(
@@ -209,6 +270,14 @@ def _single_tensor_sgd(
         params, grads, momentum_buffers, firsts, strict=True
     ):
         grad = grad if not maximize else -grad
+        is_sparse = grad.is_sparse
+        if is_sparse:
+            # Only the entries that the gradient holds take part.
+            grad = grad.coalesce()
+            entries, whole = tuple(grad.indices()), (p, momentum_buffer)
+            grad = grad.values()
+            part = [None if each is None else each[entries] for each in whole]
+            p, momentum_buffer = part
         if torch.is_complex(p):
             p, grad = map(torch.view_as_real, (p, grad))
             if momentum_buffer is not None:
@@ -231,3 +300,8 @@ def _single_tensor_sgd(
 
         # p -= lr*grad
         p.add_(grad, alpha=-lr)
+
+        if is_sparse:
+            for each, values in zip(whole, part, strict=True):
+                if each is not None:
+                    each[entries] = values

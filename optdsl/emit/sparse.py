@@ -1,0 +1,64 @@
+"""Sparse gradients: the step runs on the entries that the gradient holds.
+
+In: a lowered rule. Out: the lines before and behind the equations, and those that refuse
+a gradient of the other layout.
+"""
+
+from .. import ir
+from .body import INDENT
+from .expr import Name, text
+
+
+def gathered(rule: ir.Rule, tensors: list[str]) -> list[str]:
+    """`p` and its states at the entries of a sparse gradient, in memory of their own."""
+    if rule.sparse is None:
+        return []
+    joined = ", ".join(tensors)
+    body = [
+        "# Only the entries that the gradient holds take part.",
+        "grad = grad.coalesce()",
+        f"entries, whole = tuple(grad.indices()), ({joined})",
+        "grad = grad.values()",
+        "part = [None if each is None else each[entries] for each in whole]",
+        f"{joined} = part",
+    ]
+    if rule.sparse.only:
+        return body
+    return ["is_sparse = grad.is_sparse", "if is_sparse:", *(INDENT + each for each in body)]
+
+
+def scattered(rule: ir.Rule) -> list[str]:
+    """The entries back in their places."""
+    if rule.sparse is None:
+        return []
+    body = [
+        "for each, values in zip(whole, part, strict=True):",
+        "    if each is not None:",
+        "        each[entries] = values",
+    ]
+    return ["", *body] if rule.sparse.only else ["", "if is_sparse:", *(INDENT + each for each in body)]
+
+
+def refusals(rule: ir.Rule, name: Name) -> list[str]:
+    """What `_init_group` says to a gradient that the rule cannot use."""
+    sparse = rule.sparse
+    if sparse is not None and sparse.only:
+        return [
+            "    if not p.grad.is_sparse:",
+            f'        raise RuntimeError("{rule.name} does not support dense gradients")',
+        ]
+    if sparse is None:
+        return [
+            "    if p.grad.is_sparse:",
+            f'        raise RuntimeError("{rule.name} does not support sparse gradients")',
+        ]
+    if sparse.when is None:
+        return []
+    said = rule.source.cut(sparse.when.span).replace("\\", "\\\\").replace('"', "'")
+    condition = text(ir.Unary("not", sparse.when, ir.FLAG, sparse.when.span), name)
+    return [
+        f"    if p.grad.is_sparse and {condition}:",
+        "        raise RuntimeError(",
+        f'            "{rule.name} supports sparse gradients only where {said}"',
+        "        )",
+    ]

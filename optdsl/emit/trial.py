@@ -1,0 +1,51 @@
+"""The trial step: torch.distributed.checkpoint steps a new optimizer with zero gradients
+and a learning rate of zero, so that it makes its state. Nothing of it may stay.
+
+In: a rule. Out: the lines that know such a step, make the state, and forget it again.
+"""
+
+from .. import ir
+from .loop import Loop
+
+RATE = "lr"
+
+
+def _has_rate(rule: ir.Rule) -> bool:
+    return any(each.name == RATE for each in rule.hypers)
+
+
+def trial(rule: ir.Rule, loop: Loop) -> list[str]:
+    """The method that knows a trial step."""
+    if not _has_rate(rule):
+        return []
+    return [
+        "",
+        "def _is_trial(self) -> bool:",
+        '    """Whether a step is to make the state of a new optimizer and change nothing."""',
+        "    if self.state or torch.compiler.is_compiling():",
+        "        return False",
+        "    return all(",
+        f'        group["{RATE}"] == 0',
+        '        and not any(p.grad is None or p.grad.any() for p in group["params"])',
+        "        for group in self.param_groups",
+        "    )",
+    ]
+
+
+def trial_step(rule: ir.Rule, loop: Loop) -> list[str]:
+    """What `step` does in a trial, and in the step after one."""
+    if not _has_rate(rule):
+        return []
+    lists = ", ".join(["[]"] * len(loop.columns))
+    return [
+        "if self._trial:",
+        "    self._trial = False",
+        "    self.state.clear()",
+        "if self._is_trial():",
+        "    # torch.distributed.checkpoint asks for the state; the first step is to come.",
+        "    self._trial = True",
+        "    for group in self.param_groups:",
+        f"        self._init_group(group, {lists})",
+        "    return loss",
+        "",
+    ]

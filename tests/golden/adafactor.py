@@ -1,0 +1,445 @@
+"""Adafactor: second moments of matrices kept as a row and a column.
+
+Shazeer and Stern (2018), Adafactor: Adaptive Learning Rates with Sublinear Memory Cost,
+https://arxiv.org/abs/1804.04235
+
+As torch's class: lr bounds the relative step size, and the axes before the last two are a
+batch. With eps[0] = none, each parameter takes the eps of its own dtype; torch takes that
+of the first parameter of the group for all of them.
+
+Reference: torch.optim.Adafactor
+"""
+# Compiled by optdsl from adafactor.opt, content 511d439c3b9f.
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Adafactor"]
+
+
+class Adafactor(Optimizer):
+    """Adafactor: second moments of matrices kept as a row and a column.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): largest relative step size, in [0, inf] (default: 1e-2).
+        beta2_decay (float, optional): power of t by which the new square enters, in
+            [-inf, 0] (default: -0.8).
+        eps (tuple[float | None, float], optional): least root of a second moment; least
+            scale, in [0, inf] (default: (None, 1e-3)).
+        d (float, optional): largest root mean square of the update, in [1, inf]
+            (default: 1.0).
+        weight_decay (float, optional): share of a weight that decays, times lr, in [0,
+            inf] (default: 0.0).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        row_var: mean squares of rows (like p with one of axes -1).
+        col_var: mean squares of columns (like p with one of axes -2).
+        variance: running mean of squares (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 1e-3),
+        d: float = 1.0,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "beta2_decay": beta2_decay,
+            "eps": eps,
+            "d": d,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-2)
+            group.setdefault("beta2_decay", -0.8)
+            group.setdefault("eps", (None, 1e-3))
+            group.setdefault("d", 1.0)
+            group.setdefault("weight_decay", 0.0)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "beta2_decay", "eps", "d", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        row_vars: list[Tensor | None],
+        col_vars: list[Tensor | None],
+        variances: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Adafactor does not support sparse gradients")
+            if torch.is_complex(p):
+                raise RuntimeError("Adafactor does not support complex parameters")
+            state = self.state[p]
+            grad = p.grad if not group["maximize"] else -p.grad
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+            if p.ndim > 1 and "row_var" not in state:
+                state["row_var"] = torch.zeros_like(grad.mean(dim=-1, keepdim=True))
+            if p.ndim > 1 and "col_var" not in state:
+                state["col_var"] = torch.zeros_like(grad.mean(dim=-2, keepdim=True))
+            if p.ndim <= 1 and "variance" not in state:
+                state["variance"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            row_vars.append(state.get("row_var"))
+            col_vars.append(state.get("col_var"))
+            variances.append(state.get("variance"))
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            row_vars: list[Tensor | None] = []
+            col_vars: list[Tensor | None] = []
+            variances: list[Tensor | None] = []
+            steps: list[Tensor] = []
+            self._init_group(group, params, grads, row_vars, col_vars, variances, steps)
+            update = _single_tensor_adafactor
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _capturable_adafactor
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
+                params,
+                grads,
+                row_vars,
+                col_vars,
+                variances,
+                steps,
+                lr=group["lr"],
+                beta2_decay=group["beta2_decay"],
+                eps=group["eps"],
+                d=group["d"],
+                weight_decay=group["weight_decay"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    beta2_decay = group["beta2_decay"]
+    eps = group["eps"]
+    d = group["d"]
+    weight_decay = group["weight_decay"]
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not (_is_number(beta2_decay) and -math.inf <= beta2_decay <= 0):
+        raise ValueError(
+            f"Invalid beta2_decay: {beta2_decay!r}, expected a number in [-inf, 0]"
+        )
+    if not (
+        isinstance(eps, (tuple, list))
+        and len(eps) == 2
+        and (eps[0] is None or _is_number(eps[0]) and 0 <= eps[0] <= math.inf)
+        and _is_number(eps[1])
+        and 0 <= eps[1] <= math.inf
+    ):
+        raise ValueError(
+            f"Invalid eps: {eps!r}, expected 2 numbers in [0, inf], or None"
+        )
+    if not (_is_number(d) and 1 <= d <= math.inf):
+        raise ValueError(f"Invalid d: {d!r}, expected a number in [1, inf]")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
+        )
+    if group["fused"]:
+        raise RuntimeError(
+            "Adafactor: the fused kernels are not in this version; leave `fused` off"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _single_tensor_adafactor(
+    params: list[Tensor],
+    grads: list[Tensor],
+    row_vars: list[Tensor | None],
+    col_vars: list[Tensor | None],
+    variances: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    least, scale = eps
+
+    for p, grad, row_var, col_var, variance, step in zip(
+        params, grads, row_vars, col_vars, variances, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
+
+        # floor = finfo_eps(p) if least == none else least
+        floor = torch.finfo(p.dtype).eps if least is None else least
+        new = t**beta2_decay
+
+        # size_root = max(1, numel(p))**0.5
+        size_root = max(1, p.numel()) ** 0.5
+
+        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+        alpha = max(scale, torch.linalg.vector_norm(p).item() / size_root) * min(
+            lr, 1 / t**0.5
+        )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        if p.ndim > 1:
+            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+            #     -1), new)
+            row_var.lerp_(
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square_().div_(
+                    grad.shape[-1]
+                ),
+                new,
+            )
+
+            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+            #     -2), new)
+            col_var.lerp_(
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square_().div_(
+                    grad.shape[-2]
+                ),
+                new,
+            )
+
+            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+            second = (row_var @ col_var).div_(
+                row_var.mean(dim=-2, keepdim=True).clamp_(min=floor)
+            )
+        else:
+            # variance = lerp(variance, grad*grad, new)
+            variance.lerp_(grad * grad, new)
+            second = variance
+
+        # update = rsqrt(max(second, floor*floor))*grad
+        update = second.clamp(min=floor * floor).rsqrt_().mul_(grad)
+
+        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+        p.add_(
+            update,
+            alpha=-alpha / max(
+                1.0, torch.linalg.vector_norm(update).item() / (size_root * d)
+            ),
+        )
+
+
+def _capturable_adafactor(
+    params: list[Tensor],
+    grads: list[Tensor],
+    row_vars: list[Tensor | None],
+    col_vars: list[Tensor | None],
+    variances: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    least, scale = eps
+
+    for p, grad, row_var, col_var, variance, step in zip(
+        params, grads, row_vars, col_vars, variances, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+
+        # floor = finfo_eps(p) if least == none else least
+        floor = torch.finfo(p.dtype).eps if least is None else least
+
+        # new = t**beta2_decay
+        new = step.pow(beta2_decay)
+
+        # size_root = max(1, numel(p))**0.5
+        size_root = max(1, p.numel()) ** 0.5
+
+        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+        alpha = torch.linalg.vector_norm(p).div_(size_root).clamp_(min=scale).mul_(
+            (1 / step.pow(0.5)).clamp_(max=lr)
+        )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        if p.ndim > 1:
+            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+            #     -1), new)
+            row_var.lerp_(
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square_().div_(
+                    grad.shape[-1]
+                ),
+                new,
+            )
+
+            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+            #     -2), new)
+            col_var.lerp_(
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square_().div_(
+                    grad.shape[-2]
+                ),
+                new,
+            )
+
+            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+            second = (row_var @ col_var).div_(
+                row_var.mean(dim=-2, keepdim=True).clamp_(min=floor)
+            )
+        else:
+            # variance = lerp(variance, grad*grad, new)
+            variance.lerp_(grad * grad, new)
+            second = variance
+
+        # update = rsqrt(max(second, floor*floor))*grad
+        update = second.clamp(min=floor * floor).rsqrt_().mul_(grad)
+
+        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+        p.addcmul_(
+            alpha.div_(
+                torch.linalg.vector_norm(update).div_(size_root * d).clamp_(min=1.0)
+            ),
+            update,
+            value=-1,
+        )

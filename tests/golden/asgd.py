@@ -1,0 +1,383 @@
+"""ASGD: stochastic gradient descent whose iterates are averaged.
+
+Polyak and Juditsky (1992), Acceleration of stochastic approximation by averaging,
+https://doi.org/10.1137/0330046
+
+The average is kept in the state `ax`; parameters are the last iterate, as in torch.
+
+Reference: torch.optim.ASGD
+"""
+# Compiled by optdsl from asgd.opt, content 4a4f4304a19f.
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["ASGD"]
+
+
+class ASGD(Optimizer):
+    """ASGD: stochastic gradient descent whose iterates are averaged.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf] (default: 1e-2).
+        lambd (float, optional): decay term (default: 1e-4).
+        alpha (float, optional): power with which the step size falls (default: 0.75).
+        t0 (float, optional): step at which averaging starts (default: 1e6).
+        weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        eta: step size (0-d tensor).
+        mu: weight of the newest iterate in the average (0-d tensor).
+        ax: average of the iterates (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+        *,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lambd": lambd,
+            "alpha": alpha,
+            "t0": t0,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-2)
+            group.setdefault("lambd", 1e-4)
+            group.setdefault("alpha", 0.75)
+            group.setdefault("t0", 1e6)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step", "eta", "mu"):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "lambd", "alpha", "t0", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load as torch does, but keep the precision of `eta` and `mu`.
+
+        torch casts every state but `step` to the dtype of its parameter.
+        """
+
+        def note(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            loaded.update(state_dict)
+
+        def keep(_: Optimizer) -> None:
+            pairs = zip(loaded["param_groups"], self.param_groups, strict=True)
+            for saved, group in pairs:
+                for key, p in zip(saved["params"], group["params"], strict=True):
+                    for name in {"eta", "mu"} & loaded["state"].get(key, {}).keys():
+                        value = loaded["state"][key][name]
+                        self.state[p][name] = _zero_dim(float(value), group, p)
+
+        loaded: dict[str, Any] = {}
+        hooks = [
+            self.register_load_state_dict_pre_hook(note),
+            self.register_load_state_dict_post_hook(keep, prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        etas: list[Tensor],
+        mus: list[Tensor],
+        axes: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("ASGD does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["eta"] = _zero_dim(float(group["lr"]), group, p)
+                state["mu"] = _zero_dim(1.0, group, p)
+                state["ax"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            params.append(p)
+            grads.append(p.grad)
+            etas.append(state["eta"])
+            mus.append(state["mu"])
+            axes.append(state["ax"])
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            etas: list[Tensor] = []
+            mus: list[Tensor] = []
+            axes: list[Tensor] = []
+            steps: list[Tensor] = []
+            self._init_group(group, params, grads, etas, mus, axes, steps)
+            update = _single_tensor_asgd
+            if group["capturable"]:
+                _check_capturable(params, etas, mus, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _capturable_asgd
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
+                params,
+                grads,
+                etas,
+                mus,
+                axes,
+                steps,
+                lr=group["lr"],
+                lambd=group["lambd"],
+                alpha=group["alpha"],
+                t0=group["t0"],
+                weight_decay=group["weight_decay"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    lambd = group["lambd"]
+    alpha = group["alpha"]
+    t0 = group["t0"]
+    weight_decay = group["weight_decay"]
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not _is_number(lambd):
+        raise ValueError(f"Invalid lambd: {lambd!r}, expected a number")
+    if not _is_number(alpha):
+        raise ValueError(f"Invalid alpha: {alpha!r}, expected a number")
+    if not _is_number(t0):
+        raise ValueError(f"Invalid t0: {t0!r}, expected a number")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
+        )
+    if group["fused"]:
+        raise RuntimeError(
+            "ASGD: the fused kernels are not in this version; leave `fused` off"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _single_tensor_asgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    axes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for p, grad, eta, mu, ax, step in zip(
+        params, grads, etas, mus, axes, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
+        step += 1
+        t = step.item()
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # p *= 1 - lambd*eta
+        p.mul_(1 - lambd * eta.item())
+
+        # p -= eta*grad
+        p.add_(grad, alpha=-eta.item())
+        if mu.item() != 1:
+            # way = mu*(p - ax)
+            way = (p - ax).mul_(mu.item())
+
+            # ax += way
+            ax.add_(way)
+        else:
+            # ax = p
+            ax.copy_(p)
+
+        # eta = lr/(1 + lambd*lr*t)**alpha
+        eta.fill_(lr / (1 + lambd * lr * t) ** alpha)
+
+        # mu = 1/max(1, t - t0)
+        mu.fill_(1 / max(1, t - t0))
+
+
+def _capturable_asgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    axes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for p, grad, eta, mu, ax, step in zip(
+        params, grads, etas, mus, axes, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
+        step += 1
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # p *= 1 - lambd*eta
+        p.mul_(1 - eta * lambd)
+
+        # p -= eta*grad
+        p.addcmul_(eta, grad, value=-1)
+        way = mu * (p - ax)
+
+        # ax += way
+        ax.add_(way)
+
+        # eta = lr/(1 + lambd*lr*t)**alpha
+        eta.copy_(lr / (step * (lambd * lr)).add_(1).pow_(alpha))
+
+        # mu = 1/max(1, t - t0)
+        mu.copy_(1 / (step - t0).clamp_(min=1))

@@ -1,0 +1,363 @@
+"""Muon: momentum whose matrices are orthogonalized before they are taken.
+
+Jordan (2024), Muon: An optimizer for hidden layers in neural networks,
+https://kellerjordan.github.io/posts/muon/
+"match_rms_adamw": Liu et al. (2025), Muon is Scalable for LLM Training,
+https://arxiv.org/abs/2502.16982
+
+As in torch, the orthogonalization runs in bfloat16. torch 2.13 scales its momentum buffer in
+place for bfloat16 parameters without nesterov, by an alias; here the buffer stays as it is.
+
+Reference: torch.optim.Muon
+"""
+# Compiled by optdsl from muon.opt, content 5b8d71629d45.
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Muon"]
+
+
+class Muon(Optimizer):
+    """Muon: momentum whose matrices are orthogonalized before they are taken.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf] (default: 1e-3).
+        weight_decay (float, optional): share of a weight that decays, times lr, in [0,
+            inf] (default: 0.1).
+        momentum (float, optional): decay of the momentum, in [0, inf] (default: 0.95).
+        nesterov (bool, optional): look ahead along the momentum (default: True).
+        ns_coefficients (tuple[float, float, float], optional): polynomial of the
+            Newton-Schulz iteration (default: (3.4445, -4.7750, 2.0315)).
+        eps (float, optional): least norm (default: 1e-7).
+        ns_steps (int, optional): Newton-Schulz iterations, in [0, 100) (default: 5).
+        adjust_lr_fn (str | None, optional): how shapes scale lr, one of "original",
+            "match_rms_adamw" (default: None).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        momentum_buffer: running mean of the gradient (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "ns_coefficients": ns_coefficients,
+            "eps": eps,
+            "ns_steps": ns_steps,
+            "adjust_lr_fn": adjust_lr_fn,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("weight_decay", 0.1)
+            group.setdefault("momentum", 0.95)
+            group.setdefault("nesterov", True)
+            group.setdefault("ns_coefficients", (3.4445, -4.7750, 2.0315))
+            group.setdefault("eps", 1e-7)
+            group.setdefault("ns_steps", 5)
+            group.setdefault("adjust_lr_fn", None)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        try:
+            _check_params(param_group["params"], param_group)
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        for name in ("lr", "weight_decay", "momentum", "ns_coefficients", "eps"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentum_buffers: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Muon does not support sparse gradients")
+            if torch.is_complex(p):
+                raise RuntimeError("Muon does not support complex parameters")
+            state = self.state[p]
+            if len(state) == 0:
+                state["momentum_buffer"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            momentum_buffers.append(state["momentum_buffer"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            momentum_buffers: list[Tensor] = []
+            self._init_group(group, params, grads, momentum_buffers)
+            update = _single_tensor_muon
+            if group["capturable"]:
+                _check_capturable(params)
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
+                params,
+                grads,
+                momentum_buffers,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                nesterov=group["nesterov"],
+                ns_coefficients=group["ns_coefficients"],
+                eps=group["eps"],
+                ns_steps=group["ns_steps"],
+                adjust_lr_fn=group["adjust_lr_fn"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    weight_decay = group["weight_decay"]
+    momentum = group["momentum"]
+    nesterov = group["nesterov"]
+    ns_coefficients = group["ns_coefficients"]
+    eps = group["eps"]
+    ns_steps = group["ns_steps"]
+    adjust_lr_fn = group["adjust_lr_fn"]
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
+        )
+    if not (_is_number(momentum) and 0 <= momentum <= math.inf):
+        raise ValueError(
+            f"Invalid momentum: {momentum!r}, expected a number in [0, inf]"
+        )
+    if nesterov not in (False, True):
+        raise ValueError(f"Invalid nesterov: {nesterov!r}, expected True or False")
+    if not (
+        isinstance(ns_coefficients, (tuple, list))
+        and len(ns_coefficients) == 3
+        and all(_is_number(each) for each in ns_coefficients)
+    ):
+        raise ValueError(
+            f"Invalid ns_coefficients: {ns_coefficients!r}, expected 3 numbers"
+        )
+    if not _is_number(eps):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number")
+    if not (isinstance(ns_steps, int) and 0 <= ns_steps < 100):
+        raise ValueError(f"Invalid ns_steps: {ns_steps!r}, expected an int in [0, 100)")
+    if not (adjust_lr_fn is None or (adjust_lr_fn in ("original", "match_rms_adamw"))):
+        raise ValueError(
+            f"Invalid adjust_lr_fn: {adjust_lr_fn!r}, "
+            f"expected one of 'original', 'match_rms_adamw', or None"
+        )
+    if group["fused"]:
+        raise RuntimeError(
+            "Muon: the fused kernels are not in this version; leave `fused` off"
+        )
+
+
+def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
+    """Raise where a parameter is none that this rule is for."""
+    for p in params:
+        if not p.ndim == 2:
+            raise ValueError(
+                "Muon only supports 2D parameters "
+                f"(got a {p.dtype} of shape {tuple(p.shape)})"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _orthogonalized(
+    g: Tensor, coefficients: tuple[float, ...], steps: float, eps: float
+) -> Tensor:
+    a, b, c = coefficients
+
+    # x = transpose(bfloat16(g)) if size(g, 0) > size(g, 1) else bfloat16(g)
+    if g.shape[0] > g.shape[1]:
+        x = g.bfloat16().mT
+    else:
+        x = g.bfloat16()
+
+    # x /= max(norm(x), eps)
+    x = x / torch.linalg.vector_norm(x).clamp_(min=eps)
+    for _ in range(steps):
+        # gram = x @ transpose(x)
+        gram = x @ x.mT
+
+        # x = a*x + (b*gram + c*gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+
+    # return transpose(x) if size(g, 0) > size(g, 1) else x
+    return x.mT if g.shape[0] > g.shape[1] else x
+
+
+def _single_tensor_muon(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+    adjust_lr_fn: str | None,
+    maximize: bool,
+) -> None:
+    for p, grad, momentum_buffer in zip(params, grads, momentum_buffers, strict=True):
+        grad = grad if not maximize else -grad
+
+        # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+        momentum_buffer.lerp_(grad, 1 - momentum)
+
+        # update = lerp(grad, momentum_buffer, momentum) if nesterov else
+        #     momentum_buffer
+        if nesterov:
+            update = grad.lerp(momentum_buffer, momentum)
+        else:
+            update = momentum_buffer
+
+        # rows, columns = (size(p, 0), size(p, 1))
+        rows, columns = (p.shape[0], p.shape[1])
+
+        # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw" else
+        #     sqrt(max(1, rows/columns))
+        ratio = (
+            0.2 * math.sqrt(max(rows, columns))
+            if adjust_lr_fn == "match_rms_adamw"
+            else math.sqrt(max(1, rows / columns))
+        )
+
+        # p *= 1 - lr*weight_decay
+        p.mul_(1 - lr * weight_decay)
+
+        # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
+        p.add_(
+            _orthogonalized(update, ns_coefficients, ns_steps, eps), alpha=-lr * ratio
+        )

@@ -1,0 +1,458 @@
+"""NAdam: Adam with Nesterov's momentum.
+
+Dozat (2016), Incorporating Nesterov Momentum into Adam,
+https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
+
+Reference: torch.optim.NAdam
+"""
+# Compiled by optdsl from nadam.opt, content 93ae5e9f4626.
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["NAdam"]
+
+
+class NAdam(Optimizer):
+    """NAdam: Adam with Nesterov's momentum.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf] (default: 2e-3).
+        betas (tuple[float, float], optional): decay of the first and the second moment,
+            in [0, 1) (default: (0.9, 0.999)).
+        eps (float, optional): added to the denominator, in [0, inf] (default: 1e-8).
+        weight_decay (float, optional): L2 penalty, or share of a weight that decays, in
+            [0, inf] (default: 0).
+        momentum_decay (float, optional): how fast the momentum grows, in [0, inf]
+            (default: 4e-3).
+        decoupled_weight_decay (bool, optional): decay the weights, as AdamW does
+            (default: False).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        mu_product: product of all momenta so far (0-d tensor).
+        exp_avg: first moment of the gradient (like p).
+        exp_avg_sq: second moment of the gradient (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum_decay": momentum_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 2e-3)
+            group.setdefault("betas", (0.9, 0.999))
+            group.setdefault("eps", 1e-8)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("momentum_decay", 4e-3)
+            group.setdefault("decoupled_weight_decay", False)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step", "mu_product"):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "betas", "eps", "weight_decay", "momentum_decay"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load as torch does, but keep the precision of `mu_product`.
+
+        torch casts every state but `step` to the dtype of its parameter.
+        """
+
+        def note(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            loaded.update(state_dict)
+
+        def keep(_: Optimizer) -> None:
+            pairs = zip(loaded["param_groups"], self.param_groups, strict=True)
+            for saved, group in pairs:
+                for key, p in zip(saved["params"], group["params"], strict=True):
+                    for name in {"mu_product"} & loaded["state"].get(key, {}).keys():
+                        value = loaded["state"][key][name]
+                        self.state[p][name] = _zero_dim(float(value), group, p)
+
+        loaded: dict[str, Any] = {}
+        hooks = [
+            self.register_load_state_dict_pre_hook(note),
+            self.register_load_state_dict_post_hook(keep, prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        mu_products: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("NAdam does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["mu_product"] = _zero_dim(1.0, group, p)
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["exp_avg_sq"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            mu_products.append(state["mu_product"])
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            mu_products: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            exp_avg_sqs: list[Tensor] = []
+            steps: list[Tensor] = []
+            self._init_group(
+                group, params, grads, mu_products, exp_avgs, exp_avg_sqs, steps
+            )
+            update = _single_tensor_nadam
+            if group["capturable"]:
+                _check_capturable(params, mu_products, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _capturable_nadam
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
+                params,
+                grads,
+                mu_products,
+                exp_avgs,
+                exp_avg_sqs,
+                steps,
+                lr=group["lr"],
+                betas=group["betas"],
+                eps=group["eps"],
+                weight_decay=group["weight_decay"],
+                momentum_decay=group["momentum_decay"],
+                decoupled_weight_decay=group["decoupled_weight_decay"],
+                differentiable=group["differentiable"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    betas = group["betas"]
+    eps = group["eps"]
+    weight_decay = group["weight_decay"]
+    momentum_decay = group["momentum_decay"]
+    decoupled_weight_decay = group["decoupled_weight_decay"]
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not (
+        isinstance(betas, (tuple, list))
+        and len(betas) == 2
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+    ):
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
+    if not (_is_number(eps) and 0 <= eps <= math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
+    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
+        )
+    if not (_is_number(momentum_decay) and 0 <= momentum_decay <= math.inf):
+        raise ValueError(
+            f"Invalid momentum_decay: {momentum_decay!r}, expected a number in [0, inf]"
+        )
+    if decoupled_weight_decay not in (False, True):
+        raise ValueError(
+            f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
+            f"expected True or False"
+        )
+    if group["fused"]:
+        raise RuntimeError(
+            "NAdam: the fused kernels are not in this version; leave `fused` off"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _single_tensor_nadam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mu_products: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    differentiable: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, mu_product, exp_avg, exp_avg_sq, step in zip(
+        params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        step += 1
+        t = step.item()
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                p.mul_(1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                grad = grad.add(p, alpha=weight_decay)
+        mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
+
+        # mu_product *= mu
+        mu_product.mul_(mu)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg.lerp_(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**t)).sqrt_().add_(eps)
+        if differentiable:
+            # product = as_tensor(mu_product)
+            product = mu_product
+            rate = -lr * (1 - mu) / (1 - product)
+            rate_next = -lr * mu_next / (1 - product * mu_next)
+
+            # p += grad*rate/denom
+            p.addcdiv_(grad * rate, denom)
+
+            # p += exp_avg*rate_next/denom
+            p.addcdiv_(exp_avg * rate_next, denom)
+        else:
+            # p -= lr*(1 - mu)/(1 - mu_product)*grad/denom
+            p.addcdiv_(grad, denom, value=-lr * (1 - mu) / (1 - mu_product.item()))
+
+            # p -= lr*mu_next/(1 - mu_product*mu_next)*exp_avg/denom
+            p.addcdiv_(
+                exp_avg, denom, value=-lr * mu_next / (1 - mu_product.item() * mu_next)
+            )
+
+
+def _capturable_nadam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mu_products: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    differentiable: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, mu_product, exp_avg, exp_avg_sq, step in zip(
+        params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        step += 1
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                p.mul_(1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                grad = grad.add(p, alpha=weight_decay)
+
+        # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
+        mu = (1 - (0.96 ** (step * momentum_decay)).mul_(0.5)).mul_(beta1)
+
+        # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
+        mu_next = (1 - (0.96 ** (step + 1).mul_(momentum_decay)).mul_(0.5)).mul_(beta1)
+
+        # mu_product *= mu
+        mu_product.mul_(mu)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg.lerp_(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**step)).sqrt_().add_(eps)
+
+        # product = as_tensor(mu_product)
+        product = mu_product
+
+        # rate = -lr*(1 - mu)/(1 - product)
+        rate = (1 - mu).mul_(-lr).div_(1 - product)
+
+        # rate_next = -lr*mu_next/(1 - product*mu_next)
+        rate_next = (mu_next * -lr).div_(1 - product * mu_next)
+
+        # p += grad*rate/denom
+        p.addcdiv_(grad * rate, denom)
+
+        # p += exp_avg*rate_next/denom
+        p.addcdiv_(exp_avg * rate_next, denom)

@@ -1,0 +1,304 @@
+"""Rprop: resilient backpropagation, a step size for each weight.
+
+Riedmiller and Braun (1993), A direct adaptive method for faster backpropagation learning:
+the RPROP algorithm, https://doi.org/10.1109/ICNN.1993.298623
+
+As in torch, a weight whose gradient changes its sign stays where it is for a step.
+
+Reference: torch.optim.Rprop
+"""
+# Compiled by optdsl from rprop.opt, content 2de055a23d55.
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Rprop"]
+
+
+class Rprop(Optimizer):
+    """Rprop: resilient backpropagation, a step size for each weight.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): first step size of every weight, in [0, inf] (default:
+            1e-2).
+        etas (tuple[float, float], optional): factors by which a step size shrinks and
+            grows (default: (0.5, 1.2)).
+        step_sizes (tuple[float, float], optional): smallest and largest step size
+            (default: (1e-6, 50)).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        prev: gradient of the last step (like p).
+        step_size: step size of each weight (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50),
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "etas": etas,
+            "step_sizes": step_sizes,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-2)
+            group.setdefault("etas", (0.5, 1.2))
+            group.setdefault("step_sizes", (1e-6, 50))
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "etas", "step_sizes"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        prevs: list[Tensor],
+        step_sizes: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Rprop does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["prev"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                fill = group["lr"]
+                if torch.is_complex(p):
+                    fill = complex(fill, fill)
+                state["step_size"] = torch.full_like(
+                    p, fill, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            prevs.append(state["prev"])
+            step_sizes.append(state["step_size"])
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            prevs: list[Tensor] = []
+            step_sizes: list[Tensor] = []
+            steps: list[Tensor] = []
+            self._init_group(group, params, grads, prevs, step_sizes, steps)
+            update = _single_tensor_rprop
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
+                params,
+                grads,
+                prevs,
+                step_sizes,
+                steps,
+                etas=group["etas"],
+                step_sizes_=group["step_sizes"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    etas = group["etas"]
+    step_sizes = group["step_sizes"]
+    if not (_is_number(lr) and 0 <= lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
+    if not (
+        isinstance(etas, (tuple, list))
+        and len(etas) == 2
+        and all(_is_number(each) for each in etas)
+    ):
+        raise ValueError(f"Invalid etas: {etas!r}, expected 2 numbers")
+    if not (
+        isinstance(step_sizes, (tuple, list))
+        and len(step_sizes) == 2
+        and all(_is_number(each) for each in step_sizes)
+    ):
+        raise ValueError(f"Invalid step_sizes: {step_sizes!r}, expected 2 numbers")
+    if not (0 < etas[0] and etas[0] < 1 and 1 < etas[1]):
+        raise ValueError(
+            "etas are below and above 1 "
+            f"(got etas={etas!r})"
+        )
+    if group["fused"]:
+        raise RuntimeError(
+            "Rprop: the fused kernels are not in this version; leave `fused` off"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _single_tensor_rprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    prevs: list[Tensor],
+    step_sizes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    etas: tuple[float, float],
+    step_sizes_: tuple[float, float],
+    maximize: bool,
+) -> None:
+    shrink, grow = etas
+
+    # smallest, largest = step_sizes
+    smallest, largest = step_sizes_
+
+    for p, grad, prev, step_size, step in zip(
+        params, grads, prevs, step_sizes, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, prev, step_size = map(
+                torch.view_as_real, (p, grad, prev, step_size)
+            )
+        step += 1
+
+        # agreement = sign(grad*prev)
+        agreement = (grad * prev).sign_()
+
+        # factor = where(agreement > 0, grow, where(agreement < 0, shrink, 1))
+        factor = torch.where(
+            agreement > 0, grow, torch.where(agreement < 0, p.new_full((), shrink), 1)
+        )
+
+        # step_size = clamp(step_size*factor, smallest, largest)
+        step_size.mul_(factor).clamp_(min=smallest, max=largest)
+
+        # grad = where(agreement < 0, 0, grad)
+        grad = torch.where(agreement < 0, 0, grad)
+
+        # p -= sign(grad)*step_size
+        p.addcmul_(grad.sign(), step_size, value=-1)
+
+        # prev = grad
+        prev.copy_(grad)

@@ -1,0 +1,303 @@
+"""SparseAdam: Adam for sparse gradients; only the entries that a gradient holds move.
+
+Kingma and Ba (2015), Adam: A Method for Stochastic Optimization,
+https://arxiv.org/abs/1412.6980
+
+The moments of an entry stand still while it has no gradient, as in torch; the step count
+is that of the parameter.
+
+Reference: torch.optim.SparseAdam
+"""
+# Compiled by optdsl from sparse_adam.opt, content c76419e4312c.
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["SparseAdam"]
+
+
+class SparseAdam(Optimizer):
+    """SparseAdam: Adam for sparse gradients; only the entries that a gradient holds move.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in (0, inf] (default: 1e-3).
+        betas (tuple[float, float], optional): decay of the first and the second moment,
+            in [0, 1) (default: (0.9, 0.999)).
+        eps (float, optional): added to the denominator, in (0, inf] (default: 1e-8).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach, capturable, differentiable, fused: have to stay off; this file holds
+            the plain loop over parameters.
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (int).
+        exp_avg: first moment of the gradient (like p).
+        exp_avg_sq: second moment of the gradient (like p).
+
+    Raises:
+        ValueError: a hyperparameter, of any group, is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        maximize: bool = False,
+        *,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("betas", (0.9, 0.999))
+            group.setdefault("eps", 1e-8)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                if p in self.state:
+                    self.state[p]["step"] = int(self.state[p]["step"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        try:
+            _check_params(param_group["params"], param_group)
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        for name in ("lr", "betas", "eps"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        steps: list[int],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if not p.grad.is_sparse:
+                raise RuntimeError("SparseAdam does not support dense gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = 0
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["exp_avg_sq"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            state["step"] += 1
+            params.append(p)
+            grads.append(p.grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if self.state or torch.compiler.is_compiling():
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            exp_avg_sqs: list[Tensor] = []
+            steps: list[int] = []
+            self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
+            update = _single_tensor_sparse_adam
+            if group["differentiable"]:
+                update = torch.func.functionalize(update)
+            update(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                steps,
+                lr=group["lr"],
+                betas=group["betas"],
+                eps=group["eps"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    betas = group["betas"]
+    eps = group["eps"]
+    if not (_is_number(lr) and 0 < lr <= math.inf):
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in (0, inf]")
+    if not (
+        isinstance(betas, (tuple, list))
+        and len(betas) == 2
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+    ):
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
+    if not (_is_number(eps) and 0 < eps <= math.inf):
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in (0, inf]")
+    if group["fused"]:
+        raise RuntimeError(
+            "SparseAdam: the fused kernels are not in this version; leave `fused` off"
+        )
+    if group["capturable"]:
+        raise RuntimeError(
+            "SparseAdam cannot be captured: its step count is a plain number"
+        )
+
+
+def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
+    """Raise where a parameter is none that this rule is for."""
+    for p in params:
+        if p.is_sparse:
+            raise ValueError(
+                "SparseAdam requires dense parameter tensors "
+                f"(got a {p.dtype} of shape {tuple(p.shape)})"
+            )
+        if torch.is_complex(p):
+            raise ValueError(
+                "SparseAdam does not support complex parameters "
+                f"(got a {p.dtype} of shape {tuple(p.shape)})"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one element."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _single_tensor_sparse_adam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[int],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, t in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        # Only the entries that the gradient holds take part.
+        grad = grad.coalesce()
+        entries, whole = tuple(grad.indices()), (p, exp_avg, exp_avg_sq)
+        grad = grad.values()
+        part = [None if each is None else each[entries] for each in whole]
+        p, exp_avg, exp_avg_sq = part
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+
+        # change = (1 - beta1)*(grad - exp_avg)
+        change = (grad - exp_avg).mul_(1 - beta1)
+
+        # change_sq = (1 - beta2)*(grad*grad - exp_avg_sq)
+        change_sq = (grad * grad).sub_(exp_avg_sq).mul_(1 - beta2)
+
+        # exp_avg += change
+        exp_avg.add_(change)
+
+        # exp_avg_sq += change_sq
+        exp_avg_sq.add_(change_sq)
+
+        # update = exp_avg/(sqrt(exp_avg_sq) + eps)
+        update = exp_avg / exp_avg_sq.sqrt().add_(eps)
+
+        # update *= lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        update.mul_(lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
+
+        # p -= update
+        p.sub_(update)
+
+        for each, values in zip(whole, part, strict=True):
+            if each is not None:
+                each[entries] = values
