@@ -5,9 +5,10 @@ parameter's name and the step alone, so any number of sides, and a side that was
 loaded, see the same ones.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -29,21 +30,47 @@ SHAPES = {
     "sometimes": (3,),  # no gradient in every fourth step
 }
 LATE = 3
+MATRICES = {  # the same for a rule that takes matrices alone
+    "matrix": (4, 3),
+    "late": (3, 2),
+    "scalar": (1, 1),
+    "transposed": (3, 4),
+    "empty": (0, 3),
+    "never": (2, 2),
+    "kernel": (6, 2),
+    "sometimes": (3, 3),
+}
 
 TORCH = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
     "adadelta": torch.optim.Adadelta,
+    "adafactor": torch.optim.Adafactor,
+    "adagrad": torch.optim.Adagrad,
+    "adam": torch.optim.Adam,
     "adamax": torch.optim.Adamax,
+    "adamw": torch.optim.AdamW,
+    "asgd": torch.optim.ASGD,
+    "muon": torch.optim.Muon,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "rprop": torch.optim.Rprop,
+    "sgd": torch.optim.SGD,
+    "sparse_adam": torch.optim.SparseAdam,
 }
+ONLY_MATRICES = ("Muon",)
+ONLY_SPARSE = ("SparseAdam",)
+NEVER_EMPTY = ("Adafactor",)  # torch's divides by the size of a parameter
+
+
+def options(cls: type) -> list[str]:
+    """The names that a constructor takes beside the parameters."""
+    return [*inspect.signature(cls).parameters][1:]
 
 
 def plain(spec: str) -> Callable[..., Optimizer]:
     """torch's class for a spec with its loop, which is the one that computes as we do."""
-    return lambda *args, **hypers: TORCH[spec](*args, foreach=False, **hypers)
+    cls = TORCH[spec]
+    return partial(cls, foreach=False) if "foreach" in options(cls) else cls
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +96,24 @@ SCENARIOS = (
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """An optimizer with its parameters by name; with `pairs`, each complex parameter is
-    held as a pair of reals.
-    """
+    """An optimizer with its parameters by name."""
 
     parameters: dict[str, Parameter]
     optimizer: Optimizer
     dtype: torch.dtype
-    pairs: bool = False
 
     def give(
         self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone
     ) -> None:
         """Set the gradients of a step, each changed in some way."""
         for name, p in self.parameters.items():
-            grad = gradient(name, step, self.dtype)
-            if grad is not None:
-                grad = change(torch.view_as_real(grad) if self.pairs else grad)
-            p.grad = grad
+            grad = gradient(name, step, self.dtype, tuple(p.shape))
+            kind = type(self.optimizer).__name__
+            if grad is not None and kind in ONLY_SPARSE:
+                grad = thinned(name, grad)
+            if name == "empty" and kind in NEVER_EMPTY:
+                grad = None
+            p.grad = None if grad is None else change(grad)
 
     def step(
         self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone
@@ -112,42 +139,66 @@ def side(
     make: Callable[..., Optimizer],
     dtype: torch.dtype = torch.float32,
     groups: tuple[Hypers, ...] = ({},),
-    pairs: bool = False,
     **hypers: Any,
 ) -> Side:
     """A new optimizer over new parameters, one dealt to each group in turn."""
-    parameters = make_parameters(dtype)
-    if pairs:
-        parameters = {
-            name: Parameter(torch.view_as_real(p.detach()))
-            for name, p in parameters.items()
-        }
+    parameters = make_parameters(make, dtype)
     dealt = list(parameters.values())
     given = [
         {"params": dealt[index :: len(groups)], **group}
         for index, group in enumerate(groups)
     ]
-    return Side(parameters, make(given, **hypers), dtype, pairs)
+    return Side(parameters, make(given, **hypers), dtype)
 
 
-def make_parameters(dtype: torch.dtype) -> dict[str, Parameter]:
+def make_parameters(
+    make: Callable[..., Optimizer], dtype: torch.dtype
+) -> dict[str, Parameter]:
     """The same values each time, in each shape."""
-    return {name: Parameter(_values(name, 0, dtype).clone()) for name in SHAPES}
+    cls = make.func if isinstance(make, partial) else make
+    only_matrices = getattr(cls, "__name__", "") in ONLY_MATRICES
+    shapes = MATRICES if only_matrices else SHAPES
+    return {
+        name: Parameter(_values(name, 0, dtype, shape).clone())
+        for name, shape in shapes.items()
+    }
 
 
 @cache
-def _values(name: str, number: int, dtype: torch.dtype) -> Tensor:
+def _values(
+    name: str, number: int, dtype: torch.dtype, shape: tuple[int, ...]
+) -> Tensor:
     generator = torch.Generator().manual_seed(1000 * number + [*SHAPES].index(name))
-    shape = SHAPES[name]
     if name == "transposed":
         return torch.randn(shape[::-1], generator=generator, dtype=dtype).t()
     return torch.randn(shape, generator=generator, dtype=dtype)
 
 
-def gradient(name: str, step: int, dtype: torch.dtype) -> Tensor | None:
+def gradient(
+    name: str, step: int, dtype: torch.dtype, shape: tuple[int, ...]
+) -> Tensor | None:
     """The gradient of a parameter in a step, counted from 0."""
     missing = {"late": step < LATE, "never": True, "sometimes": step % 4 == 3}
-    return None if missing.get(name, False) else _values(name, step + 1, dtype)
+    return None if missing.get(name, False) else _values(name, step + 1, dtype, shape)
+
+
+def thinned(name: str, grad: Tensor) -> Tensor:
+    """A sparse gradient that holds some of the entries: whole rows of the kernel, and in
+    the matrix each entry in two parts, as an index that occurs twice leaves it.
+    """
+    if name == "kernel":
+        kept = grad * (grad[:, :1, :1, :1] > 0) if grad.ndim == 4 else grad
+        return kept.to_sparse(1)
+    kept = (grad * (grad.real.abs() > 0.5)).to_sparse()
+    if name != "matrix":
+        return kept
+    indices, values = kept.indices(), kept.values()
+    return torch.sparse_coo_tensor(
+        torch.cat([indices, indices], 1),
+        torch.cat([values, 0.25 * values]),
+        grad.shape,
+        check_invariants=False,
+    )
 
 
 def same_bits(ours: Any, theirs: Any) -> bool:
@@ -160,7 +211,8 @@ def same_bits(ours: Any, theirs: Any) -> bool:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.detach().contiguous().flatten().view(torch.uint8)
+    dense = tensor.detach().to_dense()
+    return dense.contiguous().flatten().view(torch.uint8)
 
 
 def difference(
@@ -171,7 +223,7 @@ def difference(
     A parameter that has had no gradient has no state on our side; theirs may have made it.
     """
     for name, p in ours.parameters.items():
-        found = _apart(_seen(p, theirs), theirs.parameters[name])
+        found = _apart(p, theirs.parameters[name])
         if found:
             return f"parameter {name}: {found}"
         mine = {
@@ -184,16 +236,10 @@ def difference(
         if mine.keys() != its.keys():
             return f"state of {name}: {sorted(mine)} is not {sorted(its)}"
         for key, value in mine.items():
-            found = _apart(_seen(value, theirs), its[key])
+            found = _apart(value, its[key])
             if found:
                 return f"{key} of {name}: {found}"
     return ""
-
-
-def _seen(value: Any, theirs: Side) -> Any:
-    """A value of ours as the other side holds it."""
-    paired = theirs.pairs and isinstance(value, Tensor) and value.is_complex()
-    return torch.view_as_real(value) if paired else value
 
 
 def _apart(ours: Any, theirs: Any) -> str:
