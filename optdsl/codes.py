@@ -299,6 +299,15 @@ _ALL = (
         _spec("p -= lr*grad", "", "pre_step shrink: p = 0.9*p"),
     ),
     Code(
+        "E0310",
+        "`complex:` inside another block",
+        "`complex:` says which statements of the step see complex parameters as complex "
+        "numbers. It stands in the step itself, and may hold branches; hooks, defs, branches "
+        "and loops cannot hold it.",
+        _spec("if lr > 0:\n    complex:\n        grad *= 2\np -= lr*grad"),
+        _spec("complex:\n    if lr > 0:\n        grad *= 2\np -= lr*grad"),
+    ),
+    Code(
         "E0401",
         "a tensor that decides an `if`",
         "`if` is decided by Python before any tensor work, and a tensor's values would have "
@@ -358,6 +367,16 @@ _ALL = (
             "state total: scalar = norm(grad)",
         ),
         _spec("total += norm(grad)\np -= lr/total*grad", "state total = norm(grad)"),
+    ),
+    Code(
+        "E0408",
+        "a calculation that is not for complex numbers",
+        "In `complex:` a complex parameter is a tensor of complex numbers, everywhere else "
+        "it is a tensor of pairs of reals. Sums, and products with scalars, mean the same for "
+        "both and differ in their rounding alone; products of tensors and functions do not, "
+        "so they stand outside.",
+        _spec("complex:\n    v += grad*grad\np -= lr*v", "state v = 0"),
+        _spec("v += grad*grad\ncomplex:\n    p -= lr*v", "state v = 0"),
     ),
     Code(
         "E0501",

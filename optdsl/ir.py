@@ -298,7 +298,9 @@ class Hook:
 class Rule:
     """An optimizer: its declarations, its hooks, its step. `prologue` is the host work
     that is the same for every parameter of a group. `counted` says how the step count is
-    kept: "", "tensor" or "int". `positional` are the arguments that need no name.
+    kept: "", "tensor" or "int". `positional` are the arguments that need no name. In the
+    statements of the step that lie in `complex`, complex parameters are complex numbers;
+    in all others they are pairs of reals.
     """
 
     name: str
@@ -316,6 +318,7 @@ class Rule:
     prologue: Block = ()
     positional: tuple[str, ...] = ()
     sparse: Sparse | None = None
+    complex: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

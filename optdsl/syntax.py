@@ -169,7 +169,15 @@ class Repeat:
     span: Span = _span()
 
 
-Statement = Assign | Unpack | Return | If | Repeat
+@dataclass(frozen=True, slots=True)
+class Complex:
+    """Statements in which complex parameters are complex numbers, not pairs of reals."""
+
+    body: tuple["Statement", ...]
+    span: Span = _span()
+
+
+Statement = Assign | Unpack | Return | If | Repeat | Complex
 
 # ---- declarations
 

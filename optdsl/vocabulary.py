@@ -96,14 +96,14 @@ FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
     "optimizer reference hyper positional require state sparse_grads only def pre_step "
-    "post_step step if elif else repeat "
+    "post_step step if elif else repeat complex "
     "return and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.
 _FILE_WORDS = (
     "self params closure loss group groups defaults torch math Tensor Optimizer ParamsT "
     "Any Callable float int bool str tuple dict list isinstance len zip map super print "
-    "eval exec complex ValueError RuntimeError"
+    "eval exec ValueError RuntimeError"
 ).split()
 # What a param group and a state hold beside the spec's own names.
 _TORCH_KEYS = ("params", "param_names", "initial_lr", "max_lr", "min_lr", "step")

@@ -9,7 +9,7 @@ from ..source import Source
 from . import declarations, flow
 from .functions import check_functions
 from .scope import CAPTURABLE, FOREACH, LOOP, Mode, Report, Scope
-from .statements import check_hook, check_step
+from .statements import check_complex, check_hook, check_step
 
 
 __all__ = ["CAPTURABLE", "FOREACH", "LOOP", "Mode", "check"]
@@ -56,6 +56,7 @@ def check(
         source=source,
         positional=declarations.check_positional(spec, scope),
         sparse=declarations.check_sparse(spec, scope),
+        complex=check_complex(spec, scope),
     )
     flow.check_flow(rule, spec, scope)
     if report.errors:

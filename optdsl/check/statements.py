@@ -50,6 +50,9 @@ def check_block(body: tuple[syntax.Statement, ...], scope: Scope) -> ir.Block:
                 result = _if(statement, scope)
             case syntax.Repeat():
                 result = _repeat(statement, scope)
+            case syntax.Complex():
+                checked += _of_complex_numbers(statement, scope)
+                continue
             case syntax.Return():
                 result = _return(statement, scope)
         if result is not None:
@@ -226,6 +229,54 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
             scope.report("E0405", title, statement.span)
     scope.locals = merged
     return ir.Repeat(count, body, statement.span) if count.type == ir.NUMBER else None
+
+
+def check_complex(spec: syntax.Spec, scope: Scope) -> tuple[Span, ...]:
+    """Where complex parameters are complex numbers: blocks directly in the step."""
+    allowed = [
+        each
+        for step in spec.of(syntax.Step)
+        for each in step.body
+        if isinstance(each, syntax.Complex)
+    ]
+    for each in syntax.walk(spec):
+        if isinstance(each, syntax.Complex) and not any(each is one for one in allowed):
+            title = "`complex:` stands directly in the step"
+            word = Span(each.span.start, each.span.start + len("complex"))
+            scope.report("E0310", title, word)
+    return tuple(each.span for each in allowed)
+
+
+def _of_complex_numbers(statement: syntax.Complex, scope: Scope) -> ir.Block:
+    body = check_block(statement.body, scope)
+    for each in ir.statements(body):
+        if isinstance(each, (ir.Assign, ir.Unpack)):
+            _is_linear(each.value, scope)
+    return body
+
+
+def _is_linear(expr: ir.Expr, scope: Scope) -> bool:
+    """Whether an expression means the same for complex numbers; says why not."""
+    if expr.type.kind is not ir.Kind.TENSOR or expr.type.unknown:
+        return True
+    match expr:
+        case ir.Ref() | ir.Unary() | ir.Choose() | ir.Binary(operator="+" | "-"):
+            allowed = True
+        case ir.Binary(operator="*"):
+            both = (expr.left, expr.right)
+            allowed = any(each.type.kind is not ir.Kind.TENSOR for each in both)
+        case ir.Binary(operator="/"):
+            allowed = expr.right.type.kind is not ir.Kind.TENSOR
+        case ir.Call(function="lerp"):
+            allowed = expr.arguments[2].type.kind is not ir.Kind.TENSOR
+        case _:
+            allowed = False
+    if not allowed:
+        title = "this is not for complex numbers"
+        hint = "`complex:` is for sums, and for products with scalars"
+        scope.report("E0408", title, expr.span, hint)
+        return False
+    return all(_is_linear(each, scope) for each in ir.children(expr))
 
 
 def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:

@@ -23,7 +23,7 @@ _DECLARATIONS = (
     "optimizer", "reference", "hyper", "positional", "require", "state", "sparse_grads",
     "def", "pre_step", "post_step", "step",
 )  # fmt: skip
-_WORDS = ("and", "elif", "else", "if", "in", "not", "or", "repeat", "return", "when")
+_WORDS = ("and", "complex", "elif", "else", "if", "in", "not", "or", "repeat", "return", "when")
 _EXPRESSION = {"NAME", "NUMBER"}
 _SPELLED = {
     "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`", "RPAR": "`)`", "RSQB": "`]`",

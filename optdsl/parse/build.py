@@ -157,6 +157,8 @@ def _statement(tree: Tree) -> syntax.Statement:
             return _branches([each for each in parts if each is not None], span)
         case "repeat":
             return syntax.Repeat(_expression(parts[0]), _block(parts[1]), span)
+        case "complex":
+            return syntax.Complex(_block(parts[0]), span)
     raise AssertionError(tree.data)
 
 
