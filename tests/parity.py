@@ -1,8 +1,9 @@
 """Two optimizers side by side: equal parameters, scripted gradients, every bit compared.
 
 A side is an optimizer with its named parameters. The gradients of a step depend on the
-parameter's name and the step alone, so any number of sides, and a side that was saved and
-loaded, see the same ones.
+parameter and the step alone, so any number of sides, and a side that was saved and
+loaded, see the same ones. A class that refuses a shape gets a matrix in its place; one that
+refuses dense gradients gets sparse ones.
 """
 
 import inspect
@@ -156,8 +157,10 @@ def make_parameters(
 ) -> dict[str, Parameter]:
     """The same values each time, in each shape."""
     cls = make.func if isinstance(make, partial) else make
-    only_matrices = getattr(cls, "__name__", "") in ONLY_MATRICES
-    shapes = MATRICES if only_matrices else SHAPES
+    kind = getattr(cls, "__name__", "")
+    shapes = MATRICES if kind in ONLY_MATRICES else SHAPES
+    if kind in ONLY_SPARSE:
+        shapes = {**SHAPES, "scalar": (1,)}
     return {
         name: Parameter(_values(name, 0, dtype, shape).clone())
         for name, shape in shapes.items()
@@ -207,12 +210,21 @@ def same_bits(ours: Any, theirs: Any) -> bool:
         return type(ours) is type(theirs) and ours == theirs
     if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
         return False
+    if ours.is_sparse or theirs.is_sparse:
+        return ours.layout == theirs.layout and all(
+            same_bits(one, other)
+            for one, other in zip(_parts(ours), _parts(theirs), strict=True)
+        )
     return torch.equal(_bits(ours), _bits(theirs))
 
 
 def _bits(tensor: Tensor) -> Tensor:
     dense = tensor.detach().to_dense()
     return dense.contiguous().flatten().view(torch.uint8)
+
+
+def _parts(sparse: Tensor) -> tuple[Tensor, Tensor]:
+    return sparse._indices(), sparse._values()
 
 
 def difference(
