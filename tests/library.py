@@ -17,9 +17,15 @@ LIBRARY = [*resources.library()]
 NEEDS = {
     ("sgd", "dampening"): {"momentum": 0.9},
     ("sgd", "nesterov"): {"momentum": 0.9},
+    ("adam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("nadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("radam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("rprop", "step_sizes"): {"lr": 60.0},
 }
 # Hypers that no group may have at once.
 APART = {"sgd": "dampening"}
+LARGE = 50.0  # where a tiny number, or none, bounds something that is seldom so small
+LATE = 5.0  # in place of a count that no test would reach
 
 
 @cache
@@ -28,18 +34,38 @@ def hypers_of(spec: str) -> dict[str, ir.Hyper]:
     return {each.name: each for each in checked.hypers}
 
 
+def allows(hyper: ir.Hyper, value: float) -> bool:
+    """Whether a number lies in the range of a hyper."""
+    if hyper.range is None:
+        return True
+    low, high = (
+        evaluate(each, lambda _: None) for each in (hyper.range.low, hyper.range.high)
+    )
+    above = low <= value if hyper.range.closed_low else low < value
+    below = value <= high if hyper.range.closed_high else value < high
+    return above and below
+
+
 def other(spec: str, hyper: ir.Hyper) -> Any:
     """A value that is allowed and not the default."""
     default = inspect.signature(load_optimizer(spec)).parameters[hyper.name].default
     if hyper.choices:
-        return next(each for each in hyper.choices if each != default)
+        return next(each for each in reversed(hyper.choices) if each != default)
     if hyper.annotation == "bool":
         return not default
     if hyper.annotation == "int":
         return (default or 0) + 1
     if hyper.annotation == "tuple":
-        return tuple(0.9 * each for each in default)
-    return default / 2 if default else 0.25
+        return tuple(LARGE if each is None else 0.9 * each for each in default)
+    return _other_number(hyper, default)
+
+
+def _other_number(hyper: ir.Hyper, default: float | None) -> float:
+    if default is None or 0 < default < 1e-4:
+        tried = [LARGE, 0.25]
+    else:
+        tried = [min(default / 2, LATE) if default else 0.25, 2 * default]
+    return next(each for each in tried if allows(hyper, each))
 
 
 def others(spec: str) -> dict[str, Any]:
@@ -55,12 +81,10 @@ def bad(spec: str, hyper: ir.Hyper) -> tuple[Any, str] | None:
         return "neither", hyper.choices[0]
     if hyper.annotation == "bool":
         return "yes", "True or False"
-    if hyper.range is None:
+    tried = (-1, 0, 1, 2)
+    value = next((each for each in tried if not allows(hyper, each)), None)
+    if value is None:
         return None
-    low, high = (
-        evaluate(each, lambda _: None) for each in (hyper.range.low, hyper.range.high)
-    )
-    value = low - 1 if low > -float("inf") else high + 1
     if hyper.annotation == "tuple":
         value = (*[other(spec, hyper)[0]] * (hyper.type.length - 1), value)
     return value, str(hyper.range)

@@ -192,21 +192,25 @@ def test_the_library_is_a_module() -> None:
 
 def test_a_compiled_file_needs_no_optdsl(tmp_path: Path) -> None:
     """Every rule, written to a file, gives the same bits where optdsl is not installed."""
+    is_sparse = {}
     for name, path in resources.library().items():
         (tmp_path / f"compiled_{name}.py").write_text(compile_source(path.read_text()))
         start = side(load_optimizer(name))
         torch.save([*start.parameters.values()], tmp_path / f"{name}.start")
+        start.give(0)
+        is_sparse[name] = start.parameters["matrix"].grad.is_sparse
     code = f"""
 import importlib, sys
 sys.modules["optdsl"] = None
 import torch
-for name in {[*resources.library()]!r}:
+for name, is_sparse in {is_sparse!r}.items():
     module = importlib.import_module("compiled_" + name)
     params = torch.load(name + ".start", weights_only=False)
     optimizer = getattr(module, module.__all__[0])(params)
     for step in range(3):
         for p in params:
-            p.grad = (p.detach() * (step + 1)).sin()
+            grad = (p.detach() * (step + 1)).sin()
+            p.grad = grad.to_sparse() if is_sparse else grad
         optimizer.step()
     torch.save([p.detach() for p in params], name + ".end")
 """
@@ -217,7 +221,8 @@ for name in {[*resources.library()]!r}:
         ours, theirs = side(load_optimizer(name)), side(load_optimizer(name))
         for step in range(3):
             for p in ours.parameters.values():
-                p.grad = (p.detach() * (step + 1)).sin()
+                grad = (p.detach() * (step + 1)).sin()
+                p.grad = grad.to_sparse() if is_sparse[name] else grad
             ours.optimizer.step()
         ends = torch.load(tmp_path / f"{name}.end")
         with torch.no_grad():
