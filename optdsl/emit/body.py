@@ -1,7 +1,7 @@
 """Statements as lines of Python, each under the equation of the spec that it implements."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .. import ir
 from ..source import Source, Span
@@ -11,10 +11,14 @@ INDENT = "    "
 _METHODS = {symbol: method for method, symbol in INFIX.items() if method != "matmul"}
 
 
+Single = Callable[[ir.Statement], Iterator[str]]
+
+
 def lines(
-    block: ir.Block, name: Name, source: Source, quoted: Span | None = None
+    block: ir.Block, name: Name, source: Source, single: Single, quoted: Span | None = None
 ) -> list[str]:
-    """The lines of a block, not indented and not yet broken to width.
+    """The lines of a block, not indented and not yet broken to width. `single` prints the
+    statements that hold no others.
 
     An equation that its code repeats to the letter is not quoted; `quoted` stands above
     already.
@@ -22,7 +26,7 @@ def lines(
     result: list[str] = []
     for statement in block:
         equation = source.cut(statement.span)
-        written = list(_statement(statement, name, source))
+        written = list(_statement(statement, name, source, single))
         if not written:
             continue
         same = [line.replace(" ", "") for line in written] == [
@@ -34,28 +38,42 @@ def lines(
             if result:
                 result.append("")
             result.append(f"# {equation}")
+            quoted = statement.span
         result += written
     return result
 
 
-def _statement(statement: ir.Statement, name: Name, source: Source) -> Iterator[str]:
+def one_at_a_time(name: Name) -> Single:
+    """Prints the statements of one parameter, or of a def."""
+
+    def single(statement: ir.Statement) -> Iterator[str]:
+        match statement:
+            case ir.Assign(target, value) if target.role is ir.Role.STATE:
+                yield _kept(target, value, name)
+            case ir.Assign(target, value):
+                yield f"{name(target)} = {text(value, name)}"
+            case ir.Unpack(targets, value):
+                yield f"{', '.join(map(name, targets))} = {text(value, name)}"
+            case ir.Return(value):
+                yield f"return {text(value, name)}"
+            case ir.Effect(value):
+                if value.name != "copy" or value.arguments[0] != value.arguments[1]:
+                    yield text(value, name)
+
+    return single
+
+
+def _statement(
+    statement: ir.Statement, name: Name, source: Source, single: Single
+) -> Iterator[str]:
     match statement:
-        case ir.Assign(target, value) if target.role is ir.Role.STATE:
-            yield _kept(target, value, name)
-        case ir.Assign(target, value):
-            yield f"{name(target)} = {text(value, name)}"
-        case ir.Unpack(targets, value):
-            yield f"{', '.join(map(name, targets))} = {text(value, name)}"
-        case ir.Return(value):
-            yield f"return {text(value, name)}"
-        case ir.Effect(value):
-            if value.name != "copy" or value.arguments[0] != value.arguments[1]:
-                yield text(value, name)
         case ir.If():
-            yield from _branches(statement, name, source, "if")
+            yield from _branches(statement, name, source, single, "if")
         case ir.Repeat(count, body):
             yield f"for _ in range({text(count, name)}):"
-            yield from _indented(body, name, source, statement.span)
+            yield from _indented(body, name, source, single, statement.span)
+        case _:
+            yield from single(statement)
 
 
 def _kept(state: ir.Ref, value: ir.Expr, name: Name) -> str:
@@ -67,21 +85,23 @@ def _kept(state: ir.Ref, value: ir.Expr, name: Name) -> str:
     return f"{kept}.fill_({text(value, name)})"
 
 
-def _branches(statement: ir.If, name: Name, source: Source, word: str) -> Iterator[str]:
+def _branches(
+    statement: ir.If, name: Name, source: Source, single: Single, word: str
+) -> Iterator[str]:
     yield f"{word} {text(statement.condition, name)}:"
-    yield from _indented(statement.then, name, source, statement.span)
+    yield from _indented(statement.then, name, source, single, statement.span)
     match statement.otherwise:
         case (ir.If() as below,) if source.cut(below.span).startswith("elif "):
-            yield from _branches(below, name, source, "elif")
+            yield from _branches(below, name, source, single, "elif")
         case ():
             pass
         case otherwise:
             yield "else:"
-            yield from _indented(otherwise, name, source, statement.span)
+            yield from _indented(otherwise, name, source, single, statement.span)
 
 
 def _indented(
-    block: ir.Block, name: Name, source: Source, quoted: Span
+    block: ir.Block, name: Name, source: Source, single: Single, quoted: Span
 ) -> Iterator[str]:
-    inner = lines(block, name, source, quoted) or ["pass"]
+    inner = lines(block, name, source, single, quoted) or ["pass"]
     yield from (INDENT + line if line else "" for line in inner)

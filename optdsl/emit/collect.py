@@ -7,13 +7,14 @@ from ..evaluate import literal
 from .body import INDENT
 from .expr import Name, text
 from .layout import fit
-from .loop import Loop, takes_complex
+from .complex import takes_complex
+from .update import Update
 from .sparse import refusals
 
 
-def init_group(rule: ir.Rule, loop: Loop) -> list[str]:
+def init_group(rule: ir.Rule, update: Update) -> list[str]:
     """The lines of the method."""
-    parameters = [f"    {each.items}: {each.annotation}," for each in loop.columns]
+    parameters = [f"    {each.items}: {each.annotation}," for each in update.columns]
     result = [
         "def _init_group(",
         "    self,",
@@ -28,8 +29,8 @@ def init_group(rule: ir.Rule, loop: Loop) -> list[str]:
     body += refusals(rule, _name())
     body += _complex_refusal(rule)
     if stateful:
-        body += [INDENT + line if line else "" for line in _states(rule, loop)]
-    body += [f"    {each.items}.append({each.value})" for each in loop.columns]
+        body += [INDENT + line if line else "" for line in _states(rule, update)]
+    body += [f"    {each.items}.append({each.value})" for each in update.columns]
     return result + [INDENT + line if line else "" for line in body]
 
 
@@ -54,7 +55,7 @@ def _name() -> Name:
     return name
 
 
-def _states(rule: ir.Rule, loop: Loop) -> list[str]:
+def _states(rule: ir.Rule, update: Update) -> list[str]:
     name = _name()
     conditions = [
         text(each.when, name, 3) for each in rule.states if each.when is not None
@@ -65,7 +66,7 @@ def _states(rule: ir.Rule, loop: Loop) -> list[str]:
         # A parameter none of whose states is wanted gets no entry at all.
         wanted = " or ".join(dict.fromkeys(conditions))
         result = [f"state = self.state[p] if {wanted} else {{}}"]
-    first = any(each.items == "firsts" or each.item == "first" for each in loop.columns)
+    first = any(each.items == "firsts" or each.item == "first" for each in update.columns)
     if first:
         result.append("first = len(state) == 0")
     if any(_reads_grad(each) for each in rule.states):

@@ -8,7 +8,7 @@ from .. import ir
 from .body import INDENT
 from .expr import text
 from .layout import WIDTH
-from .loop import annotation
+from .update import annotation
 
 
 def whole(rule: ir.Rule) -> str:

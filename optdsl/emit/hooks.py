@@ -1,8 +1,8 @@
 """Hooks as public methods: over all parameters of all groups, by hand as by the step."""
 
 from .. import ir
-from .body import INDENT, lines
-from .loop import takes_complex
+from .body import INDENT, lines, one_at_a_time
+from .complex import takes_complex
 from .names import Names
 
 _WHEN = {"pre": "before every step", "post": "after every step"}
@@ -36,7 +36,7 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
         asked = ref.role is ir.Role.STATE and ref.type.on_host
         return names.own(ref.name) + ".item()" * asked
 
-    inner += lines(hook.body, name, rule.source)
+    inner += lines(hook.body, name, rule.source, one_at_a_time(name))
     inner += _end(rule, hook, names, used)
     body += [INDENT * 2 + line if line else "" for line in inner]
     return result + [INDENT + line if line else "" for line in body]

@@ -11,16 +11,18 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from . import loop as loops
+from . import loop
 from .body import INDENT
 from .checks import checks, flag_checks, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
+from .defs import functions
 from .docs import class_doc, docstring, whole
 from .hooks import hook_methods
 from .layout import WIDTH, fit
-from .names import safe_file_name, snake
+from .names import safe_file_name
 from .signature import default, parameters
 from .trial import trial, trial_step
+from .update import Update, call, update_of
 
 _OF_TORCH = (
     "_default_to_fused_or_foreach", "_get_capturable_supported_devices",
@@ -74,7 +76,7 @@ def environment() -> Environment:
 def parts(targets: ir.Targets) -> dict[str, str]:
     """What stands in each hole of the template."""
     rule = targets.loop
-    loop = loops.shape_of(rule, targets)
+    update = update_of(targets)
     found = {
         "module_doc": docstring(whole(rule), ""),
         "file_name": safe_file_name(rule.source.name),
@@ -88,20 +90,20 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "scalars": _lines(_scalars(rule), 2),
         "param_checks": _lines(_checked_params(rule), 2),
         "check_params": _function_of_params(rule),
-        "trial": _joined(trial(rule, loop), 1),
-        "trial_flag": "\n    _trial = False\n" if trial(rule, loop) else "",
-        "trial_reset": "        self._trial = False\n" if trial(rule, loop) else "",
+        "trial": _joined(trial(rule, update), 1),
+        "trial_flag": "\n    _trial = False\n" if trial(rule, update) else "",
+        "trial_reset": "        self._trial = False\n" if trial(rule, update) else "",
         "load_state_dict": load_state_dict(rule),
-        "init_group": _joined(init_group(rule, loop), 1),
-        "step": _joined(_step(targets, loop), 2),
+        "init_group": _joined(init_group(rule, update), 1),
+        "step": _joined(_step(targets, update), 2),
         "hooks": _joined(hook_methods(rule), 1),
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "zero_dim": zero_dim(rule),
         "check_capturable": CHECK_CAPTURABLE if targets.capturable else "",
         "is_number": IS_NUMBER if any(map(_is_numeric, rule.hypers)) else "",
-        "functions": _joined(loops.functions(rule), 0),
-        "loop": _joined(loops.emit(rule, targets), 0),
-        "capturable": _joined(_capturable(targets), 0),
+        "functions": _joined(functions(rule), 0),
+        "loop": _joined(loop.emit(rule, update), 0),
+        "capturable": _joined(_capturable(targets, update), 0),
     }
     return found | {"imports": _imports(found)}
 
@@ -215,24 +217,29 @@ def _setdefaults(rule: ir.Rule) -> list[str]:
 # ---- step
 
 
-def _capturable(targets: ir.Targets) -> list[str]:
+def _capturable(targets: ir.Targets, update: Update) -> list[str]:
     if targets.capturable is None or targets.captured_as_is:
         return []
-    return ["", "", *loops.emit(targets.capturable, targets, "capturable")]
+    return ["", "", *loop.emit(targets.capturable, update, "capturable")]
 
 
-def _update_choice(targets: ir.Targets, loop: loops.Loop) -> list[str]:
+def _update_choice(targets: ir.Targets, update: Update) -> list[str]:
     """Which function updates a group."""
-    rule, name = targets.loop, snake(targets.loop.name)
-    result = [f"update = {loop.name}"]
+    rule = targets.loop
+    result = [f"update = {update.function(loop.KIND)}"]
     if targets.capturable is not None:
-        kept = [each.items for state, each in zip(rule.states, loop.columns[2:]) if state.scalar]
-        kept += [loop.columns[-1].items] * (rule.counted == "tensor")
-        result += ['if group["capturable"]:', f"    _check_capturable({', '.join(['params', *kept])})"]
+        kept = [
+            each.items for each in update.columns if each.state and each.state.scalar
+        ]
+        kept += [update.step.items] if rule.counted == "tensor" else []
+        result += [
+            'if group["capturable"]:',
+            f"    _check_capturable({', '.join(['params', *kept])})",
+        ]
         if not targets.captured_as_is:
             result += [
                 'if group["capturable"] or torch.compiler.is_compiling():',
-                f"    update = _capturable_{name}",
+                f"    update = {update.function('capturable')}",
             ]
     return [
         *result,
@@ -241,31 +248,21 @@ def _update_choice(targets: ir.Targets, loop: loops.Loop) -> list[str]:
     ]
 
 
-def _step(targets: ir.Targets, loop: loops.Loop) -> list[str]:
+def _step(targets: ir.Targets, update: Update) -> list[str]:
     rule = targets.loop
-    lists = [f"{each.items}: {each.annotation} = []" for each in loop.columns]
-    names = ", ".join(each.items for each in loop.columns)
-    update = ["for group in self.param_groups:"]
-    update += [INDENT + line for line in lists]
-    update.append(f"{INDENT}self._init_group(group, {names})")
-    update += [INDENT + line for line in _update_choice(targets, loop)]
-    update.append(f"{INDENT}update(")
-    update += [f"{INDENT * 2}{each.items}," for each in loop.columns]
-    update += [
-        f'{INDENT * 2}{loops.keyword(each, loop)}=group["{each.name}"],'
-        for each in loop.hypers
-    ]
-    flags = (*loop.flags, loops.MAXIMIZE)
-    update += [f'{INDENT * 2}{each}=group["{each}"],' for each in flags]
-    update.append(f"{INDENT})")
+    lists = [f"{each.items}: {each.annotation} = []" for each in update.columns]
+    body = [*lists, f"self._init_group(group, {update.lists})"]
+    body += _update_choice(targets, update)
+    body += call(update)
+    steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
     before = [f"self.{each.name}()" for each in rule.pre_steps]
     after = [f"self.{each.name}()" for each in rule.post_steps]
     if before:
-        update = [*before, "", *update]
+        steps = [*before, "", *steps]
     if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
-        update = _with_held_gradients(update)
-    update = [*update, "", *after] if after else update
-    return [*trial_step(rule, loop), *update]
+        steps = _with_held_gradients(steps)
+    steps = [*steps, "", *after] if after else steps
+    return [*trial_step(rule, update), *steps]
 
 
 def _with_held_gradients(lines: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ has, in the order that the spec gives.
 
 from .. import ir, vocabulary
 from .expr import text
-from .loop import annotation
+from .update import annotation
 
 FLAGS = {
     "maximize": ("bool", "False"),

@@ -5,7 +5,7 @@ In: a rule. Out: the lines that know such a step, make the state, and forget it 
 """
 
 from .. import ir
-from .loop import Loop
+from .update import Update
 
 RATE = "lr"
 
@@ -14,7 +14,7 @@ def _has_rate(rule: ir.Rule) -> bool:
     return any(each.name == RATE for each in rule.hypers)
 
 
-def trial(rule: ir.Rule, loop: Loop) -> list[str]:
+def trial(rule: ir.Rule, update: Update) -> list[str]:
     """The method that knows a trial step."""
     if not _has_rate(rule):
         return []
@@ -32,11 +32,11 @@ def trial(rule: ir.Rule, loop: Loop) -> list[str]:
     ]
 
 
-def trial_step(rule: ir.Rule, loop: Loop) -> list[str]:
+def trial_step(rule: ir.Rule, update: Update) -> list[str]:
     """What `step` does in a trial, and in the step after one."""
     if not _has_rate(rule):
         return []
-    lists = ", ".join(["[]"] * len(loop.columns))
+    lists = ", ".join(["[]"] * len(update.columns))
     return [
         "if self._trial:",
         "    self._trial = False",

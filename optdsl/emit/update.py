@@ -1,0 +1,126 @@
+"""What an update function looks like to its caller: the lists that hold one thing of each
+parameter, and the values that a group has once. All update functions of a rule take the
+same.
+"""
+
+from dataclasses import dataclass
+
+from .. import ir
+from .names import Names, plural, snake
+
+MAXIMIZE = "maximize"
+_ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What an update gets one of for each parameter: `items` is the list's name, `item`
+    one of them, `value` what the collecting loop puts in.
+    """
+
+    item: str
+    items: str
+    annotation: str
+    value: str
+    state: ir.State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The columns are `p`, `grad`, the states in order, `first` and the step count.
+    `flags` are the options that the step reads; `names` spells the names of the spec.
+    """
+
+    rule_name: str
+    columns: tuple[Column, ...]
+    hypers: tuple[ir.Hyper, ...]
+    flags: tuple[str, ...]
+    names: Names
+    counted: str
+
+    @property
+    def step(self) -> Column | None:
+        """The column of the step count, where it is kept."""
+        return self.columns[-1] if self.counted else None
+
+    @property
+    def kept(self) -> tuple[Column, ...]:
+        """The columns of `p` and of the states of its shape."""
+        states = (each for each in self.columns if each.state)
+        return (self.columns[0], *(each for each in states if not each.state.scalar))
+
+    @property
+    def items(self) -> str:
+        return ", ".join(each.item for each in self.columns)
+
+    @property
+    def lists(self) -> str:
+        return ", ".join(each.items for each in self.columns)
+
+    def function(self, kind: str) -> str:
+        return f"_{kind}_{snake(self.rule_name)}"
+
+
+def update_of(targets: ir.Targets) -> Update:
+    """What the update functions of a rule take."""
+    rule = targets.loop
+    names = Names(("self", "group", "state", "params", "grads", "closure", "loss"))
+    columns = [
+        Column(names.own("p"), "params", "list[Tensor]", "p"),
+        Column(names.own("grad"), "grads", "list[Tensor]", "p.grad"),
+    ]
+    for state in rule.states:
+        value, annotation = f'state["{state.name}"]', "list[Tensor]"
+        if state.when is not None:
+            value, annotation = f'state.get("{state.name}")', "list[Tensor | None]"
+        own, items = names.own(state.name), names.claim(plural(state.name))
+        columns.append(Column(own, items, annotation, value, state))
+    read = [
+        ref for block in targets.blocks() for each in block for ref in ir.reads(each)
+    ]
+    if any(ref.role is ir.Role.FIRST for ref in read):
+        first = names.own("first")
+        columns.append(Column(first, names.claim("firsts"), "list[bool]", first))
+    if rule.counted:
+        as_int = rule.counted == "int"
+        step = names.own("t") if as_int else names.claim("step")
+        annotation = f"list[{'int' if as_int else 'Tensor'}]"
+        columns.append(Column(step, names.claim("steps"), annotation, 'state["step"]'))
+    used = {ref.name for ref in read if ref.role is not ir.Role.FLAG}
+    hypers = tuple(each for each in rule.hypers if each.name in used)
+    flags = dict.fromkeys(ref.name for ref in read if ref.role is ir.Role.FLAG)
+    return Update(
+        rule.name, tuple(columns), hypers, tuple(flags), names, rule.counted
+    )
+
+
+def head(update: Update, kind: str) -> list[str]:
+    """The first lines of an update function."""
+    own = update.names.own
+    result = [f"def {update.function(kind)}("]
+    result += [f"    {each.items}: {each.annotation}," for each in update.columns]
+    result.append("    *,")
+    result += [f"    {own(each.name)}: {annotation(each)}," for each in update.hypers]
+    result += [f"    {each}: bool," for each in (*update.flags, MAXIMIZE)]
+    return [*result, ") -> None:"]
+
+
+def call(update: Update) -> list[str]:
+    """The lines of a call of the function named `update`, with the values of a group."""
+    own = update.names.own
+    result = ["update("]
+    result += [f"    {each.items}," for each in update.columns]
+    result += [f'    {own(each.name)}=group["{each.name}"],' for each in update.hypers]
+    flags = (*update.flags, MAXIMIZE)
+    result += [f'    {each}=group["{each}"],' for each in flags]
+    return [*result, ")"]
+
+
+def annotation(hyper: ir.Hyper) -> str:
+    if hyper.annotation == "tuple":
+        items = (hyper.type.item(at) for at in range(hyper.type.length))
+        written = ", ".join("float" + " | None" * each.optional for each in items)
+        written = f"tuple[{written}]"
+    else:
+        written = _ANNOTATIONS[hyper.annotation]
+    return f"{written} | None" if hyper.type.optional else written

@@ -1,0 +1,181 @@
+"""One call a statement, as torch's `_foreach` functions want it: they take lists, return
+nothing where they write, and know fewer forms than the calls on one tensor.
+
+In: a lowered rule. Out: the same rule whose step has at most one such call a statement;
+what none of them computes stays as it was, with names for what they can compute of it.
+"""
+
+from dataclasses import replace
+
+from .. import ir
+from ..source import Span
+
+FOREACH = frozenset(
+    "abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min clone copy cos cosh "
+    "div erf exp expm1 floor lerp log log10 log1p log2 maximum minimum mul neg norm pow "
+    "reciprocal round rsqrt sigmoid sign sin sinh sqrt sub tan tanh trunc".split()
+)
+"""The calls that torch has for lists of tensors."""
+_RENAMED = {"linalg.vector_norm": "norm", "square": "mul"}
+_NOUNS = {
+    "abs": "magnitude", "add": "sum", "addcdiv": "sum", "addcmul": "sum",
+    "clamp_max": "clamped", "clamp_min": "clamped", "clone": "copy",
+    "div": "quotient", "exp": "exponential", "lerp": "blend", "maximum": "larger",
+    "minimum": "smaller", "mul": "product", "neg": "opposite", "pow": "power",
+    "rsqrt": "inverse_root", "sqrt": "root", "sub": "difference", "value": "power",
+    "vector_norm": "norm",
+}  # fmt: skip
+
+
+def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
+    """The rule for lists of tensors. A step that is `captured` reads hypers that may be
+    tensors, and `alpha=` and `value=` take numbers alone.
+    """
+    taken = {ref.name for each in ir.statements(rule.step) for ref in ir.reads(each)}
+    taken |= ir.assigned(rule.step) | {each.name for each in rule.hypers}
+    taken |= {each.name for each in rule.states} | {"p", "grad"}
+    step = Flat(frozenset(taken), captured).block(rule.step)
+    return replace(rule, step=step)
+
+
+def is_one_call(expr: ir.Expr) -> bool:
+    """Whether a value is one call on lists, all of whose tensors have names."""
+    match expr:
+        case ir.Op():
+            tensors = (each for each in expr.arguments if not each.type.on_host)
+            return expr.name in FOREACH and all(map(_is_list, tensors))
+        case ir.Binary(operator="**"):
+            return expr.left.type.on_host and _is_list(expr.right)
+    return False
+
+
+def _is_list(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Ref) and not expr.type.on_host
+
+
+class Flat:
+    """Takes apart the statements of one step."""
+
+    def __init__(self, taken: frozenset[str], captured: bool) -> None:
+        self.taken = taken
+        self.captured = captured
+        self.used: set[str] = set()
+        self.made: list[ir.Statement] = []
+        self.span = Span(0, 0)
+
+    def block(self, block: ir.Block) -> ir.Block:
+        return tuple(each for statement in block for each in self.statement(statement))
+
+    def statement(self, statement: ir.Statement) -> list[ir.Statement]:
+        match statement:
+            case ir.If():
+                then, otherwise = map(
+                    self.block, (statement.then, statement.otherwise)
+                )
+                return [replace(statement, then=then, otherwise=otherwise)]
+            case ir.Repeat():
+                return [replace(statement, body=self.block(statement.body))]
+            case ir.Assign(target, value) if not value.type.on_host:
+                self.used, self.made, self.span = set(), [], statement.span
+                own = None if _reads(value, target) else target
+                value = self.value(value, own)
+                if value != own:
+                    self.made.append(ir.Assign(target, value, statement.span))
+                return self.made
+            case ir.Effect(value):
+                self.used, self.made, self.span = set(), [], statement.span
+                self.value(value)
+                return self.made
+        return [statement]
+
+    def value(self, expr: ir.Expr, own: ir.Ref | None = None) -> ir.Expr:
+        """The expression in a form that a statement can have. A fresh value that is
+        written into is called `own`, where there is such a name.
+        """
+        match expr:
+            case _ if expr.type.on_host or isinstance(expr, (ir.Ref, ir.Choose)):
+                return expr
+            case ir.Op("clamp"):
+                return self.value(_clamped(expr), own)
+            case ir.Op("square", (x,)):
+                x = self.named(x, own if expr.in_place else None)
+                return self._called(replace(expr, name="mul", arguments=(x, x)))
+            case ir.Op("linalg.vector_norm", keywords=()):
+                return self._called(replace(expr, name="norm"), own)
+            case ir.Op():
+                return self._called(expr, own)
+            case ir.Binary("-", left, right) if left.type.on_host:
+                opposite = self.named(_like(expr, "neg", right), own)
+                return self._written(_like(expr, "add", opposite, left))
+            case ir.Binary("/", left, right) if left.type.on_host:
+                inverse = _like(expr, "reciprocal", right)
+                if isinstance(left, ir.Const) and left.text in ("1", "1.0"):
+                    return self.value(inverse, own)
+                return self._written(_like(expr, "mul", self.named(inverse, own), left))
+            case ir.Binary("**", left, right) if left.type.on_host:
+                return replace(expr, right=self.named(right))
+        return ir.mapped(expr, self.inner)
+
+    def inner(self, expr: ir.Expr) -> ir.Expr:
+        """A part of an expression that is computed one tensor at a time."""
+        value = self.value(expr)
+        return self.named(value) if is_one_call(value) else value
+
+    def named(self, expr: ir.Expr, own: ir.Ref | None = None) -> ir.Expr:
+        """The value under a name; numbers stay what they are."""
+        value = self.value(expr, own)
+        if isinstance(value, ir.Ref) or value.type.on_host:
+            return value
+        local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, value.span)
+        self.made.append(ir.Assign(local, value, self.span))
+        return local
+
+    def _name(self, value: ir.Expr) -> str:
+        noun = getattr(value, "name", getattr(value, "function", "value")).rpartition(".")[2]
+        noun = _NOUNS.get(noun, noun)
+        names = (noun, *(f"{noun}_{number}" for number in range(2, 999)))
+        name = next(each for each in names if each not in self.taken | self.used)
+        self.used.add(name)
+        return name
+
+    def _called(self, op: ir.Op, own: ir.Ref | None = None) -> ir.Expr:
+        first, *rest = op.arguments
+        part = self.named if op.name in FOREACH else self.inner
+        first = self.named(first, own) if op.in_place else part(first)
+        op = replace(op, arguments=(first, *map(part, rest)))
+        if self.captured and op.name in FOREACH:
+            op = self._scaled(op)
+        return self._written(op) if op.in_place else op
+
+    def _scaled(self, op: ir.Op) -> ir.Op:
+        """The call with its `alpha=` or `value=` multiplied in before."""
+        first, second, *rest = (*op.arguments, None)
+        for key, scale in op.keywords:
+            if key in ("alpha", "value") and any(ir.reads(scale)):
+                product = self.named(_like(second, "mul", second, scale))
+                arguments = (first, product, *rest[:-1])
+                return replace(op, arguments=arguments, keywords=())
+        return op
+
+    def _written(self, op: ir.Op) -> ir.Expr:
+        """The tensor that a call writes into, after the call."""
+        self.made.append(ir.Effect(replace(op, in_place=True), self.span))
+        return op.arguments[0]
+
+
+def _like(expr: ir.Expr, name: str, *arguments: ir.Expr) -> ir.Op:
+    return ir.Op(name, arguments, (), expr.type, expr.span)
+
+
+def _clamped(op: ir.Op) -> ir.Op:
+    """A call for each limit, the second one in the memory of the first."""
+    value, in_place = op.arguments[0], op.in_place
+    for end, limit in op.keywords:
+        arguments = (value, limit)
+        value = ir.Op(f"clamp_{end}", arguments, (), op.type, op.span, in_place)
+        in_place = True
+    return value
+
+
+def _reads(expr: ir.Expr, target: ir.Ref) -> bool:
+    return any(ref.name == target.name for ref in ir.reads(expr))
