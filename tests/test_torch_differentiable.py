@@ -45,7 +45,7 @@ def stepped(
         if isinstance(value, Tensor)
     }
     loss = (p * p).sum() + sum(each.double().square().sum() for each in memory.values())
-    through = torch.autograd.grad(loss, [first, *grads])
+    through = torch.autograd.grad(loss, [first, *grads], materialize_grads=True)
     return {name: each.detach() for name, each in {"p": p, **memory}.items()}, through
 
 
@@ -63,8 +63,8 @@ def test_the_gradients_through_steps_are_those_of_torch(
         pytest.skip("torch cannot")
     values, through = stepped(ours, hypers, steps)
     torch.testing.assert_close(values, their_values, rtol=0, atol=0)
+    assert their_through[0].any()
     for mine, its in zip(through, their_through, strict=True):
-        assert its.any()
         torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-12)
 
 
