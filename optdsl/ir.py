@@ -148,7 +148,10 @@ class Invoke:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One call of torch, by the name of the method; in place: on its first argument."""
+    """One call of torch, by the name of the method; in place: on its first argument.
+    Where it is `listed`, all its tensors have names, and one call computes it for the
+    tensors of many parameters.
+    """
 
     name: str
     arguments: tuple["Expr", ...]
@@ -156,6 +159,7 @@ class Op:
     type: Type
     span: Span = _span()
     in_place: bool = False
+    listed: bool = False
 
 
 Expr = Const | Ref | Unary | Binary | Choose | Pack | Index | Call | Invoke | Op
@@ -323,28 +327,31 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """A rule lowered for each way to run it. `capturable` is None where it cannot run
-    without the host, and `why_not` says why.
+    """A rule lowered for each way to run it: one parameter at a time or many at once, with
+    the host or `captured` without it. Those are None where the rule cannot do without, and
+    `why_not` says why.
     """
 
     loop: Rule
     foreach: Rule
-    capturable: Rule | None
+    captured: Rule | None
+    captured_foreach: Rule | None
     why_not: str = ""
 
     def blocks(self) -> Iterator[Block]:
         """What any of the update functions runs."""
-        for rule in (self.loop, self.foreach, self.capturable):
+        for rule in (self.loop, self.foreach, self.captured):
             if rule is not None:
                 yield rule.prologue
                 yield rule.step
 
     @property
     def captured_as_is(self) -> bool:
-        """Whether the loop itself runs without the host."""
-        return self.capturable is not None and _update(self.capturable) == _update(
-            self.loop
-        )
+        """Whether the updates themselves run without the host."""
+        if self.captured is None:
+            return False
+        pairs = (self.captured, self.loop), (self.captured_foreach, self.foreach)
+        return all(_update(one) == _update(other) for one, other in pairs)
 
 
 def _update(rule: Rule) -> tuple:

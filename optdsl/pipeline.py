@@ -17,7 +17,7 @@ from .check import CAPTURABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
 from .parse import parse
-from .passes import lower
+from .passes import flatten, lower
 from .source import Source
 
 
@@ -57,21 +57,24 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
     called = {
         each.function.text for each in syntax.walk(tree) if isinstance(each, syntax.Call)
     }
-    foreach = loop
+    many = loop
     if "item" in called or asked & {"capturable", "differentiable"}:
-        foreach = lower(check(tree, source, FOREACH)[0])
+        many = lower(check(tree, source, FOREACH)[0])
+    foreach = flatten(many)
     if checked.counted == "int":
-        return ir.Targets(loop, foreach, None, "its step count is a plain number")
-    if not ("item" in called or asked & {"t", "capturable"} or _reads_scalars(checked)):
-        return ir.Targets(loop, foreach, loop)
-    try:
-        capturable = lower(check(tree, source, CAPTURABLE)[0])
-    except OptdslError as error:
-        if "capturable" in asked:
-            raise
-        first = error.diagnostics[0]
-        return ir.Targets(loop, foreach, None, f"{first.message} (line {first.line})")
-    return ir.Targets(loop, foreach, capturable)
+        why_not = "its step count is a plain number"
+        return ir.Targets(loop, foreach, None, None, why_not)
+    captured = loop
+    if "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):
+        try:
+            captured = lower(check(tree, source, CAPTURABLE)[0])
+        except OptdslError as error:
+            if "capturable" in asked:
+                raise
+            first = error.diagnostics[0]
+            why_not = f"{first.message} (line {first.line})"
+            return ir.Targets(loop, foreach, None, None, why_not)
+    return ir.Targets(loop, foreach, captured, flatten(captured, captured=True))
 
 
 def _reads_scalars(rule: ir.Rule) -> bool:

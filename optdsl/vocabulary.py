@@ -117,7 +117,11 @@ METHODS = (
 ).split()
 
 
-_FILE_FUNCTIONS = ("check_hypers", "is_number", "get_scalar_dtype", "single_tensor_")
+_FILE_FUNCTIONS = (
+    "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
+    "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
+    "single_tensor_", "multi_tensor_",
+)  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 
 

@@ -34,6 +34,7 @@ def lines(
         ]
         branch = isinstance(statement, ir.If) and equation.startswith(("if ", "elif "))
         branch = branch or isinstance(statement, ir.Repeat)
+        same = same or _renames(statement)
         if not (same or branch or statement.span == quoted):
             if result:
                 result.append("")
@@ -61,6 +62,12 @@ def one_at_a_time(name: Name) -> Single:
                     yield text(value, name)
 
     return single
+
+
+def _renames(statement: ir.Statement) -> bool:
+    """Whether a local is only another name."""
+    named = isinstance(statement, ir.Assign) and isinstance(statement.value, ir.Ref)
+    return named and statement.target.role is ir.Role.LOCAL
 
 
 def _statement(

@@ -35,8 +35,12 @@ def fit(line: str) -> list[str]:
     head, inside, tail = broken
     inner = indent + _INDENT
     parts = split_arguments(inside)
+    rounds = _outside(inside, " for ")
     if len(inner + inside) <= WIDTH:
         middle = [inner + inside]
+    elif rounds:
+        value, loop = inside[: rounds[0]], inside[rounds[0] + 1 :]
+        middle = [*fit(inner + value), *fit(inner + loop)]
     elif len(parts) == 1:
         middle = fit_operators(inside, inner)
     else:
@@ -46,12 +50,17 @@ def fit(line: str) -> list[str]:
 
 def _chooses(line: str) -> bool:
     """Whether the line is a choice of two values, outside all brackets."""
-    depth, plain = 0, _without_texts(line)
+    return bool(_outside(line, " if "))
+
+
+def _outside(line: str, word: str) -> list[int]:
+    """Where a word stands outside all brackets."""
+    found, depth, plain = [], 0, _without_texts(line)
     for at, character in enumerate(plain):
         depth += (character in "([{") - (character in ")]}")
-        if depth == 0 and plain.startswith(" if ", at):
-            return True
-    return False
+        if depth == 0 and plain.startswith(word, at):
+            found.append(at)
+    return found
 
 
 def _comment(line: str) -> list[str]:

@@ -13,7 +13,7 @@ from .update import MAXIMIZE, Update, head
 KIND = "single_tensor"
 
 
-def emit(rule: ir.Rule, update: Update, kind: str = KIND) -> list[str]:
+def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     """The lines of a function that runs the rule one parameter at a time."""
 
     def name(ref: ir.Ref) -> str:
@@ -43,7 +43,7 @@ def emit(rule: ir.Rule, update: Update, kind: str = KIND) -> list[str]:
         inner += written
     inner += scattered(rule)
     body += [INDENT + line if line else "" for line in inner]
-    result = [*head(update, kind), *(INDENT + line if line else "" for line in body)]
+    result = [*head(update, update.function(KIND) + suffix), *(INDENT + line if line else "" for line in body)]
     return [part for line in result for part in fit(line)]
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import re
+from collections.abc import Iterable
 from keyword import kwlist
 from pathlib import PurePath
 
@@ -9,9 +10,15 @@ from pathlib import PurePath
 class Names:
     """Hands out each name once; what is taken gets an underscore."""
 
-    def __init__(self, taken: tuple[str, ...] = ()) -> None:
+    def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = {*taken, *vars(builtins), *kwlist, "torch", "math"}
         self._of: dict[str, str] = {}
+
+    def copy(self) -> "Names":
+        """The same names, for a scope inside this one."""
+        inner = Names()
+        inner._taken, inner._of = {*self._taken}, {**self._of}
+        return inner
 
     def claim(self, preferred: str) -> str:
         """A name that nothing else in this scope has."""

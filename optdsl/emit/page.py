@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from . import loop
+from . import foreach, loop
 from .body import INDENT
 from .checks import checks, flag_checks, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -21,26 +21,14 @@ from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .names import safe_file_name
 from .signature import default, parameters
-from .trial import trial, trial_step
-from .update import Update, call, update_of
+from .step import CAPTURABLE, CHECK_CAPTURABLE, step
+from .trial import trial
+from .update import Update, update_of
 
 _OF_TORCH = (
     "_default_to_fused_or_foreach", "_get_capturable_supported_devices",
     "_get_scalar_dtype", "_to_scalar",
 )  # fmt: skip
-CHECK_CAPTURABLE = '''
-
-def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
-    """Raise where a step cannot be captured; a compiler looks after this by itself."""
-    if torch.compiler.is_compiling():
-        return
-    devices = _get_capturable_supported_devices()
-    for p, *scalars in zip(params, *kept, strict=True):
-        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
-            raise AssertionError("capturable=True, but a state is on another device")
-        if p.device.type not in devices:
-            raise AssertionError(f"If capturable=True, params must be on {devices}")
-'''
 IS_NUMBER = '''
 
 def _is_number(value: Any) -> bool:
@@ -95,15 +83,15 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "trial_reset": "        self._trial = False\n" if trial(rule, update) else "",
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, update), 1),
-        "step": _joined(_step(targets, update), 2),
+        "step": _joined(step(targets, update), 2),
         "hooks": _joined(hook_methods(rule), 1),
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "zero_dim": zero_dim(rule),
-        "check_capturable": CHECK_CAPTURABLE if targets.capturable else "",
+        "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "is_number": IS_NUMBER if any(map(_is_numeric, rule.hypers)) else "",
         "functions": _joined(functions(rule), 0),
-        "loop": _joined(loop.emit(rule, update), 0),
-        "capturable": _joined(_capturable(targets, update), 0),
+        "alike": foreach.ALIKE,
+        "updates": _joined(_updates(targets, update), 0),
     }
     return found | {"imports": _imports(found)}
 
@@ -156,6 +144,8 @@ def _imports(parts: dict[str, str]) -> str:
     lines = ["from collections.abc import Callable", "from typing import Any", ""]
     if "math." in body:
         lines.insert(0, "import math")
+    if "repeat(" in body:
+        lines.insert(-2, "from itertools import repeat")
     if "Real)" in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
@@ -214,64 +204,19 @@ def _setdefaults(rule: ir.Rule) -> list[str]:
     ]
 
 
-# ---- step
+# ---- updates
 
 
-def _capturable(targets: ir.Targets, update: Update) -> list[str]:
-    if targets.capturable is None or targets.captured_as_is:
-        return []
-    return ["", "", *loop.emit(targets.capturable, update, "capturable")]
-
-
-def _update_choice(targets: ir.Targets, update: Update) -> list[str]:
-    """Which function updates a group."""
-    rule = targets.loop
-    result = [f"update = {update.function(loop.KIND)}"]
-    if targets.capturable is not None:
-        kept = [
-            each.items for each in update.columns if each.state and each.state.scalar
-        ]
-        kept += [update.step.items] if rule.counted == "tensor" else []
-        result += [
-            'if group["capturable"]:',
-            f"    _check_capturable({', '.join(['params', *kept])})",
-        ]
-        if not targets.captured_as_is:
-            result += [
-                'if group["capturable"] or torch.compiler.is_compiling():',
-                f"    update = {update.function('capturable')}",
-            ]
-    return [
-        *result,
-        'if group["differentiable"]:',
-        "    update = torch.func.functionalize(update)",
+def _updates(targets: ir.Targets, update: Update) -> list[str]:
+    """The functions that do the work, each for one way to run."""
+    single, multi = loop.KIND, foreach.KIND
+    written = [
+        loop.emit(targets.loop, update),
+        foreach.emit(targets.foreach, update),
     ]
-
-
-def _step(targets: ir.Targets, update: Update) -> list[str]:
-    rule = targets.loop
-    lists = [f"{each.items}: {each.annotation} = []" for each in update.columns]
-    body = [*lists, f"self._init_group(group, {update.lists})"]
-    body += _update_choice(targets, update)
-    body += call(update)
-    steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
-    before = [f"self.{each.name}()" for each in rule.pre_steps]
-    after = [f"self.{each.name}()" for each in rule.post_steps]
-    if before:
-        steps = [*before, "", *steps]
-    if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
-        steps = _with_held_gradients(steps)
-    steps = [*steps, "", *after] if after else steps
-    return [*trial_step(rule, update), *steps]
-
-
-def _with_held_gradients(lines: list[str]) -> list[str]:
-    return [
-        "# The hooks hand new gradients to the update; the model keeps its own.",
-        'held = [(p, p.grad) for group in self.param_groups for p in group["params"]]',
-        "try:",
-        *(INDENT + line if line else "" for line in lines),
-        "finally:",
-        f"{INDENT}for p, grad in held:",
-        f"{INDENT * 2}p.grad = grad",
-    ]
+    if targets.captured is not None and not targets.captured_as_is:
+        written += [
+            loop.emit(targets.captured, update, CAPTURABLE),
+            foreach.emit(targets.captured_foreach, update, CAPTURABLE),
+        ]
+    return [line for each in written for line in (*each, "", "")]

@@ -39,6 +39,38 @@ def scattered(rule: ir.Rule) -> list[str]:
     return ["", *body] if rule.sparse.only else ["", "if is_sparse:", *(INDENT + each for each in body)]
 
 
+def gathered_lists(rule: ir.Rule, lists: list[str]) -> list[str]:
+    """The same for lists, where every gradient is sparse."""
+    if rule.sparse is None or not rule.sparse.only:
+        return []
+    joined = ", ".join(lists)
+    return [
+        "# Only the entries that the gradients hold take part.",
+        "grads = [grad.coalesce() for grad in grads]",
+        "entries = [tuple(grad.indices()) for grad in grads]",
+        "grads = [grad.values() for grad in grads]",
+        f"whole = list(zip({joined}, strict=True))",
+        "parts = [",
+        "    [None if each is None else each[at] for each in tensors]",
+        "    for tensors, at in zip(whole, entries, strict=True)",
+        "]",
+        f"{joined} = map(list, zip(*parts, strict=True))",
+    ]
+
+
+def scattered_lists(rule: ir.Rule) -> list[str]:
+    """The entries of all parameters back in their places."""
+    if rule.sparse is None or not rule.sparse.only:
+        return []
+    return [
+        "",
+        "for tensors, at, part in zip(whole, entries, parts, strict=True):",
+        "    for each, values in zip(tensors, part, strict=True):",
+        "        if each is not None:",
+        "            each[at] = values",
+    ]
+
+
 def refusals(rule: ir.Rule, name: Name) -> list[str]:
     """What `_init_group` says to a gradient that the rule cannot use."""
     sparse = rule.sparse

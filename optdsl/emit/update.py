@@ -9,6 +9,10 @@ from .. import ir
 from .names import Names, plural, snake
 
 MAXIMIZE = "maximize"
+_TAKEN = (
+    "self group state params grads closure loss update keys each is_complex is_sparse "
+    "entries whole part parts tensors at values"
+).split()
 _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 
 
@@ -64,7 +68,7 @@ class Update:
 def update_of(targets: ir.Targets) -> Update:
     """What the update functions of a rule take."""
     rule = targets.loop
-    names = Names(("self", "group", "state", "params", "grads", "closure", "loss"))
+    names = Names(_TAKEN)
     columns = [
         Column(names.own("p"), "params", "list[Tensor]", "p"),
         Column(names.own("grad"), "grads", "list[Tensor]", "p.grad"),
@@ -94,10 +98,10 @@ def update_of(targets: ir.Targets) -> Update:
     )
 
 
-def head(update: Update, kind: str) -> list[str]:
+def head(update: Update, function: str) -> list[str]:
     """The first lines of an update function."""
     own = update.names.own
-    result = [f"def {update.function(kind)}("]
+    result = [f"def {function}("]
     result += [f"    {each.items}: {each.annotation}," for each in update.columns]
     result.append("    *,")
     result += [f"    {own(each.name)}: {annotation(each)}," for each in update.hypers]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .. import ir
 from .branch import branch
 from .detach import detach
+from .flatten import flatten
 from .hoist import hoist
 from .reuse import reuse
 from .select import select

@@ -38,21 +38,6 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     return replace(rule, step=step)
 
 
-def is_one_call(expr: ir.Expr) -> bool:
-    """Whether a value is one call on lists, all of whose tensors have names."""
-    match expr:
-        case ir.Op():
-            tensors = (each for each in expr.arguments if not each.type.on_host)
-            return expr.name in FOREACH and all(map(_is_list, tensors))
-        case ir.Binary(operator="**"):
-            return expr.left.type.on_host and _is_list(expr.right)
-    return False
-
-
-def _is_list(expr: ir.Expr) -> bool:
-    return isinstance(expr, ir.Ref) and not expr.type.on_host
-
-
 class Flat:
     """Takes apart the statements of one step."""
 
@@ -105,21 +90,21 @@ class Flat:
             case ir.Op():
                 return self._called(expr, own)
             case ir.Binary("-", left, right) if left.type.on_host:
-                opposite = self.named(_like(expr, "neg", right), own)
+                opposite = self._changed("neg", right, own)
                 return self._written(_like(expr, "add", opposite, left))
             case ir.Binary("/", left, right) if left.type.on_host:
-                inverse = _like(expr, "reciprocal", right)
+                inverse = self._changed("reciprocal", right, own)
                 if isinstance(left, ir.Const) and left.text in ("1", "1.0"):
-                    return self.value(inverse, own)
-                return self._written(_like(expr, "mul", self.named(inverse, own), left))
+                    return inverse
+                return self._written(_like(expr, "mul", inverse, left))
             case ir.Binary("**", left, right) if left.type.on_host:
-                return replace(expr, right=self.named(right))
+                return _like(expr, "pow", left, self.named(right), listed=True)
         return ir.mapped(expr, self.inner)
 
     def inner(self, expr: ir.Expr) -> ir.Expr:
         """A part of an expression that is computed one tensor at a time."""
         value = self.value(expr)
-        return self.named(value) if is_one_call(value) else value
+        return self.named(value) if getattr(value, "listed", False) else value
 
     def named(self, expr: ir.Expr, own: ir.Ref | None = None) -> ir.Expr:
         """The value under a name; numbers stay what they are."""
@@ -129,6 +114,15 @@ class Flat:
         local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, value.span)
         self.made.append(ir.Assign(local, value, self.span))
         return local
+
+    def _changed(self, name: str, expr: ir.Expr, own: ir.Ref | None) -> ir.Expr:
+        """A call on a value, in its own memory where this statement made it."""
+        value = self.value(expr, own)
+        if isinstance(value, (ir.Op, ir.Binary)):
+            return self._written(_like(expr, name, self.named(value, own)))
+        if isinstance(value, ir.Ref) and value.name in {*self.used, own and own.name}:
+            return self._written(_like(expr, name, value))
+        return self.named(_like(expr, name, value), own)
 
     def _name(self, value: ir.Expr) -> str:
         noun = getattr(value, "name", getattr(value, "function", "value")).rpartition(".")[2]
@@ -142,8 +136,9 @@ class Flat:
         first, *rest = op.arguments
         part = self.named if op.name in FOREACH else self.inner
         first = self.named(first, own) if op.in_place else part(first)
-        op = replace(op, arguments=(first, *map(part, rest)))
-        if self.captured and op.name in FOREACH:
+        listed = op.name in FOREACH
+        op = replace(op, arguments=(first, *map(part, rest)), listed=listed)
+        if self.captured and listed:
             op = self._scaled(op)
         return self._written(op) if op.in_place else op
 
@@ -159,12 +154,15 @@ class Flat:
 
     def _written(self, op: ir.Op) -> ir.Expr:
         """The tensor that a call writes into, after the call."""
-        self.made.append(ir.Effect(replace(op, in_place=True), self.span))
+        listed = op.name in FOREACH
+        self.made.append(ir.Effect(replace(op, in_place=True, listed=listed), self.span))
         return op.arguments[0]
 
 
-def _like(expr: ir.Expr, name: str, *arguments: ir.Expr) -> ir.Op:
-    return ir.Op(name, arguments, (), expr.type, expr.span)
+def _like(
+    expr: ir.Expr, name: str, *arguments: ir.Expr, listed: bool = False
+) -> ir.Op:
+    return ir.Op(name, arguments, (), expr.type, expr.span, listed=listed)
 
 
 def _clamped(op: ir.Op) -> ir.Op:

@@ -1,0 +1,96 @@
+"""`step`: what it does around the update of each group, and which update that is.
+
+In: the lowered rules. Out: the lines of the method behind its closure.
+"""
+
+from .. import ir
+from . import foreach, loop
+from .body import INDENT
+from .trial import trial_step
+from .update import Update, call
+
+CAPTURABLE = "_capturable"
+CHECK_CAPTURABLE = '''
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
+            raise AssertionError("capturable=True, but a state is on another device")
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+'''
+
+
+def step(targets: ir.Targets, update: Update) -> list[str]:
+    """The lines that update every group, between the hooks of the spec."""
+    rule = targets.loop
+    body = [f"{each.items}: {each.annotation} = []" for each in update.columns]
+    body += [f"self._init_group(group, {update.lists})"]
+    body += _choice(targets, update)
+    body += call(update)
+    steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
+    if rule.pre_steps:
+        steps = [*(f"self.{each.name}()" for each in rule.pre_steps), "", *steps]
+    if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
+        steps = _with_held_gradients(steps)
+    if rule.post_steps:
+        steps += ["", *(f"self.{each.name}()" for each in rule.post_steps)]
+    return [*trial_step(rule, update), *steps]
+
+
+def _choice(targets: ir.Targets, update: Update) -> list[str]:
+    """Which function updates a group."""
+    rule = targets.loop
+    result = [
+        'use_foreach = group["foreach"]',
+        "if use_foreach is None:",
+        "    _, use_foreach = _default_to_fused_or_foreach(",
+        '        params, group["differentiable"]',
+        "    )",
+    ]
+    if rule.sparse is not None and not rule.sparse.only:
+        result += [
+            "if use_foreach and any(grad.is_sparse for grad in grads):",
+            "    use_foreach = False",
+        ]
+    single, multi = (update.function(each.KIND) for each in (loop, foreach))
+    result.append(f"update = {multi} if use_foreach else {single}")
+    if targets.captured is not None:
+        kept = [
+            each.items for each in update.columns if each.state and each.state.scalar
+        ]
+        kept += [update.step.items] if rule.counted == "tensor" else []
+        result += [
+            'if group["capturable"]:',
+            f"    _check_capturable({', '.join(['params', *kept])})",
+        ]
+        if not targets.captured_as_is:
+            result += [
+                'if group["capturable"] or torch.compiler.is_compiling():',
+                f"    update = {single}{CAPTURABLE}",
+                "    if use_foreach:",
+                f"        update = {multi}{CAPTURABLE}",
+            ]
+    return [
+        *result,
+        'if group["differentiable"]:',
+        "    if use_foreach:",
+        "        raise AssertionError(\"_foreach ops don't support autograd\")",
+        "    update = torch.func.functionalize(update)",
+    ]
+
+
+def _with_held_gradients(lines: list[str]) -> list[str]:
+    return [
+        "# The hooks hand new gradients to the update; the model keeps its own.",
+        'held = [(p, p.grad) for group in self.param_groups for p in group["params"]]',
+        "try:",
+        *(INDENT + line if line else "" for line in lines),
+        "finally:",
+        f"{INDENT}for p, grad in held:",
+        f"{INDENT * 2}p.grad = grad",
+    ]

@@ -1,0 +1,101 @@
+"""How far round-off may carry results: measured, not guessed.
+
+The same calculation runs again a little wrong, and another order of it has to stay within
+what that does. Of a rule, each result of the interpreter is made a little wrong; of a
+class, whose inside is not known, each gradient and each start.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from .. import interpret, ir
+from .compare import moved
+from .run import Snapshot, Trace
+from .scene import Scene, noise_of
+
+LUCK = 16  # how much further than the few runs that were drawn another one may go
+EIGHT_BITS = 2.0**-8  # the error of a number in bfloat16
+DRAWS = 3
+
+Results = Sequence[Mapping[str, Tensor]]
+
+
+class Inexact(interpret.Run):
+    """Every result of a calculation is a little wrong; one in bfloat16, as bfloat16 is."""
+
+    random: torch.Generator
+    size = 2.0**-40
+    was_short = False
+
+    def value(self, expr: ir.Expr) -> Any:
+        value = super().value(expr)
+        if isinstance(expr, (ir.Ref, ir.Invoke, ir.Choose)):
+            return value
+        if isinstance(value, float):
+            return value * (1 + self.size * float(torch.randn((), generator=self.random)))
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        size = self.size
+        if _is_short(expr):
+            size, Inexact.was_short = max(size, EIGHT_BITS), True
+        noise = torch.randn(value.shape, generator=self.random, dtype=value.dtype)
+        return value * (1 + size * noise)
+
+
+def _is_short(expr: ir.Expr) -> bool:
+    """Whether an expression is a cast to bfloat16."""
+    name = expr.function if isinstance(expr, ir.Call) else getattr(expr, "name", "")
+    return name == "bfloat16"
+
+
+def measured(
+    run: Callable[[], Results], exact: Results, size: float = 2.0**-40
+) -> list[dict[str, Tensor]]:
+    """How far each number that `run` makes with the interpreter may be off, where every
+    result of a calculation is off by `size` of itself.
+    """
+    spread = [{name: abs(value) * size for name, value in each.items()} for each in exact]
+    Inexact.size, Inexact.was_short = size, False
+    for seed in range(DRAWS):
+        Inexact.random = torch.Generator().manual_seed(seed)
+        with patch.object(interpret, "Run", Inexact):
+            wrong = run()
+        chaos = 2.0 if Inexact.was_short else 2.0**-10
+        for far, here, there in zip(spread, exact, wrong, strict=True):
+            for name in here:
+                off = (here[name] - there[name]).abs()
+                off[~off.isfinite()] = torch.inf
+                if off.numel() and off.max() > chaos * here[name].abs().max():
+                    off = torch.full_like(off, torch.inf)  # round-off decides
+                far[name] = torch.maximum(far[name], LUCK * off)
+    return spread
+
+
+def allowance(play: Callable[[Scene], Trace], scene: Scene, exact: Trace) -> list[Snapshot]:
+    """How far each tensor of a scene may be off, in the precision of the scene."""
+    size = scene.held or scene.dtype
+    noise = noise_of(size)
+    ulp = torch.finfo(size).eps
+    spread: list[Snapshot] = []
+    for step, snapshot in enumerate(exact.steps):
+        spread.append({})
+        for key, value in snapshot.items():
+            far = moved(exact.start, key, value).abs()
+            # A parameter is rounded once a step, whatever the size of its update.
+            floor = 2 * (step + 1) * ulp * value.abs().double() if key[1] == "p" else 0
+            largest = far.nan_to_num().max() if far.numel() else 0
+            spread[-1][key] = noise * largest + floor + 0 * far.nan_to_num()
+    for seed in range(1, DRAWS):
+        wrong = play(scene.with_(noise=noise, seed=seed))
+        for far, here, there in zip(spread, exact.steps, wrong.steps, strict=True):
+            for key in here:
+                if key in there and here[key].shape == there[key].shape:
+                    off = moved(exact.start, key, here[key]) - moved(
+                        wrong.start, key, there[key]
+                    )
+                    far[key] = far[key] + LUCK * off.abs().nan_to_num(torch.inf)
+    return spread

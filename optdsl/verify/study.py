@@ -1,0 +1,169 @@
+"""What an optimizer takes, found by trying: before it is judged, it is studied.
+
+In: a subject. Out: a Studied, which knows the shapes, dtypes and gradients that the
+subject steps with, and the options that it accepts; or the reason why it takes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+
+from . import options
+from .options import Option
+from .outcome import words
+from .run import ONE_GROUP, Hypers, Run, Trace, play, start
+from .scene import SHAPES, Part, Scene
+from .compare import difference
+from .subject import NoSubject, Subject
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.complex64)
+STEPS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How two steps went: `words` of the exception, and whether it was a refusal."""
+
+    words: str = ""
+    refused: bool = False
+
+    @property
+    def went(self) -> bool:
+        return not self.words
+
+
+@dataclass(frozen=True)
+class Studied:
+    """`shape` is that of plain parameters. `coupled` where what one parameter does
+    depends on the values of others; `counts` where it depends on their presence alone.
+    """
+
+    subject: Subject
+    shape: str
+    dtype: torch.dtype
+    layout: str
+    needs_closure: bool
+    shapes: dict[str, Trial] = field(default_factory=dict)
+    dtypes: dict[torch.dtype, Trial] = field(default_factory=dict)
+    layouts: dict[str, Trial] = field(default_factory=dict)
+    random: bool = False
+    coupled: bool = False
+    counts: str = ""
+    options: tuple[Option, ...] = ()
+
+    # ---- scenes
+
+    @property
+    def one(self) -> Part:
+        return Part("one", SHAPES[self.shape])
+
+    def plain(self, *names: str, has: str = "always") -> tuple[Part, ...]:
+        return tuple(Part(name, SHAPES[self.shape], has) for name in names)
+
+    @property
+    def every(self) -> tuple[Part, ...]:
+        """A parameter of each shape that is taken, and of each way to miss gradients."""
+        shapes = [
+            Part(name, SHAPES[name])
+            for name, trial in self.shapes.items()
+            if trial.went and name in SHAPES
+        ]
+        if (trial := self.shapes.get("transposed")) and trial.went:
+            shapes.append(TRANSPOSED)
+        missing = [Part(has, SHAPES[self.shape], has) for has in MISSING]
+        return (*shapes, *missing, Part("zero", SHAPES[self.shape], zero=True))
+
+    def scene(self, *parts: Part, steps: int = STEPS) -> Scene:
+        return Scene(parts or (self.one,), steps, self.dtype, self.layout)
+
+    # ---- runs
+
+    def start(
+        self, scene: Scene, hypers: Hypers | None = None,
+        groups: Sequence[Hypers] = ONE_GROUP, backwards: bool = False,
+    ) -> Run:  # fmt: skip
+        return start(self.subject.make, scene, hypers, groups, self.needs_closure, backwards)
+
+    def play(
+        self, scene: Scene, hypers: Hypers | None = None,
+        groups: Sequence[Hypers] = ONE_GROUP, backwards: bool = False,
+    ) -> Trace:  # fmt: skip
+        return play(self.start(scene, hypers, groups, backwards))
+
+    def tried(self, scene: Scene, hypers: Hypers | None = None) -> Trial:
+        try:
+            self.play(scene, hypers)
+        except Exception as error:
+            return Trial(words(error), self.subject.refuses(error))
+        return Trial()
+
+
+MISSING = ("late", "never", "sometimes")
+TRANSPOSED = Part("transposed", (3, 4), strided=True)
+
+
+def study(subject: Subject) -> Studied:
+    """Try what a subject takes.
+
+    Raises:
+        NoSubject: it takes no parameter of any kind that is tried; the message is that
+            of the first.
+    """
+    found = _plain(subject)
+    shapes = {found.shape: Trial()}
+    for name, shape in SHAPES.items():
+        beside = found.scene(found.one, Part(name, shape), steps=2)
+        shapes[name] = shapes.get(name) or found.tried(beside)
+    if shapes["matrix"].went:
+        shapes["transposed"] = found.tried(found.scene(found.one, TRANSPOSED, steps=2))
+    dtypes = {each: found.tried(found.scene(steps=2).with_(dtype=each)) for each in DTYPES}
+    layouts = {
+        each: found.tried(found.scene(steps=2).with_(layout=each))
+        for each in ("dense", "sparse")
+    }
+    coupled, counts = _neighbours(found)
+    found = _with(found, shapes=shapes, dtypes=dtypes, layouts=layouts, coupled=coupled,
+                  counts=counts, random=_is_random(found))  # fmt: skip
+    return _with(found, options=options.of(found))
+
+
+def _with(studied: Studied, **known) -> Studied:
+    return Studied(**{**vars(studied), **known})
+
+
+def _plain(subject: Subject) -> Studied:
+    """The first kind of parameter that the subject steps."""
+    first = None
+    kinds = product(
+        ("dense", "sparse"), (False, True), (torch.float64, torch.float32),
+        ("vector", "matrix", "kernel", "scalar"),
+    )  # fmt: skip
+    for layout, closure, dtype, shape in kinds:
+        studied = Studied(subject, shape, dtype, layout, closure)
+        trial = studied.tried(studied.scene(steps=2))
+        if trial.went:
+            return studied
+        first = first or trial
+    raise NoSubject(f"{subject.name}: {first.words}")
+
+
+def _is_random(studied: Studied) -> bool:
+    scene = studied.scene(steps=2)
+    return difference(studied.play(scene), studied.play(scene.with_(seed=1))) is not None
+
+
+def _neighbours(studied: Studied) -> tuple[bool, str]:
+    """Whether a parameter steps otherwise beside others: by their values, or, which no
+    rule wants, because they are there.
+    """
+    one, two, other = studied.plain("one", "two", "other")
+    alone = studied.play(studied.scene(one)).of(["one"])
+    beside, besides = (
+        studied.play(studied.scene(one, each)).of(["one"]) for each in (two, other)
+    )
+    if difference(beside, besides) is not None:
+        return True, ""
+    found = difference(beside, alone)
+    return False, "" if found is None else str(found)

@@ -1,0 +1,155 @@
+"""What is judged: an optimizer class, with its hypers and, from a spec, what it means.
+
+In: a spec, a class, or the text that a person gives for one. Out: a Subject.
+"""
+
+import importlib
+import linecache
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from torch.optim import Optimizer
+
+from .. import ir, vocabulary
+from ..find import find, library_name
+from ..load import from_string, load_optimizer
+from ..pipeline import Artifacts, build
+from . import hyper
+from .hyper import Hyper
+from .run import Make
+
+
+class NoSubject(Exception):
+    """There is no such optimizer, or it cannot be made from parameters alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """`make(params, **hypers)` gives the optimizer that runs its loop, where there is a
+    choice. `reference` is a dotted path, or empty.
+    """
+
+    name: str
+    cls: type[Optimizer]
+    hypers: tuple[Hyper, ...]
+    flags: frozenset[str]
+    make: Make
+    artifacts: Artifacts | None = None
+    reference: str = ""
+
+    @property
+    def rule(self) -> ir.Rule | None:
+        return None if self.artifacts is None else self.artifacts.checked
+
+    def hyper(self, name: str) -> Hyper | None:
+        return next((each for each in self.hypers if each.name == name), None)
+
+    def refuses(self, error: BaseException) -> bool:
+        """Whether an exception is a refusal: code of the optimizer's own package raised
+        it, on purpose. What torch or Python raise while it computes is an accident.
+        """
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is None or isinstance(error, NotImplementedError):
+            return isinstance(error, NotImplementedError)
+        frame = trace.tb_frame
+        module = frame.f_globals.get("__name__", "")
+        line = linecache.getline(
+            frame.f_code.co_filename, trace.tb_lineno, frame.f_globals
+        ).strip()
+        said = line.startswith(("raise ", "assert "))
+        return said and module.startswith(tuple(_packages(self.cls)))
+
+
+def _packages(cls: type) -> set[str]:
+    """Where the code of a class is; of torch, what is about optimizers."""
+    tops = {each.__module__.split(".")[0] for each in cls.__mro__ if each is not object}
+    return {"torch.optim" if each == "torch" else each for each in tops}
+
+
+def of_spec(spec: str) -> Subject:
+    """A spec of the library, by its name, or a `.opt` file.
+
+    Raises:
+        OptdslError: there is none, or it is wrong.
+    """
+    source = find(spec)
+    artifacts = build(source)
+    if library_name(spec) is None:
+        cls = from_string(source.text, source.name)
+    else:
+        cls = load_optimizer(spec)
+    rule = artifacts.checked
+    flags = _flags(cls)
+    return Subject(
+        spec, cls, hyper.of_rule(rule), flags, _loop(cls, flags), artifacts, rule.reference
+    )
+
+
+def of_class(cls: type[Optimizer], name: str = "") -> Subject:
+    """Any class of optimizers.
+
+    Raises:
+        NoSubject: its constructor needs more than parameters and a learning rate.
+    """
+    name = name or f"{cls.__module__}:{cls.__qualname__}"
+    try:
+        hypers, flags = hyper.of_class(cls), _flags(cls)
+    except (TypeError, ValueError) as error:
+        raise NoSubject(f"{name}: {error}") from None
+    return Subject(name, cls, hypers, flags, _loop(cls, flags))
+
+
+def _flags(cls: type) -> frozenset[str]:
+    names = {each.name for each in hyper.arguments(cls)}
+    return frozenset(vocabulary.FLAGS) & names
+
+
+def _loop(cls: type[Optimizer], flags: frozenset[str]) -> Make:
+    fixed: dict[str, Any] = {"foreach": False} if "foreach" in flags else {}
+    return lambda params, **hypers: cls(params, **{**fixed, **hypers})
+
+
+def of_text(text: str) -> Subject:
+    """A spec, or `package.module:Class`.
+
+    Raises:
+        OptdslError: there is no such spec, or it is wrong.
+        NoSubject: there is no such class, or it is no optimizer that can be judged.
+    """
+    if ":" in text and not text.endswith(".opt"):
+        return of_class(_imported(*text.split(":", 1)), text)
+    return of_spec(text)
+
+
+def of_path(path: str) -> Subject:
+    """The class that a spec names as its reference, `package.module.Class`.
+
+    Raises:
+        NoSubject: as in `of_text`.
+    """
+    module, _, name = path.rpartition(".")
+    return of_class(_imported(module, name), path)
+
+
+def _imported(module: str, name: str) -> type[Optimizer]:
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise NoSubject(f"cannot import `{module}`: {error}") from None
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise NoSubject(f"importing `{module}` fails: {said}") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise NoSubject(f"`{module}` has no `{name}`")
+        found = getattr(found, part)
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise NoSubject(f"`{module}:{name}` is no subclass of torch.optim.Optimizer")
+    return found
+
+
+def module_of(cls: type) -> Any:
+    return sys.modules[cls.__module__]
