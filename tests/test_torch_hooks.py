@@ -15,9 +15,16 @@ from torch.optim.optimizer import (
 )
 
 from tests.parity import same_bits
-from tests.torch_inputs import a_parameter, both_classes, every_class
+from tests.torch_inputs import (
+    TORCH,
+    a_parameter,
+    both_classes,
+    every_class,
+    on_each_side,
+)
 
 Calls = list[Any]
+Classes = dict[str, type[Optimizer]]
 
 
 @contextmanager
@@ -89,74 +96,75 @@ def test_every_hook_is_called_as_torch_calls_it(spec: str) -> None:
 
 
 @every_class
-def test_a_hook_that_is_removed_is_called_no_more(spec: str) -> None:
-    for cls in both_classes(spec):
-        calls: Calls = []
-        optimizer = cls([a_parameter(spec)])
-        handles = [
-            optimizer.register_step_pre_hook(lambda *_: calls.append("pre")),
-            optimizer.register_step_post_hook(lambda *_: calls.append("post")),
-            optimizer.register_state_dict_post_hook(lambda *_: calls.append("saved")),
-        ]
-        optimizer.step()
-        for handle in handles:
-            handle.remove()
-        optimizer.step()
-        optimizer.state_dict()
-        assert calls == ["pre", "post"]
+@on_each_side
+def test_a_hook_that_is_removed_is_called_no_more(spec: str, classes: Classes) -> None:
+    calls: Calls = []
+    optimizer = classes[spec]([a_parameter(spec)])
+    handles = [
+        optimizer.register_step_pre_hook(lambda *_: calls.append("pre")),
+        optimizer.register_step_post_hook(lambda *_: calls.append("post")),
+        optimizer.register_state_dict_post_hook(lambda *_: calls.append("saved")),
+    ]
+    optimizer.step()
+    for handle in handles:
+        handle.remove()
+    optimizer.step()
+    optimizer.state_dict()
+    assert calls == ["pre", "post"]
 
 
 @every_class
-def test_a_hook_before_a_step_may_change_its_arguments(spec: str) -> None:
-    for cls in both_classes(spec):
-        optimizer = cls([a_parameter(spec)])
-        optimizer.register_step_pre_hook(
-            lambda its, args, kwargs: ((its, lambda: 7.0), kwargs)
-        )
-        assert optimizer.step() == 7.0
-        assert optimizer.step(lambda: 1.0) == 7.0
-        optimizer = cls([a_parameter(spec)])
-        optimizer.register_step_pre_hook(lambda *_: "neither None nor a pair")
-        with pytest.raises(RuntimeError, match="must return None or a tuple"):
-            optimizer.step()
+@on_each_side
+def test_a_hook_before_a_step_may_change_its_arguments(
+    spec: str, classes: Classes
+) -> None:
+    optimizer = classes[spec]([a_parameter(spec)])
+    optimizer.register_step_pre_hook(
+        lambda its, args, kwargs: ((its, lambda: 7.0), kwargs)
+    )
+    assert optimizer.step() == 7.0
+    assert optimizer.step(lambda: 1.0) == 7.0
+    optimizer = classes[spec]([a_parameter(spec)])
+    optimizer.register_step_pre_hook(lambda *_: "neither None nor a pair")
+    with pytest.raises(RuntimeError, match="must return None or a tuple"):
+        optimizer.step()
 
 
 @every_class
-def test_a_hook_may_give_another_state_dict(spec: str) -> None:
-    for cls in both_classes(spec):
-        optimizer = cls([a_parameter(spec)])
-        optimizer.step()
+@on_each_side
+def test_a_hook_may_give_another_state_dict(spec: str, classes: Classes) -> None:
+    def saved(its: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        return {**state_dict, "more": 1}
 
-        def saved(its: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-            return {**state_dict, "more": 1}
+    def loaded(its: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        assert state_dict.pop("more") == 1
+        changed = copy.deepcopy(state_dict)
+        changed["param_groups"][0]["lr"] = 0.25
+        return changed
 
-        def loaded(its: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-            assert state_dict.pop("more") == 1
-            changed = copy.deepcopy(state_dict)
-            changed["param_groups"][0]["lr"] = 0.25
-            return changed
-
-        optimizer.register_state_dict_post_hook(saved)
-        optimizer.register_load_state_dict_pre_hook(loaded)
-        given = optimizer.state_dict()
-        assert given["more"] == 1
-        optimizer.load_state_dict(given)
-        assert given["more"] == 1, "the hook had a copy"
-        assert optimizer.param_groups[0]["lr"] == 0.25
+    optimizer = classes[spec]([a_parameter(spec)])
+    optimizer.step()
+    optimizer.register_state_dict_post_hook(saved)
+    optimizer.register_load_state_dict_pre_hook(loaded)
+    given = optimizer.state_dict()
+    assert given["more"] == 1
+    optimizer.load_state_dict(given)
+    assert given["more"] == 1, "the hook had a copy"
+    assert optimizer.param_groups[0]["lr"] == 0.25
 
 
 @every_class
-def test_hooks_see_the_parameters_before_and_after(spec: str) -> None:
-    for cls in both_classes(spec):
-        p, seen = a_parameter(spec), []
-        optimizer = cls([p], lr=0.1)
-        optimizer.register_step_pre_hook(lambda *_: seen.append(p.detach().clone()))
-        optimizer.register_step_post_hook(lambda *_: seen.append(p.detach().clone()))
-        before = p.detach().clone()
-        optimizer.step()
-        assert same_bits(seen[0], before)
-        assert same_bits(seen[1], p.detach())
-        assert not torch.equal(seen[0], seen[1])
+@on_each_side
+def test_hooks_see_the_parameters_before_and_after(spec: str, classes: Classes) -> None:
+    p, seen = a_parameter(spec), []
+    optimizer = classes[spec]([p], lr=0.1)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(p.detach().clone()))
+    optimizer.register_step_post_hook(lambda *_: seen.append(p.detach().clone()))
+    before = p.detach().clone()
+    optimizer.step()
+    assert same_bits(seen[0], before)
+    assert same_bits(seen[1], p.detach())
+    assert not torch.equal(seen[0], seen[1])
 
 
 @every_class
@@ -180,12 +188,14 @@ def test_a_copy_has_the_hooks_that_torch_leaves_it(spec: str, copied: Any) -> No
 
 
 @every_class
-def test_the_profiler_sees_a_step_by_the_name_of_the_class(spec: str) -> None:
-    for cls in both_classes(spec):
-        optimizer = cls([a_parameter(spec)])
-        with torch.autograd.profiler.profile() as profile:
-            optimizer.step()
-            optimizer.zero_grad()
-        names = {event.name for event in profile.function_events}
-        assert f"Optimizer.step#{cls.__name__}.step" in names
-        assert f"Optimizer.zero_grad#{cls.__name__}.zero_grad" in names
+@on_each_side
+def test_the_profiler_sees_a_step_by_the_name_of_the_class(
+    spec: str, classes: Classes
+) -> None:
+    optimizer = classes[spec]([a_parameter(spec)])
+    with torch.autograd.profiler.profile() as profile:
+        optimizer.step()
+        optimizer.zero_grad()
+    names = {event.name for event in profile.function_events}
+    assert f"Optimizer.step#{TORCH[spec].__name__}.step" in names
+    assert f"Optimizer.zero_grad#{TORCH[spec].__name__}.zero_grad" in names

@@ -1,5 +1,6 @@
 """Every scheduler of torch drives our classes as it drives torch's."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -203,7 +204,8 @@ def test_a_schedule_goes_on_from_a_checkpoint(spec: str) -> None:
     with torch.no_grad():
         for name, p in other.parameters.items():
             p.copy_(whole.parameters[name])
-    other.optimizer.load_state_dict(whole.optimizer.state_dict())
+    # A copy, because torch loads `step` without making one.
+    other.optimizer.load_state_dict(copy.deepcopy(whole.optimizer.state_dict()))
     other_scheduler.load_state_dict(scheduler.state_dict())
     for step in range(4, 8):
         for one, its in ((whole, scheduler), (other, other_scheduler)):

@@ -18,7 +18,7 @@ from torch.testing._internal.common_optimizers import (
 )
 
 from optdsl import load_optimizer
-from tests.parity import ONLY_MATRICES, ONLY_SPARSE, TORCH, options
+from tests.parity import ONLY_SPARSE, TORCH, options
 
 OURS = {spec: load_optimizer(spec) for spec in TORCH}
 INFO: dict[str, OptimizerInfo] = {
@@ -26,6 +26,7 @@ INFO: dict[str, OptimizerInfo] = {
     for spec, cls in TORCH.items()
 }
 every_class = pytest.mark.parametrize("spec", TORCH)
+on_each_side = pytest.mark.parametrize("classes", [TORCH, OURS], ids=["torch", "ours"])
 NO_COMPLEX = [spec for spec in TORCH if not INFO[spec].supports_complex]
 CAPTURABLE = [spec for spec in TORCH if "capturable" in options(TORCH[spec])]
 DIFFERENTIABLE = [spec for spec in TORCH if "differentiable" in options(TORCH[spec])]
@@ -106,6 +107,3 @@ def a_parameter(spec: str, dtype: torch.dtype = torch.float32) -> Parameter:
     grad = torch.linspace(0.5, -0.7, 6, dtype=dtype).reshape(2, 3)
     p.grad = grad.to_sparse() if TORCH[spec].__name__ in ONLY_SPARSE else grad
     return p
-
-
-__all__ = ["ONLY_MATRICES", "ONLY_SPARSE"]
