@@ -36,6 +36,8 @@ def _expressions(rule: ir.Rule) -> Iterator[ir.Expr]:
                 yield from ir.walk(statement.condition)
             case ir.Repeat():
                 yield from ir.walk(statement.count)
+            case ir.Forget():
+                pass
             case _:
                 yield from ir.walk(statement.value)
     for state in rule.states:

@@ -210,7 +210,15 @@ class Repeat:
     span: Span = _span()
 
 
-Statement = Assign | Unpack | If | Repeat | Return | Effect
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Names that no one reads again, whose memory others need."""
+
+    names: tuple[str, ...]
+    span: Span = _span()
+
+
+Statement = Assign | Unpack | If | Repeat | Return | Effect | Forget
 Block = tuple[Statement, ...]
 
 # ---- declarations

@@ -43,9 +43,14 @@ def runs(rule: ir.Rule, update: Update) -> Iterator[Run]:
         storages = [name for name in ("p", "grad", *kept) if name in mentioned]
         if not rule.complex:
             storages = ["p", "grad", *kept]
+        earlier = [
+            each
+            for each in dict.fromkeys(_read_first(block, set()))
+            if each in locals_
+        ]
         names = [
             name
-            for name in (*storages, *(each for each in mentioned if each in locals_))
+            for name in (*storages, *earlier)
             if (name in pairs) is as_numbers
             and not (name in kept and kept[name].scalar)
         ]
@@ -89,6 +94,24 @@ def _tensors(block: ir.Block) -> Iterator[str]:
         for ref in ir.reads(statement):
             if ref.type.kind is ir.Kind.TENSOR and ref.type.element == "number":
                 yield ref.name
+
+
+def _read_first(block: ir.Block, assigned: set[str]) -> Iterator[str]:
+    """The names that a block may read before it assigns them; `assigned` grows by those
+    that it surely assigns.
+    """
+    for statement in block:
+        match statement:
+            case ir.If():
+                branches = [{*assigned}, {*assigned}]
+                yield from _read_first(statement.then, branches[0])
+                yield from _read_first(statement.otherwise, branches[1])
+                assigned |= branches[0] & branches[1]
+            case ir.Repeat():
+                yield from _read_first(statement.body, {*assigned})
+            case _:
+                yield from (ref.name for ref in ir.reads(statement) if ref.name not in assigned)
+                assigned |= ir.assigned((statement,))
 
 
 def takes_complex(rule: ir.Rule) -> bool:

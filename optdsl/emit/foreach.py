@@ -29,10 +29,13 @@ def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list
 '''
 
 
-def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
+def emit(
+    rule: ir.Rule, update: Update, suffix: str = "", captured: bool = False
+) -> list[str]:
     """The lines of a function that runs the rule on all parameters of a batch at once."""
     names = Lists(update)
-    body = lines(rule.prologue, names.host, rule.source, names.single)
+    body = [] if captured else _numbers(update)
+    body += lines(rule.prologue, names.host, rule.source, names.single)
     body += [""] * bool(body)
     body += _batches(rule, update)
     inner = [f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
@@ -52,6 +55,28 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     body += [INDENT + line if line else "" for line in inner]
     result = [*head(update, update.function(KIND) + suffix), *(INDENT + line if line else "" for line in body)]
     return [part for line in result for part in fit(line)]
+
+
+def _numbers(update: Update) -> list[str]:
+    """Hypers as numbers, where a group may have tensors."""
+    own = update.names.own
+    floats = [
+        own(each.name)
+        for each in update.hypers
+        if each.annotation == "float" and not each.type.optional
+    ]
+    tuples = [
+        own(each.name)
+        for each in update.hypers
+        if each.annotation == "tuple" and not each.type.nones
+    ]
+    joined = ", ".join(floats)
+    result = [f"{each} = tuple(map(float, {each}))" for each in tuples]
+    if len(floats) == 1:
+        result.insert(0, f"{joined} = float({joined})")
+    elif floats:
+        result.insert(0, f"{joined} = map(float, ({joined}))")
+    return result
 
 
 # ---- batches
@@ -190,6 +215,8 @@ class Lists:
                 yield f"{self.many(target.name)} = {self._values(value)}"
             case ir.Unpack(targets, value):
                 yield f"{', '.join(map(self.host, targets))} = {text(value, self.host)}"
+            case ir.Forget(names):
+                yield f"del {', '.join(map(self.many, names))}"
             case ir.Effect(ir.Op("copy", (target, source))) if target == source:
                 return
             case ir.Effect(value) if value.listed:

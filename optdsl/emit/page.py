@@ -217,6 +217,6 @@ def _updates(targets: ir.Targets, update: Update) -> list[str]:
     if targets.captured is not None and not targets.captured_as_is:
         written += [
             loop.emit(targets.captured, update, CAPTURABLE),
-            foreach.emit(targets.captured_foreach, update, CAPTURABLE),
+            foreach.emit(targets.captured_foreach, update, CAPTURABLE, captured=True),
         ]
     return [line for each in written for line in (*each, "", "")]

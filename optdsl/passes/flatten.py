@@ -34,8 +34,57 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     taken = {ref.name for each in ir.statements(rule.step) for ref in ir.reads(each)}
     taken |= ir.assigned(rule.step) | {each.name for each in rule.hypers}
     taken |= {each.name for each in rule.states} | {"p", "grad"}
-    step = Flat(frozenset(taken), captured).block(rule.step)
+    step = _forgetting(Flat(frozenset(taken), captured).block(rule.step))
     return replace(rule, step=step)
+
+
+def _forgetting(block: ir.Block) -> ir.Block:
+    """The block in which lists of tensors are let go before others are made."""
+    last: dict[str, int] = {}
+    for at, statement in enumerate(block):
+        last |= dict.fromkeys(_mentioned(statement), at)
+    owned = {each.target.name for each in ir.statements(block) if _makes(each)}
+    bound = {"grad"}
+    result: list[ir.Statement] = []
+    for at, statement in enumerate(block):
+        result.append(statement)
+        bound |= _bound((statement,))
+        names = tuple(
+            name
+            for name in last
+            if last[name] == at and name in bound and name in owned | {"grad"}
+        )
+        if names and any(map(_makes, ir.statements(block[at + 1 :]))):
+            result.append(ir.Forget(names, statement.span))
+    return tuple(result)
+
+
+def _bound(block: ir.Block) -> set[str]:
+    """The names that have a value after a block, whichever way it took."""
+    names: set[str] = set()
+    for statement in block:
+        match statement:
+            case ir.If():
+                names |= _bound(statement.then) & _bound(statement.otherwise)
+            case ir.Assign(target=target):
+                names.add(target.name)
+    return names
+
+
+def _mentioned(statement: ir.Statement) -> list[str]:
+    refs = list(ir.reads(statement))
+    inside = ir.statements((statement,))
+    refs += [each.target for each in inside if isinstance(each, ir.Assign)]
+    local = (ir.Role.LOCAL, ir.Role.GRAD)
+    tensors = (each for each in refs if each.type.kind is ir.Kind.TENSOR)
+    return [each.name for each in tensors if each.role in local]
+
+
+def _makes(statement: ir.Statement) -> bool:
+    """Whether a statement makes a list of tensors as large as the parameters."""
+    if not isinstance(statement, ir.Assign) or isinstance(statement.value, ir.Ref):
+        return False
+    return statement.target.type.kind is ir.Kind.TENSOR
 
 
 class Flat:

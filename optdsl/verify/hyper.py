@@ -102,9 +102,10 @@ def _of_parameter(parameter: inspect.Parameter, hint: Any) -> Hyper:
             raise TypeError(f"its constructor needs {name}, which has no default")
         default = 0.01
     choices = tuple(_choices(hint))
-    kinds = set(_kinds(hint)) or {type(default)}
-    if kinds == {int} and hint is inspect.Parameter.empty:
-        kinds = {int, float}  # `momentum=0` is often meant as a number
+    if hint is not inspect.Parameter.empty:
+        kinds = set(_kinds(hint))
+    else:  # `momentum=0` is often meant as a number
+        kinds = {int, float} if type(default) is int else {type(default)}
     return Hyper(name, default, tuple(_others(name, default, kinds, choices)))
 
 
@@ -142,7 +143,7 @@ def _others(
         return
     elif isinstance(default, bool) or (default is None and kinds == {bool}):
         values = [True, False] if default is None else [not default]
-    elif default is None or isinstance(default, (int, float)):
+    elif kinds and (default is None or isinstance(default, (int, float))):
         values = _numbers(name, default, kinds)
     else:
         values = []
@@ -180,4 +181,4 @@ def _floats(name: str, default: float | None) -> list[float]:
         return [0.1, 10.0, default / 2]
     if 0 < default < 1:
         return [default / 2, (1 + default) / 2, 0.1, 2.0]
-    return [default / 2, 2 * default, default + 1, 0.5, 2.0]
+    return [default / 2, 2 * default, default + 1, 0.5, 2.0, 0.01]

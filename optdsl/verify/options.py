@@ -24,8 +24,8 @@ VALUES = 3  # how many values of an option are tried together with another one
 @dataclass(frozen=True, slots=True)
 class Option:
     """`name` is the hyper or its item, `betas[1]`; `hyper` and `value` what to set, and
-    `needs` what has to be set beside it. Where nothing was found that changes a step,
-    `why` says how far the search came.
+    `needs` what has to be set beside it. Where nothing was found that changes a parameter
+    or one of the states that are there without it, `why` says how far the search came.
     """
 
     name: str
@@ -79,7 +79,7 @@ class _Search:
         one, two = self.played(some), self.played(others)
         if isinstance(one, str) or isinstance(two, str):
             return False
-        return difference(one.without_states(), two.without_states()) is not None
+        return difference(one, two) is not None
 
     def option(self, name: str, values: list[tuple[str, Any]]) -> Option:
         hyper = values[0][0]
@@ -98,7 +98,7 @@ class _Search:
         hyper, value = (accepted or values)[0]
         if accepted:
             said = ", ".join(repr(each) for _, each in accepted)
-            why = f"{said} change no parameter within {STEPS} steps, alone or beside others"
+            why = f"{said}: nothing changes within {STEPS} steps, alone or beside others"
             return Option(name, hyper, value, why=why)
         return Option(name, hyper, value, why=str(self.played({hyper: value})), accepted=False)
 

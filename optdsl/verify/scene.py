@@ -126,9 +126,11 @@ def _laid_out(value: Tensor, strided: bool) -> Tensor:
 def _sparse(value: Tensor, step: int, whole: bool) -> Tensor:
     """Rows of the gradient; where not all, the first of them comes in two parts."""
     count = value.shape[0]
-    rows = [*range(count)] if whole else [(step + at) % count for at in range(max(count - 1, 1))]
+    rows = [*range(count)]
+    if count > 1 and not whole:
+        rows = [(step + at) % count for at in rows[1:]]
     values = value[rows]
-    if not whole:
+    if count and not whole:
         rows, values = [*rows, rows[0]], torch.cat([values, values[:1]])
     return torch.sparse_coo_tensor(
         torch.tensor([rows]), values, value.shape, check_invariants=False

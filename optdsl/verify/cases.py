@@ -1,0 +1,81 @@
+"""The cases that a property is judged in, smallest first.
+
+The first case that fails is then the smallest, and what a person is told. A case is a
+scene and hypers; it says itself in words.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .outcome import Outcome, failed, not_applicable, passed, words
+from .scene import Scene
+from .study import DTYPES, Studied
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    scene: Scene
+    hypers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{said(self.hypers)}, {self.scene}"
+
+
+def said(hypers: Mapping[str, Any]) -> str:
+    """Hypers as a call has them."""
+    return ", ".join(f"{k}={v!r}" for k, v in hypers.items()) or "defaults"
+
+
+def cases(studied: Studied, dtypes: bool = True) -> Iterator[Case]:
+    """One parameter and one step; more steps; each option; every parameter; every option
+    at once; every dtype that is taken.
+    """
+    one = studied.scene()
+    yield Case(one.with_(steps=1))
+    yield Case(one)
+    for option in studied.options:
+        if option.works:
+            yield Case(one, option.hypers)
+    every = studied.scene(*studied.every)
+    yield Case(every)
+    yield Case(every, together(studied))
+    for dtype in DTYPES if dtypes else ():
+        if dtype != studied.dtype and studied.dtypes[dtype].went:
+            yield Case(every.with_(dtype=dtype))
+    if studied.layout == "dense" and studied.layouts["sparse"].went:
+        yield Case(every.with_(layout="sparse"))
+
+
+def together(studied: Studied) -> dict[str, Any]:
+    """As many options at once as the subject accepts together."""
+    chosen: dict[str, Any] = {}
+    scene = studied.scene(steps=2)
+    for option in studied.options:
+        more = {**chosen, **option.hypers}
+        if option.works and option.hyper not in chosen and studied.tried(scene, more).went:
+            chosen = more
+    return chosen
+
+
+def judged(
+    studied: Studied, over: Iterable[Case], judge: Callable[[Case], str], detail: str = ""
+) -> Outcome:
+    """The first case in which `judge` finds something to say, or an exception by accident.
+    A case that the subject refuses is left out.
+    """
+    count, refusal = 0, "there is nothing to try"
+    for case in over:
+        try:
+            found = judge(case)
+        except Exception as error:
+            if studied.subject.refuses(error):
+                refusal = words(error)
+                continue
+            found = words(error)
+        if found:
+            return failed(f"{case}: {found}")
+        count += 1
+    if not count:
+        return not_applicable(refusal)
+    return passed(detail or f"{count} case{'s' * (count != 1)}")

@@ -1,0 +1,179 @@
+"""Properties about groups: each has hypers of its own, and nothing else tells them apart."""
+
+from collections.abc import Callable
+
+import torch
+
+from ..cases import Case, cases, judged, said
+from ..compare import difference
+from ..options import Option
+from ..outcome import Outcome, failed, not_applicable, passed
+from ..roundoff import allowance
+from ..run import Trace
+from ..scene import Scene
+from ..study import Studied
+
+COUPLED = "its parameters depend on each other's values"
+
+
+def _differ(
+    ours: Callable[[Scene], Trace], theirs: Callable[[Scene], Trace], scene: Scene
+) -> str:
+    """Where two ways to run a scene part by more than round-off."""
+    one, two = ours(scene), theirs(scene)
+    if difference(one, two) is None:
+        return ""
+    found = difference(one, two, allowance(theirs, scene, two))
+    return "" if found is None else str(found)
+
+
+def _beside(studied: Studied, case: Case) -> Scene:
+    """The scene with a second parameter where it has only one."""
+    if len(case.scene.parts) > 1:
+        return case.scene
+    return case.scene.with_(parts=studied.plain("one", "two"))
+
+
+def equal_groups(studied: Studied) -> Outcome:
+    def judge(case: Case) -> str:
+        found = _differ(
+            lambda scene: studied.play(scene, case.hypers, ({}, {})),
+            lambda scene: studied.play(scene, case.hypers),
+            _beside(studied, case),
+        )
+        return found and f"{found} in one group"
+
+    return judged(studied, cases(studied), judge)
+
+
+def order(studied: Studied) -> Outcome:
+    if studied.random:
+        return not_applicable("its steps draw random numbers")
+
+    def judge(case: Case) -> str:
+        for groups, what in (({},), "parameters"), (({}, {}), "groups"):
+            found = _differ(
+                lambda scene, groups=groups: studied.play(scene, case.hypers, groups, True),
+                lambda scene, groups=groups: studied.play(scene, case.hypers, groups),
+                _beside(studied, case),
+            )
+            if found:
+                return f"with the {what} backwards, {found}"
+        return ""
+
+    return judged(studied, cases(studied), judge)
+
+
+def beside_others(studied: Studied) -> Outcome:
+    if studied.coupled:
+        return not_applicable(COUPLED)
+    if studied.counts:
+        scene = studied.scene(*studied.plain("one", "two"), steps=2)
+        return failed(f"{said({})}, {scene}: {studied.counts} when it is alone")
+    return passed()
+
+
+def obeyed(studied: Studied) -> Outcome:
+    """Each option in the second of two groups."""
+    if studied.coupled:
+        return not_applicable(COUPLED)
+    options, others = _of_groups(studied)
+    for option in options:
+        found = disobeys(studied, option)
+        if found:
+            return failed(found)
+    if not options:
+        return not_applicable("no group holds a hyper that has an effect")
+    names = ", ".join(dict.fromkeys(each.hyper for each in options))
+    only = f"; for the constructor alone: {', '.join(others)}" if others else ""
+    return passed(names + only)
+
+
+def _of_groups(studied: Studied) -> tuple[list[Option], list[str]]:
+    """The options that stand in param groups, and the names of those that do not."""
+    group = studied.start(studied.scene()).optimizer.param_groups[0]
+    options = [each for each in studied.options if each.works]
+    others = {each.hyper: None for each in options if each.hyper not in group}
+    return [each for each in options if each.hyper in group], [*others]
+
+
+def disobeys(studied: Studied, option: Option) -> str:
+    """What is wrong with an option that one group of two has, or ''."""
+    scene = studied.scene(*studied.plain("one", "two"))
+    own = {option.hyper: option.value}
+    case = f"{said(own)} in the second group, {said(option.needs)} for both, {scene}"
+
+    def both(scene: Scene) -> Trace:
+        return studied.play(scene, option.needs, ({}, own))
+
+    try:
+        whole = both(scene)
+    except Exception as error:
+        if studied.subject.refuses(error):
+            return ""  # it may be for the whole optimizer
+        raise
+    for name, hypers in ("one", option.needs), ("two", option.hypers):
+        alone = studied.play(scene, hypers).of([name])
+        if difference(whole.of([name]), alone) is None:
+            continue
+        allowed = allowance(lambda it, hypers=hypers: studied.play(it, hypers), scene, alone)
+        found = difference(whole.of([name]), alone, allowed)
+        if found is not None:
+            whose = "the second group alone" if name == "two" else "the first group alone"
+            return f"{case}: {found} as for {whose}"
+    return ""
+
+
+def lr_zero_group(studied: Studied) -> Outcome:
+    if studied.subject.hyper("lr") is None:
+        return not_applicable("it has no lr")
+
+    def judge(case: Case) -> str:
+        scene = _beside(studied, case)
+        run = studied.start(scene, case.hypers, ({}, {"lr": 0.0}))
+        resting = {id(p) for p in run.optimizer.param_groups[1]["params"]}
+        names = [name for name, p in run.parameters.items() if id(p) in resting]
+        before = {name: run.parameters[name].detach().clone() for name in names}
+        for step in scene.numbers:
+            run.step(step)
+            for name in names:
+                if not torch.equal(run.parameters[name], before[name]):
+                    far = (run.parameters[name] - before[name]).abs().max().item()
+                    return f"step {step + 1}: {name} moved by {far:.4g}"
+        return ""
+
+    return judged(studied, cases(studied), judge)
+
+
+def added_later(studied: Studied) -> Outcome:
+    rate = studied.subject.hyper("lr")
+    hypers = {} if rate is None or not rate.others else {"lr": rate.others[0][1]}
+
+    def judge(case: Case) -> str:
+        (one,), (two,) = studied.plain("one"), studied.plain("two")
+        whole = studied.scene(one, two, steps=5)
+        run = studied.start(studied.scene(one), case.hypers)
+        ours: list[dict] = []
+        for step in (0, 1):
+            run.step(step)
+            ours.append(run.snapshot())
+        p = whole.parameter(two)
+        run.parameters["two"], run.parts["two"] = p, two
+        run.optimizer.add_param_group({"params": [p], **hypers})
+        begun = {**studied.start(whole, case.hypers).start()}
+        for step in (2, 3, 4):
+            run.step(step)
+            ours.append(run.snapshot())
+        if studied.coupled:
+            return ""
+        first = studied.play(studied.scene(one, steps=5), case.hypers)
+        later = studied.scene(two, steps=3).with_(first=2)
+        second = studied.play(later, {**case.hypers, **hypers})
+        trace = Trace(begun, tuple(ours))
+        found = difference(trace.of(["one"]), first)
+        if found is not None:
+            return f"{found} when no group is added"
+        found = difference(trace.of(["two"], since=2), second)
+        return "" if found is None else f"after it was added: {found} when it is alone"
+
+    return judged(studied, list(cases(studied, dtypes=False))[:-2], judge)
