@@ -150,7 +150,8 @@ class Invoke:
 class Op:
     """One call of torch, by the name of the method; in place: on its first argument.
     Where it is `listed`, all its tensors have names, and one call computes it for the
-    tensors of many parameters.
+    tensors of many parameters. It `may_consume` a gradient that no one else reads: where
+    that is a copy, not the model's own, the call can be in place.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Op:
     span: Span = _span()
     in_place: bool = False
     listed: bool = False
+    may_consume: bool = False
 
 
 Expr = Const | Ref | Unary | Binary | Choose | Pack | Index | Call | Invoke | Op

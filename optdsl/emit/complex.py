@@ -60,7 +60,7 @@ def runs(rule: ir.Rule, update: Update) -> Iterator[Run]:
         always = [name for name in names if name not in optional]
         view = AS_COMPLEX if as_numbers else AS_REAL
         yield Run(block, view, tuple(always), tuple(optional))
-        assigned = ir.assigned(block) - {"p", *kept}
+        assigned = (ir.assigned(block) & {*mentioned}) - {"p", *kept}
         locals_ |= assigned - {"grad"}
         pairs = pairs - {*names} if as_numbers else pairs | {*names}
         pairs = pairs - assigned if as_numbers else pairs | assigned

@@ -6,6 +6,7 @@ one device and dtype, about which the host knows the same (their count, their sh
 are updated together, so that the host's work reads as it does in the loop.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 from .. import ir
@@ -18,6 +19,7 @@ from .sparse import gathered_lists, scattered_lists
 from .update import MAXIMIZE, Update, head
 
 KIND = "multi_tensor"
+GIVEN = "given"
 ALIKE = '''
 
 def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
@@ -38,8 +40,10 @@ def emit(
     body += lines(rule.prologue, names.host, rule.source, names.single)
     body += [""] * bool(body)
     body += _batches(rule, update)
-    inner = [f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
-    inner += gathered_lists(rule, [each.items for each in update.kept])
+    given = [f"{GIVEN} = grads"] * _consumes(rule)
+    inner = [*given, f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
+    gathered = gathered_lists(rule, [each.items for each in update.kept])
+    inner += [*gathered, *given] if gathered else []
     inner += _count(rule, update)
     several = list(runs(rule, update))
     asked = "torch.is_complex(params[0])"
@@ -47,7 +51,10 @@ def emit(
         inner.append(f"is_complex = {asked}")
         asked = "is_complex"
     for run in several:
-        inner += _viewed(run, names, asked)
+        viewed = _viewed(run, names, asked)
+        inner += viewed
+        if viewed and "grad" in run.changed:
+            inner += [INDENT + each for each in given]
         written = lines(run.block, names.host, rule.source, names.single)
         inner += [""] * written[:1][0].startswith("#") if written else []
         inner += written
@@ -55,6 +62,14 @@ def emit(
     body += [INDENT + line if line else "" for line in inner]
     result = [*head(update, update.function(KIND) + suffix), *(INDENT + line if line else "" for line in body)]
     return [part for line in result for part in fit(line)]
+
+
+def _consumes(rule: ir.Rule) -> bool:
+    """Whether a call writes into gradients where they are copies."""
+    return any(
+        isinstance(each, ir.Assign) and getattr(each.value, "may_consume", False)
+        for each in ir.statements(rule.step)
+    )
 
 
 def _numbers(update: Update) -> list[str]:
@@ -211,6 +226,8 @@ class Lists:
                     yield from self._filled(target, value)
                 else:
                     yield f"{self.host(target)} = {text(value, self.host)}"
+            case ir.Assign(target, ir.Op(may_consume=True, listed=True) as value):
+                yield from self._consuming(target, value)
             case ir.Assign(target, value):
                 yield f"{self.many(target.name)} = {self._values(value)}"
             case ir.Unpack(targets, value):
@@ -235,6 +252,16 @@ class Lists:
         yield f"{new} = {text(value, self.host)}"
         yield f"for {column.item} in {column.items}:"
         yield f"    {column.item}.fill_({new})"
+
+    def _consuming(self, target: ir.Ref, value: ir.Op) -> Iterator[str]:
+        """A call on gradients that is in place where they are copies."""
+        name = self.many(target.name)
+        yield f"if grads is {GIVEN}:"
+        yield f"    {name} = {self._call(value)}"
+        yield "else:"
+        yield f"    {self._call(dataclasses.replace(value, in_place=True))}"
+        if name != "grads":
+            yield f"    {name} = grads"
 
     def _values(self, value: ir.Expr) -> str:
         if isinstance(value, ir.Ref):

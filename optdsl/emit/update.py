@@ -10,7 +10,7 @@ from .names import Names, plural, snake
 
 MAXIMIZE = "maximize"
 _TAKEN = (
-    "self group state params grads closure loss update keys each is_complex is_sparse "
+    "self group state params grads given closure loss update keys each is_complex is_sparse "
     "entries whole part parts tensors at values"
 ).split()
 _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}

@@ -17,6 +17,9 @@ FOREACH = frozenset(
 )
 """The calls that torch has for lists of tensors."""
 _RENAMED = {"linalg.vector_norm": "norm", "square": "mul"}
+Mention = tuple[str, Span | None]
+MADE_UP = Span(0, 0)
+_SPELLED = frozenset({"clamp", "square", "linalg.vector_norm"})
 _NOUNS = {
     "abs": "magnitude", "add": "sum", "addcdiv": "sum", "addcmul": "sum",
     "clamp_max": "clamped", "clamp_min": "clamped", "clone": "copy",
@@ -38,24 +41,39 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     return replace(rule, step=step)
 
 
-def _forgetting(block: ir.Block) -> ir.Block:
-    """The block in which lists of tensors are let go before others are made."""
-    last: dict[str, int] = {}
-    for at, statement in enumerate(block):
-        last |= dict.fromkeys(_mentioned(statement), at)
+def _forgetting(
+    block: ir.Block, elsewhere: frozenset[Mention] = frozenset(), later: bool = False
+) -> ir.Block:
+    """The block in which lists of tensors are let go before others are made. Those that
+    are mentioned `elsewhere` stay; `later` others are made after the block.
+    """
+    mentions = [frozenset(_mentions(each)) for each in block]
     owned = {each.target.name for each in ir.statements(block) if _makes(each)}
     bound = {"grad"}
     result: list[ir.Statement] = []
     for at, statement in enumerate(block):
+        rest = elsewhere.union(*mentions[at + 1 :])
+        makes = later or any(map(_makes, ir.statements(block[at + 1 :])))
+        if isinstance(statement, ir.If):
+            around = rest.union(*mentions[:at])
+            then, otherwise = (
+                _forgetting(each, around | frozenset(_block_mentions(other)), makes)
+                for each, other in (
+                    (statement.then, statement.otherwise),
+                    (statement.otherwise, statement.then),
+                )
+            )
+            statement = replace(statement, then=then, otherwise=otherwise)
         result.append(statement)
         bound |= _bound((statement,))
-        names = tuple(
+        names = dict.fromkeys(
             name
-            for name in last
-            if last[name] == at and name in bound and name in owned | {"grad"}
+            for name, _ in sorted(mentions[at] - rest, key=str)
+            if name in bound and name in owned | {"grad"}
         )
-        if names and any(map(_makes, ir.statements(block[at + 1 :]))):
-            result.append(ir.Forget(names, statement.span))
+        if names and makes:
+            result.append(ir.Forget(tuple(names), statement.span))
+            bound -= {*names} - {"grad"}
     return tuple(result)
 
 
@@ -68,16 +86,28 @@ def _bound(block: ir.Block) -> set[str]:
                 names |= _bound(statement.then) & _bound(statement.otherwise)
             case ir.Assign(target=target):
                 names.add(target.name)
+            case ir.Forget(names=forgotten):
+                names -= {*forgotten}
     return names
 
 
-def _mentioned(statement: ir.Statement) -> list[str]:
-    refs = list(ir.reads(statement))
-    inside = ir.statements((statement,))
-    refs += [each.target for each in inside if isinstance(each, ir.Assign)]
-    local = (ir.Role.LOCAL, ir.Role.GRAD)
-    tensors = (each for each in refs if each.type.kind is ir.Kind.TENSOR)
-    return [each.name for each in tensors if each.role in local]
+def _block_mentions(block: ir.Block) -> list[Mention]:
+    return [mention for each in block for mention in _mentions(each)]
+
+
+def _mentions(statement: ir.Statement) -> list[Mention]:
+    """The lists of tensors that a statement reads or makes. A name that `flatten` made up
+    is another one in every statement of the spec.
+    """
+    result: list[Mention] = []
+    for each in ir.statements((statement,)):
+        refs = [] if isinstance(each, (ir.If, ir.Repeat)) else list(ir.reads(each))
+        refs += [each.target] if isinstance(each, ir.Assign) else []
+        for ref in refs:
+            tensor = ref.type.kind is ir.Kind.TENSOR
+            if tensor and ref.role in (ir.Role.LOCAL, ir.Role.GRAD):
+                result.append((ref.name, each.span if ref.span == MADE_UP else None))
+    return result
 
 
 def _makes(statement: ir.Statement) -> bool:
@@ -147,7 +177,7 @@ class Flat:
                     return inverse
                 return self._written(_like(expr, "mul", inverse, left))
             case ir.Binary("**", left, right) if left.type.on_host:
-                return _like(expr, "pow", left, self.named(right), listed=True)
+                return _like(expr, "pow", left, self.named(right))
         return ir.mapped(expr, self.inner)
 
     def inner(self, expr: ir.Expr) -> ir.Expr:
@@ -160,7 +190,7 @@ class Flat:
         value = self.value(expr, own)
         if isinstance(value, ir.Ref) or value.type.on_host:
             return value
-        local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, value.span)
+        local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, MADE_UP)
         self.made.append(ir.Assign(local, value, self.span))
         return local
 
@@ -186,6 +216,9 @@ class Flat:
         part = self.named if op.name in FOREACH else self.inner
         first = self.named(first, own) if op.in_place else part(first)
         listed = op.name in FOREACH
+        if op.in_place and listed and any(map(_is_slow, rest)):
+            # Every tensor has calls of its own here; a list of results would take memory.
+            part, listed = self.inner, False
         op = replace(op, arguments=(first, *map(part, rest)), listed=listed)
         if self.captured and listed:
             op = self._scaled(op)
@@ -203,15 +236,19 @@ class Flat:
 
     def _written(self, op: ir.Op) -> ir.Expr:
         """The tensor that a call writes into, after the call."""
-        listed = op.name in FOREACH
-        self.made.append(ir.Effect(replace(op, in_place=True, listed=listed), self.span))
+        self.made.append(ir.Effect(replace(op, in_place=True), self.span))
         return op.arguments[0]
 
 
-def _like(
-    expr: ir.Expr, name: str, *arguments: ir.Expr, listed: bool = False
-) -> ir.Op:
-    return ir.Op(name, arguments, (), expr.type, expr.span, listed=listed)
+def _like(expr: ir.Expr, name: str, *arguments: ir.Expr) -> ir.Op:
+    return ir.Op(name, arguments, (), expr.type, expr.span, listed=True)
+
+
+def _is_slow(expr: ir.Expr) -> bool:
+    """Whether a value like the parameter has to be computed one tensor at a time."""
+    if expr.type != ir.TENSOR or isinstance(expr, ir.Ref):
+        return False
+    return not isinstance(expr, ir.Op) or expr.name not in FOREACH | _SPELLED
 
 
 def _clamped(op: ir.Op) -> ir.Op:

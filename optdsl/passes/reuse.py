@@ -137,9 +137,20 @@ class Reuse:
         if isinstance(root, ir.Ref):
             if isinstance(first, ir.Op) or self._may_write(root, later):
                 return dataclasses.replace(op, in_place=True)
+            if op.name in IN_PLACE and self._may_consume(root, later):
+                return dataclasses.replace(op, may_consume=True)
         elif isinstance(first, (ir.Op, ir.Binary)) and op.name in IN_PLACE:
             return dataclasses.replace(op, in_place=True)
         return op
+
+    def _may_consume(self, ref: ir.Ref, later: set[str]) -> bool:
+        """Whether this is the last look at a gradient that is the model's or a copy."""
+        buffers = self.memory.named(ref.name)
+        if ref.role is not ir.Role.GRAD or any(each.isidentifier() for each in buffers - {BORROWED}):
+            return False
+        mine = self.target.name if self.target else ""
+        readers = ((self.after - {mine}) | later) & {"grad", *self.memory.of}
+        return not sharing(self.memory, buffers, readers)
 
     def _may_write(self, ref: ir.Ref, later: set[str]) -> bool:
         buffers = self.memory.named(ref.name)

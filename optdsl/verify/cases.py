@@ -31,20 +31,25 @@ def cases(studied: Studied, dtypes: bool = True) -> Iterator[Case]:
     """One parameter and one step; more steps; each option; every parameter; every option
     at once; every dtype that is taken.
     """
-    one = studied.scene()
-    yield Case(one.with_(steps=1))
-    yield Case(one)
-    for option in studied.options:
-        if option.works:
-            yield Case(one, option.hypers)
+    defaults, *options, everything = single(studied)
+    yield Case(defaults.scene.with_(steps=1))
+    yield defaults
+    yield from options
     every = studied.scene(*studied.every)
     yield Case(every)
-    yield Case(every, together(studied))
+    yield Case(every, everything.hypers)
     for dtype in DTYPES if dtypes else ():
         if dtype != studied.dtype and studied.dtypes[dtype].went:
             yield Case(every.with_(dtype=dtype))
     if studied.layout == "dense" and studied.layouts["sparse"].went:
         yield Case(every.with_(layout="sparse"))
+
+
+def single(studied: Studied) -> list[Case]:
+    """One plain parameter over several steps: defaults, each option, all options."""
+    one = studied.scene()
+    options = [Case(one, each.hypers) for each in studied.options if each.works]
+    return [Case(one), *options, Case(one, together(studied))]
 
 
 def together(studied: Studied) -> dict[str, Any]:

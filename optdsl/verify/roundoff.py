@@ -21,7 +21,7 @@ LUCK = 16  # how much further than the few runs that were drawn another one may 
 EIGHT_BITS = 2.0**-8  # the error of a number in bfloat16
 DRAWS = 3
 
-Results = Sequence[Mapping[str, Tensor]]
+Results = Sequence[Mapping[Any, Tensor]]
 
 
 class Inexact(interpret.Run):
@@ -54,7 +54,7 @@ def _is_short(expr: ir.Expr) -> bool:
 
 def measured(
     run: Callable[[], Results], exact: Results, size: float = 2.0**-40
-) -> list[dict[str, Tensor]]:
+) -> list[dict[Any, Tensor]]:
     """How far each number that `run` makes with the interpreter may be off, where every
     result of a calculation is off by `size` of itself.
     """

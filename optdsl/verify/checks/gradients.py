@@ -2,7 +2,7 @@
 
 import torch
 
-from ..cases import Case, cases, judged, together
+from ..cases import Case, cases, judged, single
 from ..compare import difference, finite, same_bits
 from ..outcome import Outcome, not_applicable
 from ..roundoff import allowance
@@ -86,7 +86,7 @@ def without_gradient(studied: Studied) -> Outcome:
             before = after
         return ""
 
-    return judged(studied, _several_steps(studied), judge)
+    return judged(studied, single(studied), judge)
 
 
 def late(studied: Studied) -> Outcome:
@@ -106,14 +106,7 @@ def late(studied: Studied) -> Outcome:
         found = difference(ours, theirs, allowed)
         return "" if found is None else f"{found} when it is fresh"
 
-    return judged(studied, _several_steps(studied), judge)
-
-
-def _several_steps(studied: Studied) -> list[Case]:
-    """Cases of one plain parameter, defaults first, then each option and all of them."""
-    one = studied.scene()
-    singles = [Case(one, each.hypers) for each in studied.options if each.works]
-    return [Case(one), *singles, Case(one, together(studied))]
+    return judged(studied, single(studied), judge)
 
 
 def zero_gradients(studied: Studied) -> Outcome:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..cases import Case, cases, judged, said
+from ..cases import Case, cases, judged, said, single
 from ..compare import difference
 from ..options import Option
 from ..outcome import Outcome, failed, not_applicable, passed
@@ -160,7 +160,7 @@ def added_later(studied: Studied) -> Outcome:
         p = whole.parameter(two)
         run.parameters["two"], run.parts["two"] = p, two
         run.optimizer.add_param_group({"params": [p], **hypers})
-        begun = {**studied.start(whole, case.hypers).start()}
+        begun = studied.start(whole, case.hypers).start()
         for step in (2, 3, 4):
             run.step(step)
             ours.append(run.snapshot())
@@ -176,4 +176,4 @@ def added_later(studied: Studied) -> Outcome:
         found = difference(trace.of(["two"], since=2), second)
         return "" if found is None else f"after it was added: {found} when it is alone"
 
-    return judged(studied, list(cases(studied, dtypes=False))[:-2], judge)
+    return judged(studied, single(studied), judge)

@@ -1,0 +1,80 @@
+"""Each target of a spec does what the interpreter does with the checked rule, in float64."""
+
+from typing import Any
+
+import torch
+
+from ... import interpret, ir
+from ..cases import Case, cases, judged
+from ..compare import difference
+from ..outcome import Outcome, not_applicable
+from ..roundoff import measured
+from ..run import Snapshot, Trace
+from ..scene import Scene
+from ..study import Studied
+from .targets import capturable_on_cpu, exact_scalars
+
+
+def loop(studied: Studied) -> Outcome:
+    return _judged(studied, {})
+
+
+def foreach(studied: Studied) -> Outcome:
+    return _judged(studied, {"foreach": True})
+
+
+def capturable(studied: Studied) -> Outcome:
+    with capturable_on_cpu(studied.subject.cls):
+        return _judged(studied, {"capturable": True})
+
+
+def _judged(studied: Studied, flags: dict[str, Any]) -> Outcome:
+    rule = studied.subject.rule
+    if rule is None:
+        return not_applicable("it is no spec")
+    given = [
+        each
+        for each in cases(studied, dtypes=False)
+        if each.scene.layout in (studied.layout, "dense")
+    ]
+    return judged(studied, given, lambda case: _apart(studied, rule, case, flags))
+
+
+def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -> str:
+    scene = case.scene.with_(dtype=torch.float64)
+    if scene.layout == "sparse":
+        scene = scene.with_(layout="whole")  # what is not there means something else there
+    defaults = {each.name: each.default for each in studied.subject.hypers}
+    hypers = {**defaults, **case.hypers}
+    with exact_scalars():
+        ours = studied.play(scene, {**case.hypers, **flags})
+    def expected() -> list[Snapshot]:
+        return _interpreted(rule, scene, hypers)
+
+    exact = expected()
+    for step, (here, there) in enumerate(zip(ours.steps, exact, strict=True)):
+        for name, state in there.keys() - here.keys():
+            return f"step {step + 1}: {name} has no state {state}"
+    theirs = Trace(ours.start, tuple(exact))
+    found = difference(ours, theirs, measured(expected, exact))
+    said = "".join(f"{name}={value}, " for name, value in flags.items())
+    return "" if found is None else f"{said}{found} by the interpreter"
+
+
+def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Snapshot]:
+    dense = scene.with_(layout="dense")
+    memories = {
+        part.name: interpret.Memory(dense.parameter(part).detach(), hypers)
+        for part in scene.parts
+    }
+    steps: list[Snapshot] = []
+    for step in scene.numbers:
+        for part in scene.parts:
+            memories[part.name].grad = dense.gradient(part, step)
+        interpret.step(rule, [*memories.values()])
+        steps.append({})
+        for name, memory in memories.items():
+            steps[-1][name, "p"] = memory.p.clone()
+            for key, value in memory.states.items():
+                steps[-1][name, key] = torch.as_tensor(value, dtype=torch.float64).clone()
+    return steps

@@ -1,0 +1,163 @@
+"""Properties about shapes and dtypes, and about closures."""
+
+from typing import Any
+
+import torch
+
+from ..cases import Case, cases, judged, single
+from ..compare import difference, finite, moved
+from ..outcome import Outcome, failed, not_applicable, passed
+from ..roundoff import EIGHT_BITS, LUCK, allowance
+from ..run import Trace
+from ..scene import SHAPES, Part
+from ..study import TRANSPOSED, Studied
+
+NEAR = 0.25  # what eight bits may make of a quantity, as a share of it
+
+
+def shapes(studied: Studied) -> Outcome:
+    """Each shape steps, finite; and memory that is not contiguous changes nothing."""
+    taken = [name for name, trial in studied.shapes.items() if trial.went]
+    broken = [
+        f"{name}: {trial.words}"
+        for name, trial in studied.shapes.items()
+        if not trial.went and not trial.refused
+    ]
+    if broken:
+        return failed("; ".join(broken))
+    for name in taken:
+        part = TRANSPOSED if name == "transposed" else Part(name, SHAPES[name])
+        found = finite(studied.play(studied.scene(studied.one, part)))
+        if found is not None:
+            return failed(str(found))
+    if "transposed" in taken:
+        outcome = judged(studied, _laid_out(studied), lambda case: _strided(studied, case))
+        if outcome.failed:
+            return outcome
+    refused = [name for name in studied.shapes if name not in taken]
+    return passed(", ".join(taken) + (f"; refused: {', '.join(refused)}" * bool(refused)))
+
+
+def _laid_out(studied: Studied) -> list[Case]:
+    scene = studied.scene(TRANSPOSED)
+    return [Case(scene, each.hypers) for each in single(studied)]
+
+
+def _strided(studied: Studied, case: Case) -> str:
+    """Parameter, gradient or both in the memory of their transpose."""
+    flat = Part(TRANSPOSED.name, TRANSPOSED.shape)
+    plain = case.scene.with_(parts=(flat,))
+    expected = studied.play(plain, case.hypers)
+    for what in ("both", "p.grad", "p"):
+        scene = plain if what == "p.grad" else case.scene
+        run = studied.start(scene, case.hypers)
+        steps = []
+        for step in scene.numbers:
+            part = flat if what == "p" else TRANSPOSED
+            run.parameters[flat.name].grad = scene.gradient(part, step)
+            run.move(step)
+            steps.append(run.snapshot())
+        got = Trace(expected.start, tuple(steps))
+        if difference(got, expected) is None:
+            continue
+        allowed = allowance(lambda it: studied.play(it, case.hypers), plain, expected)
+        found = difference(got, expected, allowed)
+        if found is not None:
+            return f"{what} not contiguous, {found}"
+    return ""
+
+
+# ---- bfloat16
+
+
+def short_is_near(studied: Studied) -> Outcome:
+    """In bfloat16, parameters and states are what float32 makes of the same numbers, but
+    for a quarter: gross errors show, rounding does not.
+    """
+    trial = studied.dtypes[torch.bfloat16]
+    if not trial.went:
+        return not_applicable(trial.words)
+    if studied.random:
+        return not_applicable("its steps draw random numbers")
+    return judged(studied, _visible(studied), lambda case: far_from_wide(studied, case))
+
+
+def _visible(studied: Studied) -> list[Case]:
+    """Cases with a learning rate whose steps are larger than a rounding."""
+    rate = next((each for each in studied.options if each.hyper == "lr" and each.works), None)
+    scene = studied.scene().with_(dtype=torch.bfloat16)
+    large = {} if rate is None else rate.hypers
+    return [Case(scene, {**large, **each.hypers}) for each in single(studied)]
+
+
+def far_from_wide(studied: Studied, case: Case) -> str:
+    """Where a case in bfloat16 is far from the same in float32, or ''."""
+    wide = case.scene.with_(dtype=torch.float32, held=torch.bfloat16)
+    ours, theirs = (studied.play(each, case.hypers) for each in (case.scene, wide))
+    if difference(ours, theirs, _near(ours, theirs, [])) is None:
+        return ""
+    # Only now, since it is dear: how far do inputs lead that are wrong as bfloat16 is?
+    wrong = [
+        studied.play(wide.with_(noise=2 * EIGHT_BITS, seed=seed), case.hypers)
+        for seed in (1, 2)
+    ]
+    found = difference(ours, theirs, _near(ours, theirs, wrong))
+    return "" if found is None else f"{found} in float32"
+
+
+def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
+    allowed: list[dict] = []
+    for step, snapshot in enumerate(theirs.steps):
+        allowed.append({})
+        for key, value in snapshot.items():
+            far = moved(theirs.start, key, value).abs()
+            largest = far.nan_to_num().max().item() if far.numel() else 0.0
+            rounding = 2 * (step + 1) * EIGHT_BITS * value.abs().double()
+            spread = torch.zeros_like(far)
+            for each in wrong:
+                there = moved(each.start, key, each.steps[step][key])
+                here = moved(theirs.start, key, value)
+                spread = torch.maximum(spread, (here - there).abs().nan_to_num(torch.inf))
+            bound = NEAR * largest + LUCK * spread
+            allowed[-1][key] = bound + (rounding if key[1] == "p" else 0)
+    return allowed
+
+
+# ---- closures
+
+
+def closure(studied: Studied) -> Outcome:
+    if studied.needs_closure:
+        return not_applicable("it needs a closure, and runs it as it likes")
+
+    def judge(case: Case) -> str:
+        run = studied.start(case.scene, case.hypers)
+        steps = []
+        for step in case.scene.numbers:
+            loss = torch.tensor(1 / (1 + step))
+            calls: list[bool] = []
+
+            def evaluate(step: int = step, loss: Any = loss, calls: list = calls) -> Any:
+                calls.append(torch.is_grad_enabled())
+                run.give(step)
+                return loss
+
+            run.optimizer.zero_grad()
+            torch.default_generator.manual_seed(step + 1000 * case.scene.seed)
+            returned = run.optimizer.step(evaluate)
+            if len(calls) != 1:
+                return f"step {step + 1}: the closure is run {len(calls)} times"
+            if not calls[0]:
+                return f"step {step + 1}: the closure is run without gradients"
+            if returned is not loss and returned != loss:
+                return f"step {step + 1}: step() returns {returned!r} instead of the loss"
+            steps.append(run.snapshot())
+        expected = studied.play(case.scene, case.hypers)
+        found = difference(Trace(expected.start, tuple(steps)), expected)
+        if found is not None:
+            return f"{found} without the closure"
+        run.give(case.scene.numbers.stop)
+        returned = run.optimizer.step()
+        return "" if returned is None else f"step() without a closure returns {returned!r}"
+
+    return judged(studied, [*cases(studied, dtypes=False)], judge)

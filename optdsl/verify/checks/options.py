@@ -1,0 +1,168 @@
+"""Properties about options: each does something, and what is no option is refused."""
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+from torch.optim import Optimizer
+
+from ..cases import said
+from ..compare import difference
+from ..hyper import Hyper
+from ..outcome import Outcome, failed, not_applicable, passed
+from ..run import Trace
+from ..study import Studied, Trial
+
+DECAYS = (0.5, 0.1)
+UNKNOWN = "an_option_that_is_unknown"
+
+
+def have_an_effect(studied: Studied) -> Outcome:
+    dead = [f"{each.name} ({each.why})" for each in studied.options if each.accepted and each.why]
+    if dead:
+        return failed("; ".join(dead))
+    names = [each.name for each in studied.options if each.works]
+    refused = [each.name for each in studied.options if not each.accepted]
+    if not names:
+        return not_applicable("it has no options of which other values are known")
+    untried = f"; no other value of {', '.join(refused)} was accepted" if refused else ""
+    return passed(", ".join(names) + untried)
+
+
+def weight_decay_matters(studied: Studied) -> Outcome:
+    decays = [each for each in studied.subject.hypers if _is_decay(each)]
+    if not decays:
+        return not_applicable("it has no weight decay")
+    scene = studied.scene(*studied.plain("one", "two"))
+    count = 0
+    for mode in _modes(studied):
+        for decay in decays:
+            if decay.name in mode:
+                continue
+            without = _played(studied, scene, {**mode, decay.name: 0.0})
+            with_ = [
+                _played(studied, scene, {**mode, decay.name: value}) for value in DECAYS
+            ]
+            tried = [each for each in with_ if each is not None]
+            if without is None or not tried:
+                continue
+            count += 1
+            if all(difference(without, each) is None for each in tried):
+                way = f"{said(mode)}, " if mode else "defaults, "
+                return failed(f"{way}{scene}: {decay.name}={DECAYS[0]} steps as 0 does")
+    if not count:
+        return not_applicable(f"{decays[0].name} can be no other number")
+    return passed(f"{count} mode{'s' * (count != 1)}")
+
+
+def _is_decay(hyper: Hyper) -> bool:
+    number = isinstance(hyper.default, (int, float)) and not isinstance(hyper.default, bool)
+    return number and hyper.name in ("weight_decay", "wd")
+
+
+def _modes(studied: Studied) -> Iterator[dict[str, Any]]:
+    """No option, each option that chooses a way to compute, two of them."""
+    yield {}
+    ways = []
+    for hyper in studied.subject.hypers:
+        if hyper.is_mode:
+            ways += [(hyper.name, value) for _, value in hyper.others]
+    needs = {each.hyper: each.needs for each in studied.options}
+    for name, value in ways:
+        yield {name: value}
+        beside = {k: v for k, v in needs.get(name, {}).items() if not _is_named_decay(k)}
+        if beside:
+            yield {**beside, name: value}
+    for (one, first), (two, second) in combinations(ways, 2):
+        if one != two:
+            yield {one: first, two: second}
+
+
+def _is_named_decay(name: str) -> bool:
+    return name in ("weight_decay", "wd")
+
+
+def _played(studied: Studied, scene, hypers: dict[str, Any]) -> Trace | None:
+    """What parameters do, or None where these hypers are not allowed."""
+    try:
+        return studied.play(scene, hypers).without_states()
+    except Exception:
+        return None
+
+
+# ---- what has to be refused
+
+
+def unknown_is_refused(studied: Studied) -> Outcome:
+    if _makes(studied, {UNKNOWN: 1}).went:
+        return failed(f"{UNKNOWN}=1 is accepted")
+    return passed()
+
+
+def bad_is_refused(studied: Studied) -> Outcome:
+    """What the declaration of a hyper does not allow, or the constructor refuses, is
+    refused in a group and in a group that is added.
+    """
+    count = 0
+    for hyper in studied.subject.hypers:
+        for value in hyper.bad:
+            if _makes(studied, {hyper.name: value}).went:
+                return failed(f"{hyper.name}={value!r} is accepted by the constructor")
+        for value in (*hyper.bad, *_doubtful(hyper)):
+            if _makes(studied, {hyper.name: value}).went:
+                if hyper.name == "lr" and value == -1.0:
+                    return failed("lr=-1.0 is accepted by the constructor")
+                continue
+            found = _let_in(studied, hyper.name, value)
+            if found:
+                return failed(f"{hyper.name}={value!r} is refused by the constructor, {found}")
+            count += 1
+    if not count:
+        return not_applicable("the constructor refuses none of the values that were tried")
+    return passed(f"{count} values")
+
+
+def _doubtful(hyper: Hyper) -> list[Any]:
+    """Values that many a constructor refuses."""
+    if isinstance(hyper.default, bool):
+        return []
+    if isinstance(hyper.default, (int, float)):
+        return [-1.0, math.nan]
+    if isinstance(hyper.default, tuple) and hyper.default:
+        return [(*hyper.default[:-1], -1.0), (*hyper.default[:-1], 1.5)]
+    return ["neither"] if isinstance(hyper.default, str) else []
+
+
+def _let_in(studied: Studied, name: str, value: Any) -> str:
+    """Where a group with this value is accepted, or ''."""
+    one, two = studied.plain("one", "two")
+
+    def in_a_group() -> Optimizer:
+        return studied.subject.make([{"params": [scene.parameter(one)], name: value}])
+
+    scene = studied.scene(one, two)
+    if _trial(studied, in_a_group).went:
+        return "accepted in a group"
+    optimizer = studied.subject.make([{"params": [scene.parameter(one)]}])
+    more = {"params": [scene.parameter(two)], name: value}
+    if _trial(studied, lambda: optimizer.add_param_group(more)).went:
+        return "accepted in a group that is added"
+    if len(optimizer.param_groups) != 1:
+        return "and the group that it was in stays"
+    return ""
+
+
+def _makes(studied: Studied, hypers: dict[str, Any]) -> Trial:
+    part = studied.one
+    return _trial(
+        studied, lambda: studied.subject.make([studied.scene().parameter(part)], **hypers)
+    )
+
+
+def _trial(studied: Studied, make: Callable[[], Any]) -> Trial:
+    try:
+        make()
+    except Exception as error:
+        return Trial(repr(error), studied.subject.refuses(error))
+    return Trial()

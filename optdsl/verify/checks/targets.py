@@ -1,0 +1,162 @@
+"""The other ways to run a step do what the loop does: foreach, capturable, differentiable."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from ..cases import Case, cases, judged, single
+from ..compare import difference, largest
+from ..outcome import PASS, Outcome, not_applicable, passed, words
+from ..roundoff import allowance
+from ..run import Trace
+from ..scene import Scene
+from ..study import Studied
+from ..subject import module_of
+
+DEVICES = "_get_capturable_supported_devices"
+
+
+def foreach(studied: Studied) -> Outcome:
+    return _as_the_loop(studied, "foreach")
+
+
+def capturable(studied: Studied) -> Outcome:
+    with capturable_on_cpu(studied.subject.cls), exact_scalars():
+        return _as_the_loop(studied, "capturable")
+
+
+@contextmanager
+def capturable_on_cpu(*classes: type) -> Iterator[None]:
+    """Let a step that is for graphs of a GPU run here: its arithmetic is the same."""
+    with ExitStack() as stack:
+        for module in {module_of(each) for cls in classes for each in cls.__mro__}:
+            if hasattr(module, DEVICES):
+                stack.enter_context(patch.object(module, DEVICES, _devices))
+        yield
+
+
+@contextmanager
+def exact_scalars() -> Iterator[None]:
+    """Let torch keep step counts and other numbers in float64: it takes its default dtype,
+    in which a bias correction of a first step has three digits less than a step.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _devices(*_: Any, **__: Any) -> list[str]:
+    return ["cpu", "cuda"]
+
+
+def _as_the_loop(studied: Studied, flag: str) -> Outcome:
+    if flag not in studied.subject.flags:
+        return not_applicable(f"its constructor has no {flag}")
+    apart = 0.0
+
+    def judge(case: Case) -> str:
+        nonlocal apart
+        found, far = compared(studied, case, {flag: True})
+        apart = max(apart, far)
+        return found and f"{flag}=True, {found} in the loop"
+
+    outcome = judged(studied, cases(studied), judge)
+    return passed(bits_or(apart)) if outcome.verdict == PASS else outcome
+
+
+def compared(studied: Studied, case: Case, flags: dict[str, Any]) -> tuple[str, float]:
+    """Where a case with flags parts from one without them, and how far they are apart."""
+    hypers = dict(case.hypers)
+    theirs = studied.play(case.scene, hypers, _groups(studied, case))
+    ours = studied.play(case.scene, {**hypers, **flags}, _groups(studied, case))
+    if difference(ours, theirs) is None:
+        return "", 0.0
+
+    def again(scene: Scene) -> Trace:
+        return studied.play(scene, hypers, _groups(studied, case))
+
+    found = difference(ours, theirs, allowance(again, case.scene, theirs))
+    return ("" if found is None else str(found)), largest(ours, theirs)
+
+
+def _groups(studied: Studied, case: Case) -> tuple[dict, ...]:
+    """Two groups where there are parameters for them, the second with another lr."""
+    rate = next((each for each in studied.options if each.name == "lr" and each.works), None)
+    if len(case.scene.parts) == 1 or rate is None or "lr" in case.hypers:
+        return ({},)
+    return {}, {"lr": rate.value}
+
+
+def bits_or(apart: float) -> str:
+    return "the same bits" if not apart else f"at most {apart:.1g} apart, within round-off"
+
+
+# ---- differentiable
+
+
+def differentiable(studied: Studied) -> Outcome:
+    if "differentiable" not in studied.subject.flags:
+        return not_applicable("its constructor has no differentiable")
+    if studied.layout != "dense":
+        return not_applicable("its gradients are sparse")
+
+    def judge(case: Case) -> str:
+        values, expected = _stepped(studied, case), studied.play(case.scene, case.hypers)
+        allowed = allowance(lambda it: studied.play(it, case.hypers), case.scene, expected)
+        found = difference(Trace(expected.start, values), expected, allowed)
+        if found is not None:
+            return f"differentiable=True, {found} in the loop"
+        return _wrong_gradient(studied, case)
+
+    with exact_scalars():
+        return judged(studied, single(studied), judge)
+
+
+def _stepped(studied: Studied, case: Case) -> tuple[dict, ...]:
+    """The steps of one parameter that is no leaf of the graph."""
+    (part,) = case.scene.parts
+    run = studied.start(case.scene, case.hypers)
+    p = case.scene.parameter(part).clone()
+    optimizer = studied.subject.make([p], **{**case.hypers, "differentiable": True})
+    run.parameters, run.optimizer = {part.name: p}, optimizer
+    steps = []
+    for step in case.scene.numbers:
+        p.grad = case.scene.gradient(part, step)
+        run.move(step)
+        steps.append(run.snapshot())
+    return tuple(steps)
+
+
+def _wrong_gradient(studied: Studied, case: Case) -> str:
+    """What gradcheck says of two steps, by the parameter and by both gradients."""
+    (part,) = case.scene.parts
+    scene = case.scene.with_(dtype=torch.float64)
+
+    def steps(start: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        p = start.clone()
+        optimizer = studied.subject.make([p], **{**case.hypers, "differentiable": True})
+        for grad in (first, second):
+            p.grad = grad
+            optimizer.step()
+        return (p, *_differentiable_states(optimizer.state[p]))
+
+    given = [scene.parameter(part).detach()]
+    given += [scene.gradient(part, step) for step in (0, 1)]
+    try:
+        torch.autograd.gradcheck(steps, [each.requires_grad_() for each in given])
+    except Exception as error:
+        if studied.subject.refuses(error):
+            raise
+        return f"differentiable=True, gradcheck: {words(error)}"
+    return ""
+
+
+def _differentiable_states(state: dict[str, Any]) -> list[Tensor]:
+    return [each for each in state.values() if isinstance(each, Tensor) and each.requires_grad]
