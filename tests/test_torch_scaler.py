@@ -47,7 +47,7 @@ def test_same_bits_and_scales_as_torch(spec: str) -> None:
         assert_same(ours, theirs, f"step {step}")
         assert mine.get_scale() == its.get_scale()
         scales.append(mine.get_scale())
-    assert len({*scales}) > 2
+    assert len({*scales}) > 1, "some steps were skipped"
 
 
 @every_dense_class

@@ -1,0 +1,199 @@
+"""torch.compile of a step: no graph break per parameter, no recompilation as lr moves.
+
+torch's own step breaks the graph where its body starts, on purpose; its counts are what
+ours are held to. Most tests run the captured graphs by eager operations, so that bits can
+be compared: what is tested is what dynamo makes of a step.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
+from torch.optim import Optimizer, lr_scheduler
+
+from tests.oracle import LONG
+from tests.parity import options, same_bits
+from tests.torch_inputs import (
+    DENSE,
+    OURS,
+    TORCH,
+    backward,
+    both_classes,
+    captures_on_the_cpu,
+    inputs,
+    small_model,
+)
+
+# torch's compiler uses what torch itself has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+every_dense_class = pytest.mark.parametrize("spec", DENSE)
+some_classes = pytest.mark.parametrize(
+    "spec", DENSE if LONG else ["adamw", "sgd", "radam", "asgd"]
+)
+STEPS = 5
+
+# Adafactor of torch asks a tensor for its number and so is not compiled at all.
+COMPILED = [spec for spec in DENSE if spec != "adafactor"]
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+class Compiled:
+    """A step of a small model's optimizer, compiled and counted."""
+
+    def __init__(
+        self, cls: type[Optimizer], backend: Any = None, **hypers: Any
+    ) -> None:
+        torch._dynamo.reset()
+        counters.clear()
+        if cls in TORCH.values() and "foreach" in options(cls):
+            hypers = {"foreach": False, **hypers}
+        self.model = small_model()
+        self.optimizer = cls(self.model.parameters(), **copy.deepcopy(hypers))
+        self.counter = backend or CompileCounter()
+        self.step = torch.compile(self.optimizer.step, backend=self.counter)
+        self.number = 0
+
+    def steps(self, count: int) -> "Compiled":
+        for _ in range(count):
+            self.optimizer.zero_grad()
+            backward(self.model, self.number, self.optimizer)
+            self.step()
+            self.number += 1
+        return self
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [p.detach() for p in self.model.parameters()]
+
+    @property
+    def graph_breaks(self) -> int:
+        return sum(counters["graph_break"].values())
+
+
+def counted(cls: type[Optimizer], **hypers: Any) -> tuple[int, int, int]:
+    one = Compiled(cls, **hypers).steps(STEPS)
+    return one.counter.frame_count, one.counter.op_count, one.graph_breaks
+
+
+@every_dense_class
+def test_one_graph_holds_the_whole_step(spec: str) -> None:
+    """One break, that of torch before the body; no operations beyond torch's."""
+    graphs, operations, breaks = counted(OURS[spec], lr=torch.tensor(0.01))
+    assert (graphs, breaks) == (1, 1)
+    if spec in COMPILED:
+        theirs = counted(TORCH[spec], lr=torch.tensor(0.01))
+        assert operations <= theirs[1], f"torch: {theirs}"
+
+
+@pytest.mark.parametrize(("spec", "hypers"), inputs(*COMPILED))
+def test_same_bits_and_no_more_graphs_than_torch(
+    spec: str, hypers: dict[str, Any]
+) -> None:
+    if not LONG and hypers.get("capturable"):
+        pytest.skip("compiled steps are captured whether or not they are said to be")
+    with captures_on_the_cpu() if hypers.get("capturable") else nullcontext():
+        theirs, ours = (
+            Compiled(cls, **hypers).steps(STEPS) for cls in both_classes(spec)
+        )
+    assert ours.counter.frame_count <= theirs.counter.frame_count
+    for mine, its in zip(ours.parameters, theirs.parameters, strict=True):
+        assert same_bits(mine, its)
+
+
+@every_dense_class
+def test_a_rate_in_a_tensor_moves_without_a_recompilation(spec: str) -> None:
+    one = Compiled(OURS[spec], lr=torch.tensor(0.01))
+    scheduler = lr_scheduler.ExponentialLR(one.optimizer, gamma=0.9)
+    for _ in range(STEPS):
+        one.steps(1)
+        scheduler.step()
+    assert one.counter.frame_count == 1
+    assert float(one.optimizer.param_groups[0]["lr"]) < 0.0061
+
+
+@some_classes
+def test_a_rate_that_is_a_number_costs_one_recompilation(spec: str) -> None:
+    """As with torch: dynamo sees that it changes, and takes it as an input from then."""
+    counts = []
+    for cls in both_classes(spec):
+        one = Compiled(cls)
+        for number in range(STEPS):
+            one.optimizer.param_groups[0]["lr"] = 0.01 / (1 + number)
+            one.steps(1)
+        counts.append(one.counter.frame_count)
+    assert counts[1] <= max(2, counts[0]) or spec == "adafactor"
+
+
+@some_classes
+def test_a_compiled_step_counts_on_from_one_that_was_not(spec: str) -> None:
+    theirs, ours = (Compiled(cls, lr=torch.tensor(0.01)) for cls in both_classes(spec))
+    for one in (theirs, ours):
+        compiled, one.step = one.step, one.optimizer.step
+        one.steps(2)
+        one.step = compiled
+        one.steps(2)
+        one.step = one.optimizer.step
+        one.steps(1)
+    for mine, its in zip(ours.parameters, theirs.parameters, strict=True):
+        assert same_bits(mine, its)
+
+
+@some_classes
+def test_a_loaded_state_needs_no_other_graph(spec: str) -> None:
+    one = Compiled(OURS[spec], lr=torch.tensor(0.01)).steps(2)
+    saved = copy.deepcopy(one.optimizer.state_dict())
+    graphs = one.counter.frame_count
+    one.optimizer.load_state_dict(saved)
+    one.steps(2)
+    whole = Compiled(OURS[spec], lr=torch.tensor(0.01)).steps(4)
+    assert graphs == 1
+    for mine, its in zip(one.parameters, whole.parameters, strict=True):
+        assert same_bits(mine, its)
+
+
+@pytest.mark.parametrize("spec", ["muon"])
+def test_one_graph_without_any_break_where_torch_has_one(spec: str) -> None:
+    """torch's Muon knows no `differentiable`, and so has no break around its body."""
+    for cls in both_classes(spec):
+        torch._dynamo.reset()
+        model = small_model()
+        optimizer = cls(model.parameters())
+        backward(model, 0, optimizer)
+        torch.compile(optimizer.step, backend="eager", fullgraph=True)()
+
+
+@pytest.mark.parametrize(
+    "spec", DENSE if LONG else ["adamw", "sgd", "nadam", "adafactor"]
+)
+def test_inductor_s_kernels_step_as_eager_operations_do(spec: str) -> None:
+    """To 1e-5 of a parameter of order one: fused kernels round otherwise."""
+    hypers: dict[str, Any] = {"lr": torch.tensor(0.01)}
+    if "weight_decay" in options(OURS[spec]):
+        hypers["weight_decay"] = 0.1
+    fast = Compiled(OURS[spec], "inductor", **hypers).steps(3)
+    slow = Compiled(OURS[spec], "eager", **hypers).steps(3)
+    for mine, its in zip(fast.parameters, slow.parameters, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-5)
+
+
+def test_sparse_gradients_step_the_same_when_compiled() -> None:
+    """torch compiles nothing of SparseAdam; ours may, with the same result."""
+    theirs, ours = (
+        Compiled(cls, lr=torch.tensor(0.01)).steps(3)
+        for cls in both_classes("sparse_adam")
+    )
+    for mine, its in zip(ours.parameters, theirs.parameters, strict=True):
+        assert same_bits(mine, its)
