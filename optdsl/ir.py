@@ -356,12 +356,13 @@ class Targets:
                 yield rule.step
 
     @property
-    def captured_as_is(self) -> bool:
-        """Whether the updates themselves run without the host."""
-        if self.captured is None:
-            return False
+    def apart(self) -> tuple[Rule | None, Rule | None]:
+        """The captured updates, each where it differs from the one with the host."""
         pairs = (self.captured, self.loop), (self.captured_foreach, self.foreach)
-        return all(_update(one) == _update(other) for one, other in pairs)
+        return tuple(
+            None if one is None or _update(one) == _update(other) else one
+            for one, other in pairs
+        )
 
 
 def _update(rule: Rule) -> tuple:

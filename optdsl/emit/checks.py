@@ -62,8 +62,13 @@ def _of_group(ref: ir.Ref) -> str:
 
 def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
     """The lines that refuse options that this rule, or this version, cannot have."""
-    said = f"the fused kernels are not in this version; leave `fused` off"
-    result = ['if group["fused"]:', *_raise(f'"{rule.name}: {said}', error="RuntimeError")]
+    result = []
+    for other, said in (
+        ("foreach", "`fused` and `foreach` cannot be `True` together"),
+        ("differentiable", "`fused` does not support `differentiable`"),
+    ):
+        result.append(f'if group["fused"] and group["{other}"]:')
+        result += _raise(f'"{said}', error="RuntimeError")
     if why_not_capturable:
         message = f'"{rule.name} cannot be captured: {why_not_capturable}'
         result += ['if group["capturable"]:', *_raise(message, error="RuntimeError")]

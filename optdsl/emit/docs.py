@@ -11,6 +11,17 @@ from .layout import WIDTH
 from .update import annotation
 
 
+_OPTIONS = (
+    "maximize (bool, optional): maximize the objective (default: False).",
+    "foreach (bool, optional): update all tensors of a kind by one call; None does so "
+    "where torch.optim does, on CUDA (default: None).",
+    "capturable (bool, optional): a step can be captured in a CUDA graph (default: False).",
+    "differentiable (bool, optional): autograd sees through a step (default: False).",
+    "fused (bool, optional): there are no fused kernels in this file; foreach stands in "
+    "for them (default: None).",
+)
+
+
 def whole(rule: ir.Rule) -> str:
     doc = rule.doc.strip() or f"{rule.name}."
     reference = f"\n\nReference: {rule.reference}" if rule.reference else ""
@@ -32,13 +43,7 @@ def class_doc(rule: ir.Rule) -> str:
     lines = [first, "", "Args:"]
     entries = ["params (iterable): parameters, named parameters, or dicts of groups."]
     entries += [_argument(each) for each in rule.hypers]
-    entries.append(
-        "maximize (bool, optional): maximize the objective (default: False)."
-    )
-    entries.append(
-        "foreach, capturable, differentiable, fused: have to stay off; this file holds "
-        "the plain loop over parameters."
-    )
+    entries += _OPTIONS
     lines += _hanging(entries)
     states = [_state(each) for each in rule.states]
     if rule.counted:

@@ -141,7 +141,7 @@ def _imports(parts: dict[str, str]) -> str:
     code = "\n".join(part for hole, part in parts.items() if hole not in spoken)
     body = _TEXTS.sub("", code)
     borrowed = sorted(each for each in _OF_TORCH if each in body)
-    lines = ["from collections.abc import Callable", "from typing import Any", ""]
+    lines = ["import warnings", "from collections.abc import Callable", "from typing import Any", ""]
     if "math." in body:
         lines.insert(0, "import math")
     if "repeat(" in body:
@@ -209,14 +209,13 @@ def _setdefaults(rule: ir.Rule) -> list[str]:
 
 def _updates(targets: ir.Targets, update: Update) -> list[str]:
     """The functions that do the work, each for one way to run."""
-    single, multi = loop.KIND, foreach.KIND
     written = [
         loop.emit(targets.loop, update),
         foreach.emit(targets.foreach, update),
     ]
-    if targets.captured is not None and not targets.captured_as_is:
-        written += [
-            loop.emit(targets.captured, update, CAPTURABLE),
-            foreach.emit(targets.captured_foreach, update, CAPTURABLE, captured=True),
-        ]
+    single, multi = targets.apart
+    if single is not None:
+        written.append(loop.emit(single, update, CAPTURABLE))
+    if multi is not None:
+        written.append(foreach.emit(multi, update, CAPTURABLE, captured=True))
     return [line for each in written for line in (*each, "", "")]

@@ -46,8 +46,8 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
     """Which function updates a group."""
     rule = targets.loop
     result = [
-        'use_foreach = group["foreach"]',
-        "if use_foreach is None:",
+        'use_foreach = group["foreach"] or group["fused"]',
+        'if group["foreach"] is None and group["fused"] is None:',
         "    _, use_foreach = _default_to_fused_or_foreach(",
         '        params, group["differentiable"]',
         "    )",
@@ -68,13 +68,7 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
             'if group["capturable"]:',
             f"    _check_capturable({', '.join(['params', *kept])})",
         ]
-        if not targets.captured_as_is:
-            result += [
-                'if group["capturable"] or torch.compiler.is_compiling():',
-                f"    update = {single}{CAPTURABLE}",
-                "    if use_foreach:",
-                f"        update = {multi}{CAPTURABLE}",
-            ]
+        result += _without_host(targets, single, multi)
     return [
         *result,
         'if group["differentiable"]:',
@@ -82,6 +76,27 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
         "        raise AssertionError(\"_foreach ops don't support autograd\")",
         "    update = torch.func.functionalize(update)",
     ]
+
+
+def _without_host(targets: ir.Targets, single: str, multi: str) -> list[str]:
+    """The functions for steps that are captured or compiled, where they differ."""
+    asked = 'group["capturable"] or torch.compiler.is_compiling()'
+    match targets.apart:
+        case None, None:
+            return []
+        case None, _:
+            choice = [f"if use_foreach and ({asked}):", f"    update = {multi}{CAPTURABLE}"]
+        case _, None:
+            choice = [f"if not use_foreach and ({asked}):"]
+            choice.append(f"    update = {single}{CAPTURABLE}")
+        case _:
+            choice = [
+                f"if {asked}:",
+                f"    update = {single}{CAPTURABLE}",
+                "    if use_foreach:",
+                f"        update = {multi}{CAPTURABLE}",
+            ]
+    return choice
 
 
 def _with_held_gradients(lines: list[str]) -> list[str]:
