@@ -13,6 +13,10 @@ from .scene import Scene
 from .study import DTYPES, Studied
 
 
+class LeftOut(Exception):
+    """A case says nothing about a property, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     scene: Scene
@@ -73,6 +77,9 @@ def judged(
     for case in over:
         try:
             found = judge(case)
+        except LeftOut as reason:
+            refusal = str(reason)
+            continue
         except Exception as error:
             if studied.subject.refuses(error):
                 refusal = words(error)

@@ -104,13 +104,14 @@ def _shares(ours: Trace, theirs: Trace) -> Iterator[float]:
 
 
 def finite(trace: Trace) -> Difference | None:
-    """The first tensor that holds something that is no number."""
+    """The first tensor that holds something that is no number. States of a parameter
+    without elements reach nothing, whatever a mean over nothing is.
+    """
     for step, snapshot in enumerate(trace.steps):
-        for key, value in snapshot.items():
-            if value.is_floating_point() or value.is_complex():
-                if not value.isfinite().all():
-                    bad = value[~value.isfinite()].flatten()[0].item()
-                    return Difference(step, *key, 0, 0, f"holds {bad}")
+        for (part, tensor), value in snapshot.items():
+            if trace.start[part, "p"].numel() and not value.isfinite().all():
+                bad = value[~value.isfinite()].flatten()[0].item()
+                return Difference(step, part, tensor, 0, 0, f"holds {bad}")
     return None
 
 

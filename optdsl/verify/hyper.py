@@ -181,4 +181,4 @@ def _floats(name: str, default: float | None) -> list[float]:
         return [0.1, 10.0, default / 2]
     if 0 < default < 1:
         return [default / 2, (1 + default) / 2, 0.1, 2.0]
-    return [default / 2, 2 * default, default + 1, 0.5, 2.0, 0.01]
+    return [default / 2, 2 * default, default + 1, 0.5, 2.0, 0.01, 0.99 * default]

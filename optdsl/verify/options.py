@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .compare import difference
+from .compare import difference, finite
 from .outcome import words
 from .run import Trace
 from .scene import SHAPES, Part, Scene
@@ -75,18 +75,24 @@ class _Search:
                 self.known[key] = words(error)
         return self.known[key]
 
-    def differ(self, some: dict[str, Any], others: dict[str, Any]) -> bool:
+    def differ(self, some: dict[str, Any], others: dict[str, Any], sane: bool) -> bool:
         one, two = self.played(some), self.played(others)
         if isinstance(one, str) or isinstance(two, str):
+            return False
+        if sane and finite(one) is None and finite(two) is not None:
             return False
         return difference(one, two) is not None
 
     def option(self, name: str, values: list[tuple[str, Any]]) -> Option:
+        """The first value that changes a step; one that leads to no number only where
+        no other does.
+        """
         hyper = values[0][0]
-        for needs in self.companions(hyper):
-            for _, value in values[: VALUES if needs else None]:
-                if self.differ(needs, {**needs, hyper: value}):
-                    return Option(name, hyper, value, needs)
+        for sane in (True, False):
+            for needs in self.companions(hyper):
+                for _, value in values[: VALUES if needs else None]:
+                    if self.differ(needs, {**needs, hyper: value}, sane):
+                        return Option(name, hyper, value, needs)
         return self.dead(name, values)
 
     def companions(self, hyper: str) -> Iterator[dict[str, Any]]:

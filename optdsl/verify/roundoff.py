@@ -18,14 +18,17 @@ from .run import Snapshot, Trace
 from .scene import Scene, noise_of
 
 LUCK = 16  # how much further than the few runs that were drawn another one may go
-EIGHT_BITS = 2.0**-8  # the error of a number in bfloat16
+SHORT_LUCK = 4  # the same, where each result was off by the most that bfloat16 may be
+SHORT = 2.0**-9  # the largest error of a number in bfloat16, as a share of it
 DRAWS = 3
 
 Results = Sequence[Mapping[Any, Tensor]]
 
 
 class Inexact(interpret.Run):
-    """Every result of a calculation is a little wrong; one in bfloat16, as bfloat16 is."""
+    """Every result of a calculation is a little wrong; from a cast to bfloat16 to the end
+    of its function, as wrong as bfloat16 is.
+    """
 
     random: torch.Generator
     size = 2.0**-40
@@ -39,11 +42,17 @@ class Inexact(interpret.Run):
             return value * (1 + self.size * float(torch.randn((), generator=self.random)))
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return value
-        size = self.size
         if _is_short(expr):
-            size, Inexact.was_short = max(size, EIGHT_BITS), True
+            self.size, Inexact.was_short = max(self.size, SHORT), True
         noise = torch.randn(value.shape, generator=self.random, dtype=value.dtype)
-        return value * (1 + size * noise)
+        return value * (1 + self.size * noise)
+
+    def _invoke(self, call: ir.Invoke) -> Any:
+        before = self.size
+        try:
+            return super()._invoke(call)
+        finally:
+            self.size = before
 
 
 def _is_short(expr: ir.Expr) -> bool:
@@ -64,14 +73,15 @@ def measured(
         Inexact.random = torch.Generator().manual_seed(seed)
         with patch.object(interpret, "Run", Inexact):
             wrong = run()
-        chaos = 2.0 if Inexact.was_short else 2.0**-10
+        short = Inexact.was_short
+        chaos, luck = (2.0, SHORT_LUCK) if short else (2.0**-10, LUCK)
         for far, here, there in zip(spread, exact, wrong, strict=True):
             for name in here:
                 off = (here[name] - there[name]).abs()
                 off[~off.isfinite()] = torch.inf
                 if off.numel() and off.max() > chaos * here[name].abs().max():
                     off = torch.full_like(off, torch.inf)  # round-off decides
-                far[name] = torch.maximum(far[name], LUCK * off)
+                far[name] = torch.maximum(far[name], luck * off)
     return spread
 
 

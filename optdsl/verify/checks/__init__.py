@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from ..outcome import Outcome
 from ..study import Studied
-from . import gradients, groups, interpreter, numbers, options, states, targets
+from . import (
+    differentiable,
+    gradients,
+    groups,
+    interpreter,
+    numbers,
+    options,
+    states,
+    targets,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("foreach and the loop agree", targets.foreach),
     Check("capturable and the loop agree", targets.capturable),
-    Check("differentiable and the loop agree", targets.differentiable),
+    Check("differentiable and the loop agree", differentiable.differentiable),
     Check("the loop does what the interpreter does", interpreter.loop),
     Check("foreach does what the interpreter does", interpreter.foreach),
     Check("capturable does what the interpreter does", interpreter.capturable),

@@ -6,7 +6,7 @@ from ..cases import Case, cases, judged, single
 from ..compare import difference, finite, same_bits
 from ..outcome import Outcome, not_applicable
 from ..roundoff import allowance
-from ..run import play
+from ..run import Trace, play
 from ..scene import LATE, Scene
 from ..study import Studied
 
@@ -125,14 +125,13 @@ def no_learning_rate_at_first(studied: Studied) -> Outcome:
         run = studied.start(case.scene, case.hypers)
         groups = [each for each in run.optimizer.param_groups if "lr" in each]
         rates = [each["lr"] for each in groups]
+        before, steps = run.start(), []
         for step in case.scene.numbers:
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = 0.0 if step == 0 else rate
             run.step(step)
-            for (name, tensor), value in run.snapshot().items():
-                if not value.isfinite().all():
-                    rate = "lr 0" if step == 0 else "the usual lr"
-                    return f"step {step + 1} with {rate}: {tensor} of {name} is not finite"
-        return ""
+            steps.append(run.snapshot())
+        found = finite(Trace(before, tuple(steps)))
+        return "" if found is None else str(found)
 
     return judged(studied, cases(studied), judge)

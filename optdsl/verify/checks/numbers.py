@@ -7,7 +7,7 @@ import torch
 from ..cases import Case, cases, judged, single
 from ..compare import difference, finite, moved
 from ..outcome import Outcome, failed, not_applicable, passed
-from ..roundoff import EIGHT_BITS, LUCK, allowance
+from ..roundoff import SHORT, LUCK, allowance
 from ..run import Trace
 from ..scene import SHAPES, Part
 from ..study import TRANSPOSED, Studied
@@ -98,7 +98,7 @@ def far_from_wide(studied: Studied, case: Case) -> str:
         return ""
     # Only now, since it is dear: how far do inputs lead that are wrong as bfloat16 is?
     wrong = [
-        studied.play(wide.with_(noise=2 * EIGHT_BITS, seed=seed), case.hypers)
+        studied.play(wide.with_(noise=4 * SHORT, seed=seed), case.hypers)
         for seed in (1, 2)
     ]
     found = difference(ours, theirs, _near(ours, theirs, wrong))
@@ -112,7 +112,7 @@ def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
         for key, value in snapshot.items():
             far = moved(theirs.start, key, value).abs()
             largest = far.nan_to_num().max().item() if far.numel() else 0.0
-            rounding = 2 * (step + 1) * EIGHT_BITS * value.abs().double()
+            rounding = 4 * (step + 1) * SHORT * value.abs().double()
             spread = torch.zeros_like(far)
             for each in wrong:
                 there = moved(each.start, key, each.steps[step][key])

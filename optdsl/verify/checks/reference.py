@@ -1,6 +1,7 @@
 """An optimizer does what its reference does: displacement and states, in each dtype."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..scene import Scene
 from ..study import DTYPES, Studied
 from .groups import disobeys
 from .numbers import far_from_wide
-from .targets import bits_or, capturable_on_cpu
+from .targets import bits_or, capturable_on_cpu, compared, exact_scalars
 
 WIDER = {torch.bfloat16: torch.float32}
 
@@ -44,7 +45,8 @@ def against(
     if alone := [each.name for each in ours.subject.hypers if each.name not in shared]:
         notes.left_out[f"its options have no {', '.join(alone)}"] = None
     count, refusal = 0, ""
-    with capturable_on_cpu(ours.subject.cls, theirs.subject.cls):
+    scalars = exact_scalars() if flag else nullcontext()
+    with capturable_on_cpu(ours.subject.cls, theirs.subject.cls), scalars:
         for case, groups in _cases(ours, theirs, shared, notes):
             pair = _Pair(ours, theirs, shared, renamed, {flag: True} if flag else {})
             try:
@@ -150,11 +152,15 @@ class _Pair:
                         notes.unshared[f"{key} ({whose})"] = None
 
     def _their_own_fault(self, case: Case) -> str:
-        """Why a difference in bfloat16 says nothing: the reference is not near itself."""
-        if case.scene.dtype != torch.bfloat16:
-            return ""
-        shared = {k: v for k, v in case.hypers.items() if k in self.shared}
-        own = Case(self.theirs.scene().with_(dtype=torch.bfloat16), shared)
-        if far_from_wide(self.theirs, own) and not far_from_wide(self.ours, own):
-            return f"left out: bfloat16 with {said(case.hypers)}, where the reference is far from its own float32"
+        """Why a difference says nothing of ours: the reference is not what it is itself in
+        float32, or in its loop, and ours is.
+        """
+        if self.flags and compared(self.theirs, case, self.flags)[0]:
+            if not compared(self.ours, case, self.flags)[0]:
+                return f"{said(case.hypers)}: left out, the reference is not as its own loop"
+        if case.scene.dtype == torch.bfloat16:
+            own = Case(self.theirs.scene().with_(dtype=torch.bfloat16), case.hypers)
+            if far_from_wide(self.theirs, own) and not far_from_wide(self.ours, own):
+                said_ = said(case.hypers)
+                return f"{said_}: left out, the reference is far from its own float32"
         return ""

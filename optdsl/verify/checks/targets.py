@@ -1,4 +1,4 @@
-"""The other ways to run a step do what the loop does: foreach, capturable, differentiable."""
+"""The other ways to run a step do what the loop does: foreach and capturable."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -6,11 +6,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
 
-from ..cases import Case, cases, judged, single
+from ..cases import Case, cases, judged
 from ..compare import difference, largest
-from ..outcome import PASS, Outcome, not_applicable, passed, words
+from ..outcome import PASS, Outcome, not_applicable, passed
 from ..roundoff import allowance
 from ..run import Trace
 from ..scene import Scene
@@ -21,7 +20,8 @@ DEVICES = "_get_capturable_supported_devices"
 
 
 def foreach(studied: Studied) -> Outcome:
-    return _as_the_loop(studied, "foreach")
+    with exact_scalars():
+        return _as_the_loop(studied, "foreach")
 
 
 def capturable(studied: Studied) -> Outcome:
@@ -96,67 +96,3 @@ def _groups(studied: Studied, case: Case) -> tuple[dict, ...]:
 
 def bits_or(apart: float) -> str:
     return "the same bits" if not apart else f"at most {apart:.1g} apart, within round-off"
-
-
-# ---- differentiable
-
-
-def differentiable(studied: Studied) -> Outcome:
-    if "differentiable" not in studied.subject.flags:
-        return not_applicable("its constructor has no differentiable")
-    if studied.layout != "dense":
-        return not_applicable("its gradients are sparse")
-
-    def judge(case: Case) -> str:
-        values, expected = _stepped(studied, case), studied.play(case.scene, case.hypers)
-        allowed = allowance(lambda it: studied.play(it, case.hypers), case.scene, expected)
-        found = difference(Trace(expected.start, values), expected, allowed)
-        if found is not None:
-            return f"differentiable=True, {found} in the loop"
-        return _wrong_gradient(studied, case)
-
-    with exact_scalars():
-        return judged(studied, single(studied), judge)
-
-
-def _stepped(studied: Studied, case: Case) -> tuple[dict, ...]:
-    """The steps of one parameter that is no leaf of the graph."""
-    (part,) = case.scene.parts
-    run = studied.start(case.scene, case.hypers)
-    p = case.scene.parameter(part).clone()
-    optimizer = studied.subject.make([p], **{**case.hypers, "differentiable": True})
-    run.parameters, run.optimizer = {part.name: p}, optimizer
-    steps = []
-    for step in case.scene.numbers:
-        p.grad = case.scene.gradient(part, step)
-        run.move(step)
-        steps.append(run.snapshot())
-    return tuple(steps)
-
-
-def _wrong_gradient(studied: Studied, case: Case) -> str:
-    """What gradcheck says of two steps, by the parameter and by both gradients."""
-    (part,) = case.scene.parts
-    scene = case.scene.with_(dtype=torch.float64)
-
-    def steps(start: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-        p = start.clone()
-        optimizer = studied.subject.make([p], **{**case.hypers, "differentiable": True})
-        for grad in (first, second):
-            p.grad = grad
-            optimizer.step()
-        return (p, *_differentiable_states(optimizer.state[p]))
-
-    given = [scene.parameter(part).detach()]
-    given += [scene.gradient(part, step) for step in (0, 1)]
-    try:
-        torch.autograd.gradcheck(steps, [each.requires_grad_() for each in given])
-    except Exception as error:
-        if studied.subject.refuses(error):
-            raise
-        return f"differentiable=True, gradcheck: {words(error)}"
-    return ""
-
-
-def _differentiable_states(state: dict[str, Any]) -> list[Tensor]:
-    return [each for each in state.values() if isinstance(each, Tensor) and each.requires_grad]
