@@ -27,6 +27,7 @@ BINARY = (
     "/",
     "//",
     "%",
+    "@",
     "**",
     "==",
     "!=",
@@ -71,11 +72,24 @@ OTHERS = (
     op("mul", 2, in_place=True),
     op("neg", 1, in_place=True),
 )  # fmt: skip
-SHAPES = (*map(binary, BINARY), *(op(each, 2) for each in INFIX), *OTHERS)
+ALIKE = (  # these bind like one of the others
+    (1, lambda x: ir.Call("numel", (x,), ir.NUMBER, AT)),
+    (1, lambda x: ir.Call("item", (x,), ir.NUMBER, AT)),
+    (1, lambda x: ir.Call("finfo_eps", (x,), ir.NUMBER, AT)),
+    (1, lambda x: ir.Call("is_tensor", (x,), ir.FLAG, AT)),
+    (1, lambda x: ir.Call("is_complex", (x,), ir.FLAG, AT)),
+    (1, lambda x: ir.Call("is_sparse", (x,), ir.FLAG, AT)),
+    op("bfloat16", 1),
+    op("mT", 1),
+    op("linalg.vector_norm", 1),
+    op("addmm", 3),
+)
+SHAPES = (*map(binary, BINARY), *(op(each, 2) for each in INFIX), *OTHERS, *ALIKE)
 _PYTHON = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
-    ast.Pow: "**", ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">",
-    ast.GtE: ">=", ast.And: "and", ast.Or: "or", ast.USub: "-", ast.Not: "not",
+    ast.MatMult: "@", ast.Pow: "**", ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<",
+    ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.And: "and",
+    ast.Or: "or", ast.USub: "-", ast.Not: "not",
 }  # fmt: skip
 
 
@@ -95,8 +109,18 @@ def meant(expr: ir.Expr):
             return ("tuple", *below)
         case ir.Index():
             return ("index", *below, expr.index)
-        case ir.Call("ndim"):
-            return ("attribute", *below, "ndim")
+        case ir.Call("ndim" | "is_sparse"):
+            return ("attribute", *below, expr.function)
+        case ir.Call("numel" | "item"):
+            return ("call", ("attribute", *below, expr.function), ())
+        case ir.Call("is_complex"):
+            return ("call", ("attribute", "torch", "is_complex"), (), *below)
+        case ir.Call("is_tensor"):
+            return ("call", "isinstance", (), *below, "Tensor")
+        case ir.Call("finfo_eps"):
+            dtype = ("attribute", *below, "dtype")
+            info = ("call", ("attribute", "torch", "finfo"), (), dtype)
+            return ("attribute", info, "eps")
         case ir.Call("size"):
             return ("index", ("attribute", *below, "shape"), *expr.dim)
         case ir.Call() | ir.Invoke():
@@ -107,8 +131,11 @@ def meant(expr: ir.Expr):
         return (INFIX[expr.name], *below)
     keywords = tuple((name, meant(value)) for name, value in expr.keywords)
     arguments = below[: len(expr.arguments)]
-    if expr.name == "where":
-        return ("call", ("attribute", "torch", "where"), keywords, *arguments)
+    if expr.name == "mT":
+        return ("attribute", *arguments, "mT")
+    if expr.name in ("where", "linalg.vector_norm", "addmm"):
+        function = read(ast.parse(f"torch.{expr.name}", mode="eval").body)
+        return ("call", function, keywords, *arguments)
     method = ("attribute", arguments[0], expr.name + "_" * expr.in_place)
     return ("call", method, keywords, *arguments[1:])
 
@@ -166,8 +193,9 @@ def assert_read_as_meant(expr: ir.Expr) -> None:
 
 def written_behind(expr: ir.Expr) -> bool:
     """Whether it is written behind its first operand, which is then a tensor."""
+    behind = ("ndim", "size", "numel", "item", "finfo_eps", "is_sparse")
     return isinstance(expr, (ir.Index, ir.Op)) or (
-        isinstance(expr, ir.Call) and expr.function in ("ndim", "size")
+        isinstance(expr, ir.Call) and expr.function in behind
     )
 
 
