@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import ir
+from . import ir, vocabulary
 from .evaluate import BINARY, evaluate
 
 
@@ -81,13 +81,14 @@ class Run:
 
     def __init__(self, rule: ir.Rule, memory: Memory, grad: Tensor | None) -> None:
         self.functions = {each.name: each for each in rule.functions}
-        self.values: dict[str, Any] = dict(memory.hypers)
+        # Every option that the optimizer has is off, unless it is among the hypers.
+        self.values: dict[str, Any] = dict.fromkeys(vocabulary.FLAGS, False)
+        self.values |= memory.hypers
         self.values |= {
             name: value.clone() if isinstance(value, Tensor) else value
             for name, value in memory.states.items()
         }
         self.values |= {"p": memory.p.clone(), "grad": grad, "t": float(memory.updates)}
-        self.values |= {"differentiable": False}
 
     def initial(self, state: ir.State) -> Any:
         value = self.value(state.initial)
@@ -168,7 +169,7 @@ class Run:
                 return torch.finfo(self.value(x).dtype).eps
             case ir.Call("item", (x,)):
                 return self.value(x).item()
-            case ir.Call("is_complex" | "is_sparse"):
+            case ir.Call("is_tensor" | "is_complex" | "is_sparse"):
                 return False
         raise AssertionError(expr)
 

@@ -28,14 +28,14 @@ def checks(rule: ir.Rule) -> list[str]:
         if hyper.type.optional:
             accepted, said = f"{own} is None or ({accepted})", f"{said}, or None"
         result.append(f"if {_not(accepted)}:")
-        result += _raise(f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}')
+        result += raising(f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}')
     for require in asked:
         broken = _negated(require.condition)
         result.append(f"if {text(broken, lambda ref: names.own(ref.name))}:")
         read = dict.fromkeys(ref.name for ref in ir.reads(require.condition))
         values = ", ".join(f"{name}={{{names.own(name)}!r}}" for name in read)
         message = require.message.replace("\\", "\\\\")
-        result += _raise(f'"{message} ', f'f"(got {values})')
+        result += raising(f'"{message} ', f'f"(got {values})')
     return result
 
 
@@ -51,7 +51,7 @@ def param_checks(rule: ir.Rule) -> list[str]:
         broken = text(_negated(require.condition), _of_group)
         message = require.message.replace("\\", "\\\\")
         result += [f"    if {broken}:"]
-        lines = _raise(f'"{message} ', 'f"(got a {p.dtype} of shape {tuple(p.shape)})', depth=2)
+        lines = raising(f'"{message} ', 'f"(got a {p.dtype} of shape {tuple(p.shape)})', depth=2)
         result += [INDENT + line for line in lines]
     return ["for p in params:", *result] if result else []
 
@@ -68,10 +68,10 @@ def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
         ("differentiable", "`fused` does not support `differentiable`"),
     ):
         result.append(f'if group["fused"] and group["{other}"]:')
-        result += _raise(f'"{said}', error="RuntimeError")
+        result += raising(f'"{said}', error="RuntimeError")
     if why_not_capturable:
         message = f'"{rule.name} cannot be captured: {why_not_capturable}'
-        result += ['if group["capturable"]:', *_raise(message, error="RuntimeError")]
+        result += ['if group["capturable"]:', *raising(message, error="RuntimeError")]
     return result
 
 
@@ -94,13 +94,13 @@ def _negated(condition: ir.Expr) -> ir.Expr:
     return ir.Unary("not", condition, ir.FLAG, condition.span)
 
 
-def _raise(*pieces: str, error: str = "ValueError", depth: int = 1) -> list[str]:
+def raising(*pieces: str, error: str = "ValueError", depth: int = 1) -> list[str]:
     """`raise` with a message of several texts, each given without its last quote."""
     joined = "".join(each if at == 0 else each[2:] for at, each in enumerate(pieces))
     whole, room = f'    raise {error}({joined}")', WIDTH - depth * len(INDENT)
-    if pieces[0].startswith("f") and len(whole) <= room:
+    if len(whole) <= room:
         return [whole]
-    if pieces[0].startswith("f") and len(joined) + 9 <= room:
+    if len(joined) + 9 <= room:
         pieces = (joined,)
     lines = [f'{line}"' for piece in pieces for line in _words(piece, room - 9)]
     return [f"    raise {error}(", *(INDENT * 2 + line for line in lines), "    )"]

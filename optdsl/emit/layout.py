@@ -29,6 +29,10 @@ def fit(line: str) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
     if re.match(r"\s*\w+ = ", line) and _chooses(line):
         return _in_brackets(line, indent)
+    if found := re.match(r"(\s*(?:\w+ = |return )?)(.*)$", line):
+        head, value = found.groups()
+        if links := _links(value):
+            return [head + "(", *_chained(value, links, indent + _INDENT), indent + ")"]
     broken = _last_bracket(line, WIDTH - len(indent))
     if broken is None:
         return _in_brackets(line, indent)
@@ -36,16 +40,58 @@ def fit(line: str) -> list[str]:
     inner = indent + _INDENT
     parts = split_arguments(inside)
     rounds = _outside(inside, " for ")
-    if len(inner + inside) <= WIDTH:
+    is_call = re.search(r"[\w)\]][(\[]$", head) or len(parts) == 1
+    if is_call and len(inner + inside) <= WIDTH and not inside.endswith(","):
         middle = [inner + inside]
     elif rounds:
         value, loop = inside[: rounds[0]], inside[rounds[0] + 1 :]
-        middle = [*fit(inner + value), *fit(inner + loop)]
-    elif len(parts) == 1:
-        middle = fit_operators(inside, inner)
+        middle = [*_argument(value, inner), *fit(inner + loop)]
+    elif len(parts) == 1 and not _outside(inside, "="):
+        middle = _argument(inside, inner)
     else:
-        middle = [each for part in parts for each in fit(f"{inner}{part},")]
+        middle = [each for part in parts for each in _argument(f"{part},", inner)]
     return [head, *middle, *fit(indent + tail)]
+
+
+def _argument(part: str, indent: str) -> list[str]:
+    """An argument of a call, with its comma: cut at its operators, or its calls."""
+    if len(indent + part) <= WIDTH:
+        return [indent + part]
+    name, value = re.match(r"(\w+=(?!=))?(.*)$", part, re.DOTALL).groups()
+    if links := _links(value):
+        lines = _chained(value, links, indent)
+    elif _has_operators(value):
+        lines = fit_operators(value, indent)
+    else:
+        return fit(indent + part)
+    return [indent + (name or "") + lines[0].lstrip(), *lines[1:]]
+
+
+def _has_operators(value: str) -> bool:
+    return any(_cuts(_without_texts(value), each) for each in _LOOSEST_FIRST)
+
+
+def _links(value: str) -> list[int]:
+    """Where the methods of a chain start that are called on the result of a call; none,
+    where there are less than two, or the value is more than a chain.
+    """
+    plain, depth, links = _without_texts(value), 0, []
+    if _has_operators(value) or value.startswith("-"):
+        return []
+    for at, character in enumerate(plain):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and character in ",=" and at < len(plain) - 1:
+            return []
+        if depth == 0 and plain.startswith(").", at):
+            links.append(at + 1)
+    return links if len(links) >= 2 else []
+
+
+def _chained(value: str, links: list[int], indent: str) -> list[str]:
+    """A chain of calls, a method a line."""
+    ends = [0, *links, len(value)]
+    pieces = [value[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [line for piece in pieces for line in fit(indent + piece)]
 
 
 def _chooses(line: str) -> bool:
@@ -129,13 +175,19 @@ def fit_operators(value: str, indent: str) -> list[str]:
         return [indent + value]
     plain = _without_texts(value)
     for operators in _LOOSEST_FIRST:
-        cuts, depth = [0], 0
-        for at, character in enumerate(plain):
-            depth += (character in "([{") - (character in ")]}")
-            if depth == 0 and (found := operators.match(plain, at)):
-                cuts.append(found.start() + 1)
+        cuts = [0, *_cuts(plain, operators)]
         if len(cuts) > 1:
             ends = [*cuts[1:], len(value)]
             pieces = [value[a:b].strip() for a, b in zip(cuts, ends, strict=True)]
             return [line for piece in pieces for line in fit(indent + piece)]
     return fit(indent + value)
+
+
+def _cuts(plain: str, operators: re.Pattern[str]) -> list[int]:
+    """Where operators stand outside all brackets."""
+    cuts, depth = [], 0
+    for at, character in enumerate(plain):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and (found := operators.match(plain, at)):
+            cuts.append(found.start() + 1)
+    return cuts

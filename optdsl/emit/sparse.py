@@ -6,6 +6,7 @@ a gradient of the other layout.
 
 from .. import ir
 from .body import INDENT
+from .checks import raising
 from .expr import Name, text
 
 
@@ -75,22 +76,15 @@ def refusals(rule: ir.Rule, name: Name) -> list[str]:
     """What `_init_group` says to a gradient that the rule cannot use."""
     sparse = rule.sparse
     if sparse is not None and sparse.only:
-        return [
-            "    if not p.grad.is_sparse:",
-            f'        raise RuntimeError("{rule.name} does not support dense gradients")',
-        ]
-    if sparse is None:
-        return [
-            "    if p.grad.is_sparse:",
-            f'        raise RuntimeError("{rule.name} does not support sparse gradients")',
-        ]
-    if sparse.when is None:
+        asked, said = "not p.grad.is_sparse", "does not support dense gradients"
+    elif sparse is None:
+        asked, said = "p.grad.is_sparse", "does not support sparse gradients"
+    elif sparse.when is None:
         return []
-    said = rule.source.cut(sparse.when.span).replace("\\", "\\\\").replace('"', "'")
-    condition = text(ir.Unary("not", sparse.when, ir.FLAG, sparse.when.span), name)
-    return [
-        f"    if p.grad.is_sparse and {condition}:",
-        "        raise RuntimeError(",
-        f'            "{rule.name} supports sparse gradients only where {said}"',
-        "        )",
-    ]
+    else:
+        when = rule.source.cut(sparse.when.span).replace("\\", "\\\\").replace('"', "'")
+        dense = ir.Unary("not", sparse.when, ir.FLAG, sparse.when.span)
+        asked = f"p.grad.is_sparse and {text(dense, name)}"
+        said = f"supports sparse gradients only where {when}"
+    raised = raising(f'"{rule.name} {said}', error="RuntimeError", depth=3)
+    return [f"    if {asked}:", *(INDENT + line for line in raised)]

@@ -5,10 +5,12 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content b4f864b7d401.
+# Compiled by optdsl from adadelta.opt, content 9efb57ddad31.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -36,8 +39,13 @@ class Adadelta(Optimizer):
         eps (float, optional): added under both roots, in [0, inf] (default: 1e-6).
         weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -77,6 +85,8 @@ class Adadelta(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -176,10 +186,19 @@ class Adadelta(Optimizer):
             acc_deltas: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, square_avgs, acc_deltas, steps)
-            update = _single_tensor_adadelta
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_adadelta if use_foreach else _single_tensor_adadelta
             if group["capturable"]:
                 _check_capturable(params, steps)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_adadelta_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -213,10 +232,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "Adadelta: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -249,6 +268,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_adadelta(
     params: list[Tensor],
     grads: list[Tensor],
@@ -266,14 +293,15 @@ def _single_tensor_adadelta(
         params, grads, square_avgs, acc_deltas, steps, strict=True
     ):
         grad = grad if not maximize else -grad
-        if torch.is_complex(p):
-            p, grad, square_avg, acc_delta = map(
-                torch.view_as_real, (p, grad, square_avg, acc_delta)
-            )
         step += 1
+        is_complex = torch.is_complex(p)
         if weight_decay != 0:
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
+        if is_complex:
+            grad, square_avg, acc_delta = map(
+                torch.view_as_real, (grad, square_avg, acc_delta)
+            )
 
         # square_avg = rho*square_avg + (1 - rho)*grad*grad
         square_avg.mul_(rho).addcmul_(grad, grad, value=1 - rho)
@@ -286,6 +314,133 @@ def _single_tensor_adadelta(
 
         # acc_delta = rho*acc_delta + (1 - rho)*delta*delta
         acc_delta.mul_(rho).addcmul_(delta, delta, value=1 - rho)
+        if is_complex:
+            delta = torch.view_as_complex(delta)
 
         # p -= lr*delta
         p.add_(delta, alpha=-lr)
+
+
+def _multi_tensor_adadelta(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    acc_deltas: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    rho: float,
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    lr, rho, eps, weight_decay = map(float, (lr, rho, eps, weight_decay))
+
+    for params, grads, square_avgs, acc_deltas, steps in _alike(
+        [params, grads, square_avgs, acc_deltas, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        is_complex = torch.is_complex(params[0])
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+        if is_complex:
+            grads = [torch.view_as_real(each) for each in grads]
+            square_avgs = [torch.view_as_real(each) for each in square_avgs]
+            acc_deltas = [torch.view_as_real(each) for each in acc_deltas]
+            given = grads
+
+        # square_avg = rho*square_avg + (1 - rho)*grad*grad
+        torch._foreach_mul_(square_avgs, rho)
+        torch._foreach_addcmul_(square_avgs, grads, grads, value=1 - rho)
+
+        # std = sqrt(square_avg + eps)
+        stds = torch._foreach_add(square_avgs, eps)
+        torch._foreach_sqrt_(stds)
+
+        # delta = sqrt(acc_delta + eps)/std * grad
+        deltas = torch._foreach_add(acc_deltas, eps)
+        torch._foreach_sqrt_(deltas)
+        torch._foreach_div_(deltas, stds)
+        torch._foreach_mul_(deltas, grads)
+
+        # acc_delta = rho*acc_delta + (1 - rho)*delta*delta
+        torch._foreach_mul_(acc_deltas, rho)
+        torch._foreach_addcmul_(acc_deltas, deltas, deltas, value=1 - rho)
+        if is_complex:
+            deltas = [torch.view_as_complex(each) for each in deltas]
+
+        # p -= lr*delta
+        torch._foreach_add_(params, deltas, alpha=-lr)
+
+
+def _multi_tensor_adadelta_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    acc_deltas: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    rho: float,
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for params, grads, square_avgs, acc_deltas, steps in _alike(
+        [params, grads, square_avgs, acc_deltas, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        is_complex = torch.is_complex(params[0])
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+        if is_complex:
+            grads = [torch.view_as_real(each) for each in grads]
+            square_avgs = [torch.view_as_real(each) for each in square_avgs]
+            acc_deltas = [torch.view_as_real(each) for each in acc_deltas]
+            given = grads
+
+        # square_avg = rho*square_avg + (1 - rho)*grad*grad
+        torch._foreach_mul_(square_avgs, rho)
+        products = torch._foreach_mul(grads, 1 - rho)
+        torch._foreach_addcmul_(square_avgs, products, grads)
+        del products
+
+        # std = sqrt(square_avg + eps)
+        stds = torch._foreach_add(square_avgs, eps)
+        torch._foreach_sqrt_(stds)
+
+        # delta = sqrt(acc_delta + eps)/std * grad
+        deltas = torch._foreach_add(acc_deltas, eps)
+        torch._foreach_sqrt_(deltas)
+        torch._foreach_div_(deltas, stds)
+        del stds
+        torch._foreach_mul_(deltas, grads)
+        del grads
+
+        # acc_delta = rho*acc_delta + (1 - rho)*delta*delta
+        torch._foreach_mul_(acc_deltas, rho)
+        products = torch._foreach_mul(deltas, 1 - rho)
+        torch._foreach_addcmul_(acc_deltas, products, deltas)
+        del products
+        if is_complex:
+            deltas = [torch.view_as_complex(each) for each in deltas]
+
+        # p -= lr*delta
+        products = torch._foreach_mul(deltas, -lr)
+        torch._foreach_add_(params, products)

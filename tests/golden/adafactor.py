@@ -3,16 +3,18 @@
 Shazeer and Stern (2018), Adafactor: Adaptive Learning Rates with Sublinear Memory Cost,
 https://arxiv.org/abs/1804.04235
 
-As torch's class: lr bounds the relative step size, and the axes before the last two are a
-batch. With eps[0] = none, each parameter takes the eps of its own dtype; torch takes that
+As in torch, lr bounds the relative step size, and axes before the last two are a batch.
+With eps[0] = none, each parameter takes the eps of its own dtype; torch takes that
 of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 511d439c3b9f.
+# Compiled by optdsl from adafactor.opt, content 237e38c59de3.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -45,8 +48,13 @@ class Adafactor(Optimizer):
         weight_decay (float, optional): share of a weight that decays, times lr, in [0,
             inf] (default: 0.0).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -89,6 +97,8 @@ class Adafactor(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -197,12 +207,23 @@ class Adafactor(Optimizer):
             variances: list[Tensor | None] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, row_vars, col_vars, variances, steps)
-            update = _single_tensor_adafactor
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = (
+                _multi_tensor_adafactor if use_foreach else _single_tensor_adafactor
+            )
             if group["capturable"]:
                 _check_capturable(params, steps)
             if group["capturable"] or torch.compiler.is_compiling():
-                update = _capturable_adafactor
+                update = _single_tensor_adafactor_capturable
+                if use_foreach:
+                    update = _multi_tensor_adafactor_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -240,7 +261,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         and len(eps) == 2
         and (eps[0] is None or _is_number(eps[0]) and 0 <= eps[0] <= math.inf)
         and _is_number(eps[1])
-        and 0 <= eps[1] <= math.inf
+        and 0 <= eps[1] <= math.inf,
     ):
         raise ValueError(
             f"Invalid eps: {eps!r}, expected 2 numbers in [0, inf], or None"
@@ -251,10 +272,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "Adafactor: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -285,6 +306,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
 
 
 def _single_tensor_adafactor(
@@ -329,18 +358,18 @@ def _single_tensor_adafactor(
             # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
             #     -1), new)
             row_var.lerp_(
-                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square_().div_(
-                    grad.shape[-1]
-                ),
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
+                .square_()
+                .div_(grad.shape[-1]),
                 new,
             )
 
             # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
             #     -2), new)
             col_var.lerp_(
-                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square_().div_(
-                    grad.shape[-2]
-                ),
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True)
+                .square_()
+                .div_(grad.shape[-2]),
                 new,
             )
 
@@ -351,21 +380,116 @@ def _single_tensor_adafactor(
         else:
             # variance = lerp(variance, grad*grad, new)
             variance.lerp_(grad * grad, new)
-            second = variance
+
+            # second = max(variance, floor*floor)
+            second = variance.clamp(min=floor * floor)
 
         # update = rsqrt(max(second, floor*floor))*grad
-        update = second.clamp(min=floor * floor).rsqrt_().mul_(grad)
+        update_ = second.clamp_(min=floor * floor).rsqrt_().mul_(grad)
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         p.add_(
-            update,
-            alpha=-alpha / max(
-                1.0, torch.linalg.vector_norm(update).item() / (size_root * d)
-            ),
+            update_,
+            alpha=-alpha
+            / max(1.0, torch.linalg.vector_norm(update_).item() / (size_root * d)),
         )
 
 
-def _capturable_adafactor(
+def _multi_tensor_adafactor(
+    params: list[Tensor],
+    grads: list[Tensor],
+    row_vars: list[Tensor | None],
+    col_vars: list[Tensor | None],
+    variances: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    lr, beta2_decay, d, weight_decay = map(float, (lr, beta2_decay, d, weight_decay))
+    least, scale = eps
+
+    keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
+    for params, grads, row_vars, col_vars, variances, steps in _alike(
+        [params, grads, row_vars, col_vars, variances, steps], keys
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        t = steps[0].item()
+
+        # floor = finfo_eps(p) if least == none else least
+        floor = torch.finfo(params[0].dtype).eps if least is None else least
+        new = t**beta2_decay
+
+        # size_root = max(1, numel(p))**0.5
+        size_root = max(1, params[0].numel()) ** 0.5
+
+        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+        alphas = torch._foreach_norm(params)
+        torch._foreach_div_(alphas, size_root)
+        torch._foreach_clamp_min_(alphas, scale)
+        torch._foreach_mul_(alphas, min(lr, 1 / t**0.5))
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if params[0].ndim > 1:
+            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+            #     -1), new)
+            norms = [
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True) for grad in grads
+            ]
+            torch._foreach_mul_(norms, norms)
+            torch._foreach_div_(norms, grads[0].shape[-1])
+            torch._foreach_lerp_(row_vars, norms, new)
+            del norms
+
+            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+            #     -2), new)
+            norms = [
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True) for grad in grads
+            ]
+            torch._foreach_mul_(norms, norms)
+            torch._foreach_div_(norms, grads[0].shape[-2])
+            torch._foreach_lerp_(col_vars, norms, new)
+            del norms
+
+            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+            seconds = [
+                row_var @ col_var
+                for row_var, col_var in zip(row_vars, col_vars, strict=True)
+            ]
+            means = [row_var.mean(dim=-2, keepdim=True) for row_var in row_vars]
+            torch._foreach_clamp_min_(means, floor)
+            torch._foreach_div_(seconds, means)
+        else:
+            # variance = lerp(variance, grad*grad, new)
+            products = torch._foreach_mul(grads, grads)
+            torch._foreach_lerp_(variances, products, new)
+            del products
+
+            # second = max(variance, floor*floor)
+            seconds = torch._foreach_clamp_min(variances, floor * floor)
+
+        # update = rsqrt(max(second, floor*floor))*grad
+        torch._foreach_clamp_min_(seconds, floor * floor)
+        torch._foreach_rsqrt_(seconds)
+        torch._foreach_mul_(seconds, grads)
+        updates = seconds
+
+        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+        norms = torch._foreach_norm(updates)
+        torch._foreach_div_(norms, size_root * d)
+        torch._foreach_clamp_min_(norms, 1.0)
+        torch._foreach_div_(alphas, norms)
+        torch._foreach_addcmul_(params, alphas, updates, value=-1)
+
+
+def _single_tensor_adafactor_capturable(
     params: list[Tensor],
     grads: list[Tensor],
     row_vars: list[Tensor | None],
@@ -398,8 +522,11 @@ def _capturable_adafactor(
         size_root = max(1, p.numel()) ** 0.5
 
         # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
-        alpha = torch.linalg.vector_norm(p).div_(size_root).clamp_(min=scale).mul_(
-            (1 / step.pow(0.5)).clamp_(max=lr)
+        alpha = (
+            torch.linalg.vector_norm(p)
+            .div_(size_root)
+            .clamp_(min=scale)
+            .mul_((1 / step.pow(0.5)).clamp_(max=lr))
         )
         if weight_decay != 0:
             # p *= 1 - lr*weight_decay
@@ -408,18 +535,18 @@ def _capturable_adafactor(
             # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
             #     -1), new)
             row_var.lerp_(
-                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square_().div_(
-                    grad.shape[-1]
-                ),
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
+                .square_()
+                .div_(grad.shape[-1]),
                 new,
             )
 
             # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
             #     -2), new)
             col_var.lerp_(
-                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square_().div_(
-                    grad.shape[-2]
-                ),
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True)
+                .square_()
+                .div_(grad.shape[-2]),
                 new,
             )
 
@@ -430,16 +557,115 @@ def _capturable_adafactor(
         else:
             # variance = lerp(variance, grad*grad, new)
             variance.lerp_(grad * grad, new)
-            second = variance
+
+            # second = max(variance, floor*floor)
+            second = variance.clamp(min=floor * floor)
 
         # update = rsqrt(max(second, floor*floor))*grad
-        update = second.clamp(min=floor * floor).rsqrt_().mul_(grad)
+        update_ = second.clamp_(min=floor * floor).rsqrt_().mul_(grad)
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         p.addcmul_(
             alpha.div_(
-                torch.linalg.vector_norm(update).div_(size_root * d).clamp_(min=1.0)
+                torch.linalg.vector_norm(update_).div_(size_root * d).clamp_(min=1.0)
             ),
-            update,
+            update_,
             value=-1,
         )
+
+
+def _multi_tensor_adafactor_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    row_vars: list[Tensor | None],
+    col_vars: list[Tensor | None],
+    variances: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    least, scale = eps
+
+    keys = [p.shape for p in params]
+    for params, grads, row_vars, col_vars, variances, steps in _alike(
+        [params, grads, row_vars, col_vars, variances, steps], keys
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+
+        # floor = finfo_eps(p) if least == none else least
+        floor = torch.finfo(params[0].dtype).eps if least is None else least
+
+        # new = t**beta2_decay
+        news = torch._foreach_pow(steps, beta2_decay)
+
+        # size_root = max(1, numel(p))**0.5
+        size_root = max(1, params[0].numel()) ** 0.5
+
+        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+        alphas = torch._foreach_norm(params)
+        torch._foreach_div_(alphas, size_root)
+        torch._foreach_clamp_min_(alphas, scale)
+        powers = torch._foreach_pow(steps, 0.5)
+        torch._foreach_reciprocal_(powers)
+        torch._foreach_clamp_max_(powers, lr)
+        torch._foreach_mul_(alphas, powers)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if params[0].ndim > 1:
+            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+            #     -1), new)
+            norms = [
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True) for grad in grads
+            ]
+            torch._foreach_mul_(norms, norms)
+            torch._foreach_div_(norms, grads[0].shape[-1])
+            torch._foreach_lerp_(row_vars, norms, news)
+            del norms
+
+            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+            #     -2), new)
+            norms = [
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True) for grad in grads
+            ]
+            torch._foreach_mul_(norms, norms)
+            torch._foreach_div_(norms, grads[0].shape[-2])
+            torch._foreach_lerp_(col_vars, norms, news)
+            del norms
+
+            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+            seconds = [
+                row_var @ col_var
+                for row_var, col_var in zip(row_vars, col_vars, strict=True)
+            ]
+            means = [row_var.mean(dim=-2, keepdim=True) for row_var in row_vars]
+            torch._foreach_clamp_min_(means, floor)
+            torch._foreach_div_(seconds, means)
+        else:
+            # variance = lerp(variance, grad*grad, new)
+            products = torch._foreach_mul(grads, grads)
+            torch._foreach_lerp_(variances, products, news)
+            del products
+
+            # second = max(variance, floor*floor)
+            seconds = torch._foreach_clamp_min(variances, floor * floor)
+
+        # update = rsqrt(max(second, floor*floor))*grad
+        torch._foreach_clamp_min_(seconds, floor * floor)
+        torch._foreach_rsqrt_(seconds)
+        torch._foreach_mul_(seconds, grads)
+        updates = seconds
+
+        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+        norms = torch._foreach_norm(updates)
+        torch._foreach_div_(norms, size_root * d)
+        torch._foreach_clamp_min_(norms, 1.0)
+        torch._foreach_div_(alphas, norms)
+        torch._foreach_addcmul_(params, alphas, updates, value=-1)

@@ -8,10 +8,12 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content ba96500256ac.
+# Compiled by optdsl from adagrad.opt, content 08ec0f5d38a5.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -42,8 +45,13 @@ class Adagrad(Optimizer):
             [0, inf] (default: 0).
         eps (float, optional): added to the denominator, in [0, inf] (default: 1e-10).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -84,6 +92,8 @@ class Adagrad(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -109,7 +119,11 @@ class Adagrad(Optimizer):
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
         for name in (
-            "lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"
+            "lr",
+            "lr_decay",
+            "weight_decay",
+            "initial_accumulator_value",
+            "eps",
         ):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -185,12 +199,23 @@ class Adagrad(Optimizer):
             sums: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, sums, steps)
-            update = _single_tensor_adagrad
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            if use_foreach and any(grad.is_sparse for grad in grads):
+                use_foreach = False
+            update = _multi_tensor_adagrad if use_foreach else _single_tensor_adagrad
             if group["capturable"]:
                 _check_capturable(params, steps)
             if group["capturable"] or torch.compiler.is_compiling():
-                update = _capturable_adagrad
+                update = _single_tensor_adagrad_capturable
+                if use_foreach:
+                    update = _multi_tensor_adagrad_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -226,7 +251,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         )
     if not (
         _is_number(initial_accumulator_value)
-        and 0 <= initial_accumulator_value <= math.inf
+        and 0 <= initial_accumulator_value <= math.inf,
     ):
         raise ValueError(
             f"Invalid initial_accumulator_value: {initial_accumulator_value!r}, "
@@ -234,10 +259,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
         )
     if not (_is_number(eps) and 0 <= eps <= math.inf):
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
-    if group["fused"]:
-        raise RuntimeError(
-            "Adagrad: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -270,6 +295,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_adagrad(
     params: list[Tensor],
     grads: list[Tensor],
@@ -292,14 +325,14 @@ def _single_tensor_adagrad(
             grad = grad.values()
             part = [None if each is None else each[entries] for each in whole]
             p, sum_ = part
-        if torch.is_complex(p):
-            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
         step += 1
         t = step.item()
         if weight_decay != 0:
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
         clr = lr / (1 + (t - 1) * lr_decay)
+        if torch.is_complex(p):
+            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
 
         # sum += grad*grad
         sum_.addcmul_(grad, grad)
@@ -313,7 +346,50 @@ def _single_tensor_adagrad(
                     each[entries] = values
 
 
-def _capturable_adagrad(
+def _multi_tensor_adagrad(
+    params: list[Tensor],
+    grads: list[Tensor],
+    sums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    lr, lr_decay, weight_decay, eps = map(float, (lr, lr_decay, weight_decay, eps))
+
+    keys = [step.item() for step in steps]
+    for params, grads, sums, steps in _alike([params, grads, sums, steps], keys):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        t = steps[0].item()
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+        clr = lr / (1 + (t - 1) * lr_decay)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            sums = [torch.view_as_real(each) for each in sums]
+            given = grads
+
+        # sum += grad*grad
+        torch._foreach_addcmul_(sums, grads, grads)
+
+        # p -= clr*grad/(sqrt(sum) + eps)
+        roots = torch._foreach_sqrt(sums)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_addcdiv_(params, grads, roots, value=-clr)
+
+
+def _single_tensor_adagrad_capturable(
     params: list[Tensor],
     grads: list[Tensor],
     sums: list[Tensor],
@@ -335,8 +411,6 @@ def _capturable_adagrad(
             grad = grad.values()
             part = [None if each is None else each[entries] for each in whole]
             p, sum_ = part
-        if torch.is_complex(p):
-            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
         step += 1
         if weight_decay != 0:
             # grad += weight_decay*p
@@ -344,6 +418,8 @@ def _capturable_adagrad(
 
         # clr = lr/(1 + (t - 1)*lr_decay)
         clr = lr / (step - 1).mul_(lr_decay).add_(1)
+        if torch.is_complex(p):
+            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
 
         # sum += grad*grad
         sum_.addcmul_(grad, grad)
@@ -355,3 +431,52 @@ def _capturable_adagrad(
             for each, values in zip(whole, part, strict=True):
                 if each is not None:
                     each[entries] = values
+
+
+def _multi_tensor_adagrad_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    sums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for params, grads, sums, steps in _alike([params, grads, sums, steps]):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+
+        # clr = lr/(1 + (t - 1)*lr_decay)
+        clrs = torch._foreach_sub(steps, 1)
+        torch._foreach_mul_(clrs, lr_decay)
+        torch._foreach_add_(clrs, 1)
+        torch._foreach_reciprocal_(clrs)
+        torch._foreach_mul_(clrs, lr)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            sums = [torch.view_as_real(each) for each in sums]
+            given = grads
+
+        # sum += grad*grad
+        torch._foreach_addcmul_(sums, grads, grads)
+
+        # p -= clr*grad/(sqrt(sum) + eps)
+        products = torch._foreach_mul(clrs, grads)
+        del grads
+        roots = torch._foreach_sqrt(sums)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_addcdiv_(params, products, roots, value=-1)

@@ -5,10 +5,12 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content b5d7d40773c3.
+# Compiled by optdsl from adamax.opt, content 3e0af2cb65b1.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -38,8 +41,13 @@ class Adamax(Optimizer):
             1e-8).
         weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -79,6 +87,8 @@ class Adamax(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -178,12 +188,21 @@ class Adamax(Optimizer):
             exp_infs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_infs, steps)
-            update = _single_tensor_adamax
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_adamax if use_foreach else _single_tensor_adamax
             if group["capturable"]:
                 _check_capturable(params, steps)
             if group["capturable"] or torch.compiler.is_compiling():
-                update = _capturable_adamax
+                update = _single_tensor_adamax_capturable
+                if use_foreach:
+                    update = _multi_tensor_adamax_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -212,7 +231,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+        and all(_is_number(each) and 0 <= each < 1 for each in betas),
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):
@@ -221,10 +240,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "Adamax: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -257,6 +276,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_adamax(
     params: list[Tensor],
     grads: list[Tensor],
@@ -276,15 +303,15 @@ def _single_tensor_adamax(
         params, grads, exp_avgs, exp_infs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
-        if torch.is_complex(p):
-            p, grad, exp_avg, exp_inf = map(
-                torch.view_as_real, (p, grad, exp_avg, exp_inf)
-            )
         step += 1
         t = step.item()
         if weight_decay != 0:
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_inf = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_inf)
+            )
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
@@ -296,7 +323,63 @@ def _single_tensor_adamax(
         p.addcdiv_(exp_avg, exp_inf, value=-lr / (1 - beta1**t))
 
 
-def _capturable_adamax(
+def _multi_tensor_adamax(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_infs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    keys = [step.item() for step in steps]
+    for params, grads, exp_avgs, exp_infs, steps in _alike(
+        [params, grads, exp_avgs, exp_infs, steps], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        t = steps[0].item()
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_infs = [torch.view_as_real(each) for each in exp_infs]
+            given = grads
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+        torch._foreach_mul_(exp_infs, beta2)
+        if grads is given:
+            magnitudes = torch._foreach_abs(grads)
+        else:
+            torch._foreach_abs_(grads)
+            magnitudes = grads
+        torch._foreach_add_(magnitudes, eps)
+        torch._foreach_maximum_(exp_infs, magnitudes)
+
+        # p -= lr/(1 - beta1**t) * exp_avg/exp_inf
+        torch._foreach_addcdiv_(params, exp_avgs, exp_infs, value=-lr / (1 - beta1**t))
+
+
+def _single_tensor_adamax_capturable(
     params: list[Tensor],
     grads: list[Tensor],
     exp_avgs: list[Tensor],
@@ -315,14 +398,14 @@ def _capturable_adamax(
         params, grads, exp_avgs, exp_infs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
-        if torch.is_complex(p):
-            p, grad, exp_avg, exp_inf = map(
-                torch.view_as_real, (p, grad, exp_avg, exp_inf)
-            )
         step += 1
         if weight_decay != 0:
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_inf = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_inf)
+            )
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
@@ -332,3 +415,63 @@ def _capturable_adamax(
 
         # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
         p.addcdiv_(exp_avg, exp_inf * (beta1**step).sub_(1).div_(lr))
+
+
+def _multi_tensor_adamax_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_infs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for params, grads, exp_avgs, exp_infs, steps in _alike(
+        [params, grads, exp_avgs, exp_infs, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_infs = [torch.view_as_real(each) for each in exp_infs]
+            given = grads
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+        torch._foreach_mul_(exp_infs, beta2)
+        if grads is given:
+            magnitudes = torch._foreach_abs(grads)
+        else:
+            torch._foreach_abs_(grads)
+            magnitudes = grads
+        del grads
+        torch._foreach_add_(magnitudes, eps)
+        torch._foreach_maximum_(exp_infs, magnitudes)
+        del magnitudes
+
+        # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
+        powers = torch._foreach_pow(beta1, steps)
+        torch._foreach_sub_(powers, 1)
+        torch._foreach_div_(powers, lr)
+        products = torch._foreach_mul(exp_infs, powers)
+        torch._foreach_addcdiv_(params, exp_avgs, products)

@@ -7,10 +7,12 @@ https://openreview.net/forum?id=ryQu7f-RZ
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 11b48981febc.
+# Compiled by optdsl from adamw.opt, content 8f204c08234e.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -42,8 +45,13 @@ class AdamW(Optimizer):
         amsgrad (bool, optional): divide by the largest second moment so far (default:
             False).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -86,6 +94,8 @@ class AdamW(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -195,12 +205,21 @@ class AdamW(Optimizer):
             self._init_group(
                 group, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps
             )
-            update = _single_tensor_adamw
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_adamw if use_foreach else _single_tensor_adamw
             if group["capturable"]:
                 _check_capturable(params, steps)
             if group["capturable"] or torch.compiler.is_compiling():
-                update = _capturable_adamw
+                update = _single_tensor_adamw_capturable
+                if use_foreach:
+                    update = _multi_tensor_adamw_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -235,7 +254,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+        and all(_is_number(each) and 0 <= each < 1 for each in betas),
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):
@@ -252,19 +271,16 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"(got lr={lr!r}, foreach={foreach!r}, capturable={capturable!r})"
         )
     if not isinstance(betas[0], Tensor) == isinstance(betas[1], Tensor):
-        raise ValueError(
-            "betas are two numbers or two tensors "
-            f"(got betas={betas!r})"
-        )
+        raise ValueError("betas are two numbers or two tensors (got betas={betas!r})")
     if isinstance(betas[0], Tensor) and foreach and not capturable:
         raise ValueError(
             "tensor betas need capturable "
             f"(got betas={betas!r}, foreach={foreach!r}, capturable={capturable!r})"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "AdamW: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -297,6 +313,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_adamw(
     params: list[Tensor],
     grads: list[Tensor],
@@ -319,14 +343,14 @@ def _single_tensor_adamw(
         params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
             if max_exp_avg_sq is not None:
                 max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
-        step += 1
-        t = step.item()
         if weight_decay != 0:
             # p *= 1 - lr*weight_decay
             p.mul_(1 - lr * weight_decay)
@@ -349,9 +373,9 @@ def _single_tensor_adamw(
             #     eps/minus_rate)
             p.addcdiv_(
                 exp_avg,
-                second.sqrt().div_((1 - beta2**step).sqrt_().mul_(minus_rate)).add_(
-                    eps / minus_rate
-                ),
+                second.sqrt()
+                .div_((1 - beta2**step).sqrt_().mul_(minus_rate))
+                .add_(eps / minus_rate),
             )
         else:
             # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
@@ -361,7 +385,68 @@ def _single_tensor_adamw(
             p.addcdiv_(exp_avg, denom, value=-lr / (1 - beta1**t))
 
 
-def _capturable_adamw(
+def _multi_tensor_adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    differentiable: bool,
+    maximize: bool,
+) -> None:
+    lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    keys = [step.item() for step in steps]
+    for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(
+        [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps], keys
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        t = steps[0].item()
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            if max_exp_avg_sqs[0] is not None:
+                max_exp_avg_sqs = [torch.view_as_real(each) for each in max_exp_avg_sqs]
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+        del grads
+        seconds = exp_avg_sqs
+        if amsgrad:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
+            seconds = max_exp_avg_sqs
+
+        # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
+        denoms = torch._foreach_sqrt(seconds)
+        torch._foreach_div_(denoms, (1 - beta2**t) ** 0.5)
+        torch._foreach_add_(denoms, eps)
+
+        # p -= lr/(1 - beta1**t) * exp_avg/denom
+        torch._foreach_addcdiv_(params, exp_avgs, denoms, value=-lr / (1 - beta1**t))
+
+
+def _single_tensor_adamw_capturable(
     params: list[Tensor],
     grads: list[Tensor],
     exp_avgs: list[Tensor],
@@ -383,13 +468,13 @@ def _capturable_adamw(
         params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
             if max_exp_avg_sq is not None:
                 max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
-        step += 1
         if weight_decay != 0:
             # p *= 1 - lr*weight_decay
             p.mul_(1 - lr * weight_decay)
@@ -412,7 +497,79 @@ def _capturable_adamw(
         #     eps/minus_rate)
         p.addcdiv_(
             exp_avg,
-            second.sqrt().div_((1 - beta2**step).sqrt_().mul_(minus_rate)).add_(
-                eps / minus_rate
-            ),
+            second.sqrt()
+            .div_((1 - beta2**step).sqrt_().mul_(minus_rate))
+            .add_(eps / minus_rate),
         )
+
+
+def _multi_tensor_adamw_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    differentiable: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(
+        [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps]
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            if max_exp_avg_sqs[0] is not None:
+                max_exp_avg_sqs = [torch.view_as_real(each) for each in max_exp_avg_sqs]
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        products = torch._foreach_mul(grads, 1 - beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, products, grads)
+        del grads, products
+        seconds = exp_avg_sqs
+        if amsgrad:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
+            seconds = max_exp_avg_sqs
+
+        # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
+        minus_rates = torch._foreach_pow(beta1, steps)
+        torch._foreach_neg_(minus_rates)
+        torch._foreach_add_(minus_rates, 1)
+        torch._foreach_reciprocal_(minus_rates)
+        torch._foreach_mul_(minus_rates, lr)
+        torch._foreach_neg_(minus_rates)
+
+        # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
+        #     eps/minus_rate)
+        roots = torch._foreach_sqrt(seconds)
+        powers = torch._foreach_pow(beta2, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        torch._foreach_sqrt_(powers)
+        torch._foreach_mul_(powers, minus_rates)
+        torch._foreach_div_(roots, powers)
+        reciprocals = torch._foreach_reciprocal(minus_rates)
+        torch._foreach_mul_(reciprocals, eps)
+        torch._foreach_add_(roots, reciprocals)
+        torch._foreach_addcdiv_(params, exp_avgs, roots)

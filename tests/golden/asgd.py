@@ -7,10 +7,12 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 4a4f4304a19f.
+# Compiled by optdsl from asgd.opt, content be92d77ee16e.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -39,8 +42,13 @@ class ASGD(Optimizer):
         t0 (float, optional): step at which averaging starts (default: 1e6).
         weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -83,6 +91,8 @@ class ASGD(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -211,12 +221,21 @@ class ASGD(Optimizer):
             axes: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, etas, mus, axes, steps)
-            update = _single_tensor_asgd
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_asgd if use_foreach else _single_tensor_asgd
             if group["capturable"]:
                 _check_capturable(params, etas, mus, steps)
             if group["capturable"] or torch.compiler.is_compiling():
-                update = _capturable_asgd
+                update = _single_tensor_asgd_capturable
+                if use_foreach:
+                    update = _multi_tensor_asgd_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -255,10 +274,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "ASGD: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -291,6 +310,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_asgd(
     params: list[Tensor],
     grads: list[Tensor],
@@ -310,10 +337,10 @@ def _single_tensor_asgd(
         params, grads, etas, mus, axes, steps, strict=True
     ):
         grad = grad if not maximize else -grad
-        if torch.is_complex(p):
-            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
         step += 1
         t = step.item()
+        if torch.is_complex(p):
+            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
         if weight_decay != 0:
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
@@ -340,7 +367,78 @@ def _single_tensor_asgd(
         mu.fill_(1 / max(1, t - t0))
 
 
-def _capturable_asgd(
+def _multi_tensor_asgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    axes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    lr, lambd, alpha, t0, weight_decay = map(
+        float, (lr, lambd, alpha, t0, weight_decay)
+    )
+
+    keys = [
+        (eta.item(), mu.item(), step.item())
+        for eta, mu, step in zip(etas, mus, steps, strict=True)
+    ]
+    for params, grads, etas, mus, axes, steps in _alike(
+        [params, grads, etas, mus, axes, steps], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        t = steps[0].item()
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            axes = [torch.view_as_real(each) for each in axes]
+            given = grads
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+
+        # p *= 1 - lambd*eta
+        torch._foreach_mul_(params, 1 - lambd * etas[0].item())
+
+        # p -= eta*grad
+        torch._foreach_add_(params, grads, alpha=-etas[0].item())
+        del grads
+        if mus[0].item() != 1:
+            # way = mu*(p - ax)
+            ways = torch._foreach_sub(params, axes)
+            torch._foreach_mul_(ways, mus[0].item())
+
+            # ax += way
+            torch._foreach_add_(axes, ways)
+        else:
+            # ax = p
+            torch._foreach_copy_(axes, params)
+
+        # eta = lr/(1 + lambd*lr*t)**alpha
+        new_eta = lr / (1 + lambd * lr * t) ** alpha
+        for eta in etas:
+            eta.fill_(new_eta)
+
+        # mu = 1/max(1, t - t0)
+        new_mu = 1 / max(1, t - t0)
+        for mu in mus:
+            mu.fill_(new_mu)
+
+
+def _single_tensor_asgd_capturable(
     params: list[Tensor],
     grads: list[Tensor],
     etas: list[Tensor],
@@ -359,9 +457,9 @@ def _capturable_asgd(
         params, grads, etas, mus, axes, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
         if torch.is_complex(p):
             p, grad, ax = map(torch.view_as_real, (p, grad, ax))
-        step += 1
         if weight_decay != 0:
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
@@ -381,3 +479,71 @@ def _capturable_asgd(
 
         # mu = 1/max(1, t - t0)
         mu.copy_(1 / (step - t0).clamp_(min=1))
+
+
+def _multi_tensor_asgd_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    axes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for params, grads, etas, mus, axes, steps in _alike(
+        [params, grads, etas, mus, axes, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            axes = [torch.view_as_real(each) for each in axes]
+            given = grads
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+
+        # p *= 1 - lambd*eta
+        products = torch._foreach_mul(etas, lambd)
+        torch._foreach_neg_(products)
+        torch._foreach_add_(products, 1)
+        torch._foreach_mul_(params, products)
+
+        # p -= eta*grad
+        torch._foreach_addcmul_(params, etas, grads, value=-1)
+        del grads
+
+        # way = mu*(p - ax)
+        differences = torch._foreach_sub(params, axes)
+        ways = torch._foreach_mul(mus, differences)
+
+        # ax += way
+        torch._foreach_add_(axes, ways)
+
+        # eta = lr/(1 + lambd*lr*t)**alpha
+        products = torch._foreach_mul(steps, lambd * lr)
+        torch._foreach_add_(products, 1)
+        torch._foreach_pow_(products, alpha)
+        torch._foreach_reciprocal_(products)
+        torch._foreach_mul_(products, lr)
+        torch._foreach_copy_(etas, products)
+
+        # mu = 1/max(1, t - t0)
+        differences = torch._foreach_sub(steps, t0)
+        torch._foreach_clamp_min_(differences, 1)
+        torch._foreach_reciprocal_(differences)
+        torch._foreach_copy_(mus, differences)

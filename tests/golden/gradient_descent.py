@@ -4,10 +4,12 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content d4f3331675b4.
+# Compiled by optdsl from gradient_descent.opt, content 5e1848c199fc.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _to_scalar,
     _use_grad_for_differentiable,
@@ -31,8 +34,13 @@ class GradientDescent(Optimizer):
         params (iterable): parameters, named parameters, or dicts of groups.
         lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     Raises:
         ValueError: a hyperparameter, of any group, is not allowed.
@@ -61,6 +69,8 @@ class GradientDescent(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -134,10 +144,23 @@ class GradientDescent(Optimizer):
             params: list[Tensor] = []
             grads: list[Tensor] = []
             self._init_group(group, params, grads)
-            update = _single_tensor_gradient_descent
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = (
+                _multi_tensor_gradient_descent
+                if use_foreach
+                else _single_tensor_gradient_descent
+            )
             if group["capturable"]:
                 _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_gradient_descent_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -154,11 +177,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
     lr = group["lr"]
     if not (_is_number(lr) and 0 <= lr < math.inf):
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
-    if group["fused"]:
-        raise RuntimeError(
-            "GradientDescent: the fused kernels are not in this version; leave `fused` "
-            "off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -185,6 +207,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_gradient_descent(
     params: list[Tensor],
     grads: list[Tensor],
@@ -199,3 +229,42 @@ def _single_tensor_gradient_descent(
 
         # p -= lr*grad
         p.add_(grad, alpha=-lr)
+
+
+def _multi_tensor_gradient_descent(
+    params: list[Tensor],
+    grads: list[Tensor],
+    *,
+    lr: float,
+    maximize: bool,
+) -> None:
+    lr = float(lr)
+
+    for params, grads in _alike([params, grads]):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+
+        # p -= lr*grad
+        torch._foreach_add_(params, grads, alpha=-lr)
+
+
+def _multi_tensor_gradient_descent_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    *,
+    lr: float,
+    maximize: bool,
+) -> None:
+    for params, grads in _alike([params, grads]):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+
+        # p -= lr*grad
+        products = torch._foreach_mul(grads, -lr)
+        torch._foreach_add_(params, products)

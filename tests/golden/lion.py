@@ -4,10 +4,12 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 7eaa91a3663f.
+# Compiled by optdsl from lion.opt, content 9dcc859fa77f.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _to_scalar,
     _use_grad_for_differentiable,
@@ -35,8 +38,13 @@ class Lion(Optimizer):
         weight_decay (float, optional): share of a weight that decays, times lr, in [0,
             inf) (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         exp_avg: momentum (like p).
@@ -72,6 +80,8 @@ class Lion(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -155,10 +165,19 @@ class Lion(Optimizer):
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs)
-            update = _single_tensor_lion
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_lion if use_foreach else _single_tensor_lion
             if group["capturable"]:
                 _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_lion_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -183,17 +202,17 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+        and all(_is_number(each) and 0 <= each < 1 for each in betas),
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "Lion: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -218,6 +237,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
 
 
 def _single_tensor_lion(
@@ -245,3 +272,79 @@ def _single_tensor_lion(
 
         # exp_avg = beta2*exp_avg + (1 - beta2)*grad
         exp_avg.mul_(beta2).add_(grad, alpha=1 - beta2)
+
+
+def _multi_tensor_lion(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    lr, weight_decay = map(float, (lr, weight_decay))
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    for params, grads, exp_avgs in _alike([params, grads, exp_avgs]):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+
+        # p *= 1 - lr*weight_decay
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # p -= lr*sign(beta1*exp_avg + (1 - beta1)*grad)
+        products = torch._foreach_mul(exp_avgs, beta1)
+        torch._foreach_add_(products, grads, alpha=1 - beta1)
+        torch._foreach_sign_(products)
+        torch._foreach_add_(params, products, alpha=-lr)
+
+        # exp_avg = beta2*exp_avg + (1 - beta2)*grad
+        torch._foreach_mul_(exp_avgs, beta2)
+        torch._foreach_add_(exp_avgs, grads, alpha=1 - beta2)
+
+
+def _multi_tensor_lion_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for params, grads, exp_avgs in _alike([params, grads, exp_avgs]):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+
+        # p *= 1 - lr*weight_decay
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # p -= lr*sign(beta1*exp_avg + (1 - beta1)*grad)
+        products = torch._foreach_mul(exp_avgs, beta1)
+        product_2s = torch._foreach_mul(grads, 1 - beta1)
+        torch._foreach_add_(products, product_2s)
+        del product_2s
+        torch._foreach_sign_(products)
+        product_3s = torch._foreach_mul(products, -lr)
+        del products
+        torch._foreach_add_(params, product_3s)
+        del product_3s
+
+        # exp_avg = beta2*exp_avg + (1 - beta2)*grad
+        torch._foreach_mul_(exp_avgs, beta2)
+        products = torch._foreach_mul(grads, 1 - beta2)
+        torch._foreach_add_(exp_avgs, products)

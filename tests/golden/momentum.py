@@ -4,10 +4,12 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 5ce598836983.
+# Compiled by optdsl from momentum.opt, content 5735a91aaad8.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _to_scalar,
     _use_grad_for_differentiable,
@@ -33,8 +36,13 @@ class Momentum(Optimizer):
         momentum (float, optional): how much of the last update stays, in [0, 1)
             (default: 0.9).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         buf: the running sum of gradients (like p).
@@ -68,6 +76,8 @@ class Momentum(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -148,10 +158,19 @@ class Momentum(Optimizer):
             grads: list[Tensor] = []
             bufs: list[Tensor] = []
             self._init_group(group, params, grads, bufs)
-            update = _single_tensor_momentum
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_momentum if use_foreach else _single_tensor_momentum
             if group["capturable"]:
                 _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_momentum_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -173,10 +192,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
     if not (_is_number(momentum) and 0 <= momentum < 1):
         raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
-    if group["fused"]:
-        raise RuntimeError(
-            "Momentum: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -203,6 +222,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_momentum(
     params: list[Tensor],
     grads: list[Tensor],
@@ -222,3 +249,57 @@ def _single_tensor_momentum(
 
         # p -= lr*buf
         p.add_(buf, alpha=-lr)
+
+
+def _multi_tensor_momentum(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bufs: list[Tensor],
+    *,
+    lr: float,
+    momentum: float,
+    maximize: bool,
+) -> None:
+    lr, momentum = map(float, (lr, momentum))
+
+    for params, grads, bufs in _alike([params, grads, bufs]):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            bufs = [torch.view_as_real(each) for each in bufs]
+
+        # buf = momentum*buf + grad
+        torch._foreach_mul_(bufs, momentum)
+        torch._foreach_add_(bufs, grads)
+
+        # p -= lr*buf
+        torch._foreach_add_(params, bufs, alpha=-lr)
+
+
+def _multi_tensor_momentum_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bufs: list[Tensor],
+    *,
+    lr: float,
+    momentum: float,
+    maximize: bool,
+) -> None:
+    for params, grads, bufs in _alike([params, grads, bufs]):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            bufs = [torch.view_as_real(each) for each in bufs]
+
+        # buf = momentum*buf + grad
+        torch._foreach_mul_(bufs, momentum)
+        torch._foreach_add_(bufs, grads)
+        del grads
+
+        # p -= lr*buf
+        products = torch._foreach_mul(bufs, -lr)
+        torch._foreach_add_(params, products)

@@ -5,15 +5,17 @@ https://kellerjordan.github.io/posts/muon/
 "match_rms_adamw": Liu et al. (2025), Muon is Scalable for LLM Training,
 https://arxiv.org/abs/2502.16982
 
-As in torch, the orthogonalization runs in bfloat16. torch 2.13 scales its momentum buffer in
-place for bfloat16 parameters without nesterov, by an alias; here the buffer stays as it is.
+As in torch, the orthogonalization runs in bfloat16. For bfloat16 parameters without
+nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it does not.
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 5b8d71629d45.
+# Compiled by optdsl from muon.opt, content 3a80e01aa802.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _to_scalar,
     _use_grad_for_differentiable,
@@ -47,8 +50,13 @@ class Muon(Optimizer):
         adjust_lr_fn (str | None, optional): how shapes scale lr, one of "original",
             "match_rms_adamw" (default: None).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: running mean of the gradient (like p).
@@ -94,6 +102,8 @@ class Muon(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -189,10 +199,19 @@ class Muon(Optimizer):
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
             self._init_group(group, params, grads, momentum_buffers)
-            update = _single_tensor_muon
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_muon if use_foreach else _single_tensor_muon
             if group["capturable"]:
                 _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_muon_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -237,7 +256,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(ns_coefficients, (tuple, list))
         and len(ns_coefficients) == 3
-        and all(_is_number(each) for each in ns_coefficients)
+        and all(_is_number(each) for each in ns_coefficients),
     ):
         raise ValueError(
             f"Invalid ns_coefficients: {ns_coefficients!r}, expected 3 numbers"
@@ -251,10 +270,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"Invalid adjust_lr_fn: {adjust_lr_fn!r}, "
             f"expected one of 'original', 'match_rms_adamw', or None"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "Muon: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
@@ -289,6 +308,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
 
 
 def _orthogonalized(
@@ -339,9 +366,9 @@ def _single_tensor_muon(
         # update = lerp(grad, momentum_buffer, momentum) if nesterov else
         #     momentum_buffer
         if nesterov:
-            update = grad.lerp(momentum_buffer, momentum)
+            update_ = grad.lerp(momentum_buffer, momentum)
         else:
-            update = momentum_buffer
+            update_ = momentum_buffer
 
         # rows, columns = (size(p, 0), size(p, 1))
         rows, columns = (p.shape[0], p.shape[1])
@@ -359,5 +386,130 @@ def _single_tensor_muon(
 
         # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
         p.add_(
-            _orthogonalized(update, ns_coefficients, ns_steps, eps), alpha=-lr * ratio
+            _orthogonalized(update_, ns_coefficients, ns_steps, eps), alpha=-lr * ratio
         )
+
+
+def _multi_tensor_muon(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+    adjust_lr_fn: str | None,
+    maximize: bool,
+) -> None:
+    lr, weight_decay, momentum, eps = map(float, (lr, weight_decay, momentum, eps))
+    ns_coefficients = tuple(map(float, ns_coefficients))
+
+    keys = [p.shape for p in params]
+    for params, grads, momentum_buffers in _alike(
+        [params, grads, momentum_buffers], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+
+        # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+        torch._foreach_lerp_(momentum_buffers, grads, 1 - momentum)
+
+        # update = lerp(grad, momentum_buffer, momentum) if nesterov else
+        #     momentum_buffer
+        if nesterov:
+            if grads is given:
+                updates = torch._foreach_lerp(grads, momentum_buffers, momentum)
+            else:
+                torch._foreach_lerp_(grads, momentum_buffers, momentum)
+                updates = grads
+        else:
+            updates = momentum_buffers
+        del grads
+
+        # rows, columns = (size(p, 0), size(p, 1))
+        rows, columns = (params[0].shape[0], params[0].shape[1])
+
+        # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw" else
+        #     sqrt(max(1, rows/columns))
+        ratio = (
+            0.2 * math.sqrt(max(rows, columns))
+            if adjust_lr_fn == "match_rms_adamw"
+            else math.sqrt(max(1, rows / columns))
+        )
+
+        # p *= 1 - lr*weight_decay
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
+        orthogonalizeds = [
+            _orthogonalized(update_, ns_coefficients, ns_steps, eps)
+            for update_ in updates
+        ]
+        torch._foreach_add_(params, orthogonalizeds, alpha=-lr * ratio)
+
+
+def _multi_tensor_muon_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+    adjust_lr_fn: str | None,
+    maximize: bool,
+) -> None:
+    keys = [p.shape for p in params]
+    for params, grads, momentum_buffers in _alike(
+        [params, grads, momentum_buffers], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+
+        # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+        torch._foreach_lerp_(momentum_buffers, grads, 1 - momentum)
+
+        # update = lerp(grad, momentum_buffer, momentum) if nesterov else
+        #     momentum_buffer
+        if nesterov:
+            if grads is given:
+                updates = torch._foreach_lerp(grads, momentum_buffers, momentum)
+            else:
+                torch._foreach_lerp_(grads, momentum_buffers, momentum)
+                updates = grads
+        else:
+            updates = momentum_buffers
+        del grads
+
+        # rows, columns = (size(p, 0), size(p, 1))
+        rows, columns = (params[0].shape[0], params[0].shape[1])
+
+        # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw" else
+        #     sqrt(max(1, rows/columns))
+        ratio = (
+            0.2 * math.sqrt(max(rows, columns))
+            if adjust_lr_fn == "match_rms_adamw"
+            else math.sqrt(max(1, rows / columns))
+        )
+
+        # p *= 1 - lr*weight_decay
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
+        orthogonalizeds = [
+            _orthogonalized(update_, ns_coefficients, ns_steps, eps)
+            for update_ in updates
+        ]
+        del updates
+        products = torch._foreach_mul(orthogonalizeds, -lr * ratio)
+        torch._foreach_add_(params, products)

@@ -5,10 +5,12 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 93ae5e9f4626.
+# Compiled by optdsl from nadam.opt, content 80482c4f0519.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -42,8 +45,13 @@ class NAdam(Optimizer):
         decoupled_weight_decay (bool, optional): decay the weights, as AdamW does
             (default: False).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -88,6 +96,8 @@ class NAdam(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -223,12 +233,21 @@ class NAdam(Optimizer):
             self._init_group(
                 group, params, grads, mu_products, exp_avgs, exp_avg_sqs, steps
             )
-            update = _single_tensor_nadam
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_nadam if use_foreach else _single_tensor_nadam
             if group["capturable"]:
                 _check_capturable(params, mu_products, steps)
             if group["capturable"] or torch.compiler.is_compiling():
-                update = _capturable_nadam
+                update = _single_tensor_nadam_capturable
+                if use_foreach:
+                    update = _multi_tensor_nadam_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -263,7 +282,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+        and all(_is_number(each) and 0 <= each < 1 for each in betas),
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):
@@ -281,10 +300,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
             f"expected True or False"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "NAdam: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -317,6 +336,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_nadam(
     params: list[Tensor],
     grads: list[Tensor],
@@ -340,12 +367,12 @@ def _single_tensor_nadam(
         params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        step += 1
-        t = step.item()
         if weight_decay != 0:
             if decoupled_weight_decay:
                 # p *= 1 - lr*weight_decay
@@ -388,7 +415,92 @@ def _single_tensor_nadam(
             )
 
 
-def _capturable_nadam(
+def _multi_tensor_nadam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mu_products: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    differentiable: bool,
+    maximize: bool,
+) -> None:
+    lr, eps, weight_decay, momentum_decay = map(
+        float, (lr, eps, weight_decay, momentum_decay)
+    )
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    keys = [
+        (mu_product.item(), step.item())
+        for mu_product, step in zip(mu_products, steps, strict=True)
+    ]
+    for params, grads, mu_products, exp_avgs, exp_avg_sqs, steps in _alike(
+        [params, grads, mu_products, exp_avgs, exp_avg_sqs, steps], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        t = steps[0].item()
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                torch._foreach_mul_(params, 1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                if grads is given:
+                    grads = torch._foreach_add(grads, params, alpha=weight_decay)
+                else:
+                    torch._foreach_add_(grads, params, alpha=weight_decay)
+        mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
+
+        # mu_product *= mu
+        new_mu_product = mu_products[0].item() * mu
+        for mu_product in mu_products:
+            mu_product.fill_(new_mu_product)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denoms = torch._foreach_div(exp_avg_sqs, 1 - beta2**t)
+        torch._foreach_sqrt_(denoms)
+        torch._foreach_add_(denoms, eps)
+
+        # p -= lr*(1 - mu)/(1 - mu_product)*grad/denom
+        torch._foreach_addcdiv_(
+            params, grads, denoms, value=-lr * (1 - mu) / (1 - mu_products[0].item())
+        )
+
+        # p -= lr*mu_next/(1 - mu_product*mu_next)*exp_avg/denom
+        torch._foreach_addcdiv_(
+            params,
+            exp_avgs,
+            denoms,
+            value=-lr * mu_next / (1 - mu_products[0].item() * mu_next),
+        )
+
+
+def _single_tensor_nadam_capturable(
     params: list[Tensor],
     grads: list[Tensor],
     mu_products: list[Tensor],
@@ -411,11 +523,11 @@ def _capturable_nadam(
         params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        step += 1
         if weight_decay != 0:
             if decoupled_weight_decay:
                 # p *= 1 - lr*weight_decay
@@ -441,8 +553,6 @@ def _capturable_nadam(
 
         # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
         denom = (exp_avg_sq / (1 - beta2**step)).sqrt_().add_(eps)
-
-        # product = as_tensor(mu_product)
         product = mu_product
 
         # rate = -lr*(1 - mu)/(1 - product)
@@ -456,3 +566,116 @@ def _capturable_nadam(
 
         # p += exp_avg*rate_next/denom
         p.addcdiv_(exp_avg * rate_next, denom)
+
+
+def _multi_tensor_nadam_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mu_products: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    differentiable: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for params, grads, mu_products, exp_avgs, exp_avg_sqs, steps in _alike(
+        [params, grads, mu_products, exp_avgs, exp_avg_sqs, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                torch._foreach_mul_(params, 1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                product_2s = torch._foreach_mul(params, weight_decay)
+                if grads is given:
+                    grads = torch._foreach_add(grads, product_2s)
+                else:
+                    torch._foreach_add_(grads, product_2s)
+                del product_2s
+
+        # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
+        product_2s = torch._foreach_mul(steps, momentum_decay)
+        mus = torch._foreach_pow(0.96, product_2s)
+        torch._foreach_mul_(mus, 0.5)
+        torch._foreach_neg_(mus)
+        torch._foreach_add_(mus, 1)
+        torch._foreach_mul_(mus, beta1)
+
+        # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
+        sums = torch._foreach_add(steps, 1)
+        torch._foreach_mul_(sums, momentum_decay)
+        mu_nexts = torch._foreach_pow(0.96, sums)
+        torch._foreach_mul_(mu_nexts, 0.5)
+        torch._foreach_neg_(mu_nexts)
+        torch._foreach_add_(mu_nexts, 1)
+        torch._foreach_mul_(mu_nexts, beta1)
+
+        # mu_product *= mu
+        torch._foreach_mul_(mu_products, mus)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        product_2s = torch._foreach_mul(grads, 1 - beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, product_2s, grads)
+        del product_2s
+
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        powers = torch._foreach_pow(beta2, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        denoms = torch._foreach_div(exp_avg_sqs, powers)
+        torch._foreach_sqrt_(denoms)
+        torch._foreach_add_(denoms, eps)
+        products = mu_products
+
+        # rate = -lr*(1 - mu)/(1 - product)
+        rates = torch._foreach_neg(mus)
+        torch._foreach_add_(rates, 1)
+        torch._foreach_mul_(rates, -lr)
+        opposites = torch._foreach_neg(products)
+        torch._foreach_add_(opposites, 1)
+        torch._foreach_div_(rates, opposites)
+
+        # rate_next = -lr*mu_next/(1 - product*mu_next)
+        rate_nexts = torch._foreach_mul(mu_nexts, -lr)
+        product_2s = torch._foreach_mul(products, mu_nexts)
+        torch._foreach_neg_(product_2s)
+        torch._foreach_add_(product_2s, 1)
+        torch._foreach_div_(rate_nexts, product_2s)
+
+        # p += grad*rate/denom
+        if grads is given:
+            product_2s = torch._foreach_mul(grads, rates)
+        else:
+            torch._foreach_mul_(grads, rates)
+            product_2s = grads
+        del grads
+        torch._foreach_addcdiv_(params, product_2s, denoms)
+        del product_2s
+
+        # p += exp_avg*rate_next/denom
+        product_2s = torch._foreach_mul(exp_avgs, rate_nexts)
+        torch._foreach_addcdiv_(params, product_2s, denoms)

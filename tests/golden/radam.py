@@ -5,10 +5,12 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 3cffdbd02d66.
+# Compiled by optdsl from radam.opt, content 211ee2fb3e11.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -40,8 +43,13 @@ class RAdam(Optimizer):
         decoupled_weight_decay (bool, optional): decay the weights, as AdamW does
             (default: False).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -83,6 +91,8 @@ class RAdam(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -183,12 +193,21 @@ class RAdam(Optimizer):
             exp_avg_sqs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
-            update = _single_tensor_radam
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_radam if use_foreach else _single_tensor_radam
             if group["capturable"]:
                 _check_capturable(params, steps)
             if group["capturable"] or torch.compiler.is_compiling():
-                update = _capturable_radam
+                update = _single_tensor_radam_capturable
+                if use_foreach:
+                    update = _multi_tensor_radam_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -219,7 +238,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+        and all(_is_number(each) and 0 <= each < 1 for each in betas),
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):
@@ -233,10 +252,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
             f"expected True or False"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "RAdam: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -269,6 +288,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _rectified(rho: float, rho_inf: float) -> float:
     # rectified(rho, rho_inf) = ((rho - 4)*(rho - 2)*rho_inf/((rho_inf - 4)*(rho_inf -
     #     2)*rho))**0.5
@@ -298,12 +325,12 @@ def _single_tensor_radam(
         params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        step += 1
-        t = step.item()
         if weight_decay != 0:
             if decoupled_weight_decay:
                 # p *= 1 - lr*weight_decay
@@ -319,22 +346,100 @@ def _single_tensor_radam(
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         correction2 = 1 - beta2**t
         rho = rho_inf - 2 * t * beta2**t / correction2
-        update = exp_avg / (1 - beta1**t)
+
+        # update = exp_avg/(1 - beta1**t)
+        update_ = exp_avg / (1 - beta1**t)
 
         # update *= lr
-        update.mul_(lr)
+        update_.mul_(lr)
         if rho > 5:
             # update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
-            update.mul_(correction2**0.5 / exp_avg_sq.sqrt().add_(eps))
+            update_.mul_(correction2**0.5 / exp_avg_sq.sqrt().add_(eps))
 
             # update *= rectified(rho, rho_inf)
-            update.mul_(_rectified(rho, rho_inf))
+            update_.mul_(_rectified(rho, rho_inf))
 
         # p -= update
-        p.sub_(update)
+        p.sub_(update_)
 
 
-def _capturable_radam(
+def _multi_tensor_radam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+    rho_inf = 2 / (1 - beta2) - 1
+
+    keys = [step.item() for step in steps]
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(
+        [params, grads, exp_avgs, exp_avg_sqs, steps], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        t = steps[0].item()
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                torch._foreach_mul_(params, 1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                if grads is given:
+                    grads = torch._foreach_add(grads, params, alpha=weight_decay)
+                else:
+                    torch._foreach_add_(grads, params, alpha=weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+        del grads
+        correction2 = 1 - beta2**t
+        rho = rho_inf - 2 * t * beta2**t / correction2
+
+        # update = exp_avg/(1 - beta1**t)
+        updates = torch._foreach_div(exp_avgs, 1 - beta1**t)
+
+        # update *= lr
+        torch._foreach_mul_(updates, lr)
+        if rho > 5:
+            # update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
+            roots = torch._foreach_sqrt(exp_avg_sqs)
+            torch._foreach_add_(roots, eps)
+            torch._foreach_reciprocal_(roots)
+            torch._foreach_mul_(roots, correction2**0.5)
+            for update_, root in zip(updates, roots, strict=True):
+                update_.mul_(root)
+
+            # update *= rectified(rho, rho_inf)
+            torch._foreach_mul_(updates, _rectified(rho, rho_inf))
+
+        # p -= update
+        torch._foreach_sub_(params, updates)
+
+
+def _single_tensor_radam_capturable(
     params: list[Tensor],
     grads: list[Tensor],
     exp_avgs: list[Tensor],
@@ -355,11 +460,11 @@ def _capturable_radam(
         params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        step += 1
         if weight_decay != 0:
             if decoupled_weight_decay:
                 # p *= 1 - lr*weight_decay
@@ -381,10 +486,10 @@ def _capturable_radam(
         rho = rho_inf - (step * beta2**step).mul_(2).div_(correction2)
 
         # update = exp_avg/(1 - beta1**t)
-        update = exp_avg / (1 - beta1**step)
+        update_ = exp_avg / (1 - beta1**step)
 
         # update *= lr
-        update.mul_(lr)
+        update_.mul_(lr)
 
         # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
         adaptive = _rectified(rho, rho_inf) * (
@@ -392,7 +497,98 @@ def _capturable_radam(
         )
 
         # update *= where(rho > 5, adaptive, 1)
-        update.mul_(torch.where(rho > 5, adaptive, 1))
+        update_.mul_(torch.where(rho > 5, adaptive, 1))
 
         # p -= update
-        p.sub_(update)
+        p.sub_(update_)
+
+
+def _multi_tensor_radam_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+    rho_inf = 2 / (1 - beta2) - 1
+
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(
+        [params, grads, exp_avgs, exp_avg_sqs, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                torch._foreach_mul_(params, 1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                products = torch._foreach_mul(params, weight_decay)
+                if grads is given:
+                    grads = torch._foreach_add(grads, products)
+                else:
+                    torch._foreach_add_(grads, products)
+                del products
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        products = torch._foreach_mul(grads, 1 - beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, products, grads)
+        del grads, products
+
+        # correction2 = 1 - beta2**t
+        correction2s = torch._foreach_pow(beta2, steps)
+        torch._foreach_neg_(correction2s)
+        torch._foreach_add_(correction2s, 1)
+
+        # rho = rho_inf - 2*t*beta2**t/correction2
+        powers = torch._foreach_pow(beta2, steps)
+        rhos = torch._foreach_mul(steps, powers)
+        torch._foreach_mul_(rhos, 2)
+        torch._foreach_div_(rhos, correction2s)
+        torch._foreach_neg_(rhos)
+        torch._foreach_add_(rhos, rho_inf)
+
+        # update = exp_avg/(1 - beta1**t)
+        powers = torch._foreach_pow(beta1, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        updates = torch._foreach_div(exp_avgs, powers)
+
+        # update *= lr
+        torch._foreach_mul_(updates, lr)
+
+        # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
+        rectifieds = [_rectified(rho, rho_inf) for rho in rhos]
+        torch._foreach_pow_(correction2s, 0.5)
+        roots = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(roots, eps)
+        quotients = torch._foreach_div(correction2s, roots)
+        del roots
+        adaptives = torch._foreach_mul(rectifieds, quotients)
+
+        # update *= where(rho > 5, adaptive, 1)
+        for update_, rho, adaptive in zip(updates, rhos, adaptives, strict=True):
+            update_.mul_(torch.where(rho > 5, adaptive, 1))
+
+        # p -= update
+        torch._foreach_sub_(params, updates)

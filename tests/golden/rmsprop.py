@@ -9,10 +9,12 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 41fd0dc55c97.
+# Compiled by optdsl from rmsprop.opt, content eaeabaceeb87.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -43,8 +46,13 @@ class RMSprop(Optimizer):
         centered (bool, optional): divide by an estimate of the standard deviation
             (default: False).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -89,6 +97,8 @@ class RMSprop(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -200,10 +210,19 @@ class RMSprop(Optimizer):
             self._init_group(
                 group, params, grads, square_avgs, momentum_buffers, grad_avgs, steps
             )
-            update = _single_tensor_rmsprop
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_rmsprop if use_foreach else _single_tensor_rmsprop
             if group["capturable"]:
                 _check_capturable(params, steps)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_rmsprop_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -248,10 +267,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
         )
     if centered not in (False, True):
         raise ValueError(f"Invalid centered: {centered!r}, expected True or False")
-    if group["fused"]:
-        raise RuntimeError(
-            "RMSprop: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -284,6 +303,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_rmsprop(
     params: list[Tensor],
     grads: list[Tensor],
@@ -304,16 +331,16 @@ def _single_tensor_rmsprop(
         params, grads, square_avgs, momentum_buffers, grad_avgs, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
         if torch.is_complex(p):
             p, grad, square_avg = map(torch.view_as_real, (p, grad, square_avg))
             if momentum_buffer is not None:
                 momentum_buffer = torch.view_as_real(momentum_buffer)
             if grad_avg is not None:
                 grad_avg = torch.view_as_real(grad_avg)
-        step += 1
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            grad = grad.add(p, alpha=weight_decay)
 
         # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
         square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
@@ -338,3 +365,151 @@ def _single_tensor_rmsprop(
         else:
             # p -= lr*grad/avg
             p.addcdiv_(grad, avg, value=-lr)
+
+
+def _multi_tensor_rmsprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    grad_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    maximize: bool,
+) -> None:
+    lr, alpha, eps, weight_decay, momentum = map(
+        float, (lr, alpha, eps, weight_decay, momentum)
+    )
+
+    for params, grads, square_avgs, momentum_buffers, grad_avgs, steps in _alike(
+        [params, grads, square_avgs, momentum_buffers, grad_avgs, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            square_avgs = [torch.view_as_real(each) for each in square_avgs]
+            if momentum_buffers[0] is not None:
+                momentum_buffers = [
+                    torch.view_as_real(each) for each in momentum_buffers
+                ]
+            if grad_avgs[0] is not None:
+                grad_avgs = [torch.view_as_real(each) for each in grad_avgs]
+            given = grads
+
+        # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
+        torch._foreach_mul_(square_avgs, alpha)
+        torch._foreach_addcmul_(square_avgs, grads, grads, value=1 - alpha)
+        if centered:
+            # grad_avg = lerp(grad_avg, grad, 1 - alpha)
+            torch._foreach_lerp_(grad_avgs, grads, 1 - alpha)
+
+            # avg = sqrt(square_avg - grad_avg*grad_avg)
+            avgs = torch._foreach_addcmul(square_avgs, grad_avgs, grad_avgs, value=-1)
+            torch._foreach_sqrt_(avgs)
+        else:
+            # avg = sqrt(square_avg)
+            avgs = torch._foreach_sqrt(square_avgs)
+
+        # avg += eps
+        torch._foreach_add_(avgs, eps)
+        if momentum > 0:
+            # momentum_buffer = momentum*momentum_buffer + grad/avg
+            torch._foreach_mul_(momentum_buffers, momentum)
+            torch._foreach_addcdiv_(momentum_buffers, grads, avgs)
+
+            # p -= lr*momentum_buffer
+            torch._foreach_add_(params, momentum_buffers, alpha=-lr)
+        else:
+            # p -= lr*grad/avg
+            torch._foreach_addcdiv_(params, grads, avgs, value=-lr)
+
+
+def _multi_tensor_rmsprop_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    grad_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    maximize: bool,
+) -> None:
+    for params, grads, square_avgs, momentum_buffers, grad_avgs, steps in _alike(
+        [params, grads, square_avgs, momentum_buffers, grad_avgs, steps]
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            square_avgs = [torch.view_as_real(each) for each in square_avgs]
+            if momentum_buffers[0] is not None:
+                momentum_buffers = [
+                    torch.view_as_real(each) for each in momentum_buffers
+                ]
+            if grad_avgs[0] is not None:
+                grad_avgs = [torch.view_as_real(each) for each in grad_avgs]
+            given = grads
+
+        # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
+        torch._foreach_mul_(square_avgs, alpha)
+        products = torch._foreach_mul(grads, 1 - alpha)
+        torch._foreach_addcmul_(square_avgs, products, grads)
+        del products
+        if centered:
+            # grad_avg = lerp(grad_avg, grad, 1 - alpha)
+            torch._foreach_lerp_(grad_avgs, grads, 1 - alpha)
+
+            # avg = sqrt(square_avg - grad_avg*grad_avg)
+            avgs = torch._foreach_addcmul(square_avgs, grad_avgs, grad_avgs, value=-1)
+            torch._foreach_sqrt_(avgs)
+        else:
+            # avg = sqrt(square_avg)
+            avgs = torch._foreach_sqrt(square_avgs)
+
+        # avg += eps
+        torch._foreach_add_(avgs, eps)
+        if momentum > 0:
+            # momentum_buffer = momentum*momentum_buffer + grad/avg
+            torch._foreach_mul_(momentum_buffers, momentum)
+            torch._foreach_addcdiv_(momentum_buffers, grads, avgs)
+
+            # p -= lr*momentum_buffer
+            products = torch._foreach_mul(momentum_buffers, -lr)
+            torch._foreach_add_(params, products)
+        else:
+            # p -= lr*grad/avg
+            products = torch._foreach_mul(grads, -lr)
+            torch._foreach_addcdiv_(params, products, avgs)

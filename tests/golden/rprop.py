@@ -1,16 +1,18 @@
 """Rprop: resilient backpropagation, a step size for each weight.
 
-Riedmiller and Braun (1993), A direct adaptive method for faster backpropagation learning:
-the RPROP algorithm, https://doi.org/10.1109/ICNN.1993.298623
+Riedmiller and Braun (1993), A direct adaptive method for faster backpropagation
+learning: the RPROP algorithm, https://doi.org/10.1109/ICNN.1993.298623
 
 As in torch, a weight whose gradient changes its sign stays where it is for a step.
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 2de055a23d55.
+# Compiled by optdsl from rprop.opt, content 87e3fa37d347.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
@@ -40,8 +43,13 @@ class Rprop(Optimizer):
         step_sizes (tuple[float, float], optional): smallest and largest step size
             (default: (1e-6, 50)).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -79,6 +87,8 @@ class Rprop(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -178,10 +188,17 @@ class Rprop(Optimizer):
             step_sizes: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, prevs, step_sizes, steps)
-            update = _single_tensor_rprop
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_rprop if use_foreach else _single_tensor_rprop
             if group["capturable"]:
                 _check_capturable(params, steps)
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -207,24 +224,21 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(etas, (tuple, list))
         and len(etas) == 2
-        and all(_is_number(each) for each in etas)
+        and all(_is_number(each) for each in etas),
     ):
         raise ValueError(f"Invalid etas: {etas!r}, expected 2 numbers")
     if not (
         isinstance(step_sizes, (tuple, list))
         and len(step_sizes) == 2
-        and all(_is_number(each) for each in step_sizes)
+        and all(_is_number(each) for each in step_sizes),
     ):
         raise ValueError(f"Invalid step_sizes: {step_sizes!r}, expected 2 numbers")
     if not (0 < etas[0] and etas[0] < 1 and 1 < etas[1]):
-        raise ValueError(
-            "etas are below and above 1 "
-            f"(got etas={etas!r})"
-        )
-    if group["fused"]:
-        raise RuntimeError(
-            "Rprop: the fused kernels are not in this version; leave `fused` off"
-        )
+        raise ValueError("etas are below and above 1 (got etas={etas!r})")
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -257,6 +271,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+
+
 def _single_tensor_rprop(
     params: list[Tensor],
     grads: list[Tensor],
@@ -277,28 +299,87 @@ def _single_tensor_rprop(
         params, grads, prevs, step_sizes, steps, strict=True
     ):
         grad = grad if not maximize else -grad
+        step += 1
         if torch.is_complex(p):
             p, grad, prev, step_size = map(
                 torch.view_as_real, (p, grad, prev, step_size)
             )
-        step += 1
 
         # agreement = sign(grad*prev)
         agreement = (grad * prev).sign_()
 
-        # factor = where(agreement > 0, grow, where(agreement < 0, shrink, 1))
-        factor = torch.where(
-            agreement > 0, grow, torch.where(agreement < 0, p.new_full((), shrink), 1)
+        # step_size *= where(agreement > 0, grow, where(agreement < 0, shrink, 1))
+        step_size.mul_(
+            torch.where(
+                agreement > 0,
+                grow,
+                torch.where(agreement < 0, p.new_full((), shrink), 1),
+            )
         )
 
-        # step_size = clamp(step_size*factor, smallest, largest)
-        step_size.mul_(factor).clamp_(min=smallest, max=largest)
+        # step_size = clamp(step_size, smallest, largest)
+        step_size.clamp_(min=smallest, max=largest)
 
-        # grad = where(agreement < 0, 0, grad)
-        grad = torch.where(agreement < 0, 0, grad)
+        # prev = where(agreement < 0, 0, grad)
+        prev.copy_(torch.where(agreement < 0, 0, grad))
 
-        # p -= sign(grad)*step_size
-        p.addcmul_(grad.sign(), step_size, value=-1)
+        # p -= sign(prev)*step_size
+        p.addcmul_(prev.sign(), step_size, value=-1)
 
-        # prev = grad
-        prev.copy_(grad)
+
+def _multi_tensor_rprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    prevs: list[Tensor],
+    step_sizes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    etas: tuple[float, float],
+    step_sizes_: tuple[float, float],
+    maximize: bool,
+) -> None:
+    etas = tuple(map(float, etas))
+    step_sizes_ = tuple(map(float, step_sizes_))
+    shrink, grow = etas
+
+    # smallest, largest = step_sizes
+    smallest, largest = step_sizes_
+
+    for params, grads, prevs, step_sizes, steps in _alike(
+        [params, grads, prevs, step_sizes, steps]
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            prevs = [torch.view_as_real(each) for each in prevs]
+            step_sizes = [torch.view_as_real(each) for each in step_sizes]
+
+        # agreement = sign(grad*prev)
+        agreements = torch._foreach_mul(grads, prevs)
+        torch._foreach_sign_(agreements)
+
+        # step_size *= where(agreement > 0, grow, where(agreement < 0, shrink, 1))
+        for step_size, agreement, p in zip(step_sizes, agreements, params, strict=True):
+            step_size.mul_(
+                torch.where(
+                    agreement > 0,
+                    grow,
+                    torch.where(agreement < 0, p.new_full((), shrink), 1),
+                )
+            )
+
+        # step_size = clamp(step_size, smallest, largest)
+        torch._foreach_clamp_min_(step_sizes, smallest)
+        torch._foreach_clamp_max_(step_sizes, largest)
+
+        # prev = where(agreement < 0, 0, grad)
+        for prev, agreement, grad in zip(prevs, agreements, grads, strict=True):
+            prev.copy_(torch.where(agreement < 0, 0, grad))
+        del agreements, grads
+
+        # p -= sign(prev)*step_size
+        signs = torch._foreach_sign(prevs)
+        torch._foreach_addcmul_(params, signs, step_sizes, value=-1)

@@ -9,10 +9,12 @@ the learning rate scales the buffer, not the gradient that enters it.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 26af632a6f04.
+# Compiled by optdsl from sgd.opt, content 9cf6135ab996.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _to_scalar,
     _use_grad_for_differentiable,
@@ -41,8 +44,13 @@ class SGD(Optimizer):
         weight_decay (float, optional): L2 penalty, in [0, inf] (default: 0).
         nesterov (bool, optional): Nesterov momentum (default: False).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: like p.
@@ -82,6 +90,8 @@ class SGD(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -120,7 +130,8 @@ class SGD(Optimizer):
                 group["momentum"] == 0 and group["weight_decay"] == 0
             ):
                 raise RuntimeError(
-                    "SGD supports sparse gradients only where momentum == 0 and weight_decay == 0"
+                    "SGD supports sparse gradients only where momentum == 0 and "
+                    "weight_decay == 0"
                 )
             state = self.state[p] if group["momentum"] != 0 else {}
             first = len(state) == 0
@@ -175,10 +186,21 @@ class SGD(Optimizer):
             momentum_buffers: list[Tensor | None] = []
             firsts: list[bool] = []
             self._init_group(group, params, grads, momentum_buffers, firsts)
-            update = _single_tensor_sgd
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            if use_foreach and any(grad.is_sparse for grad in grads):
+                use_foreach = False
+            update = _multi_tensor_sgd if use_foreach else _single_tensor_sgd
             if group["capturable"]:
                 _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_sgd_capturable
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -223,10 +245,10 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"(got nesterov={nesterov!r}, momentum={momentum!r}, "
             f"dampening={dampening!r})"
         )
-    if group["fused"]:
-        raise RuntimeError(
-            "SGD: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
 
 
 def _is_number(value: Any) -> bool:
@@ -251,6 +273,14 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+
+
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
 
 
 def _single_tensor_sgd(
@@ -278,10 +308,6 @@ def _single_tensor_sgd(
             grad = grad.values()
             part = [None if each is None else each[entries] for each in whole]
             p, momentum_buffer = part
-        if torch.is_complex(p):
-            p, grad = map(torch.view_as_real, (p, grad))
-            if momentum_buffer is not None:
-                momentum_buffer = torch.view_as_real(momentum_buffer)
         if weight_decay != 0:
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
@@ -305,3 +331,112 @@ def _single_tensor_sgd(
             for each, values in zip(whole, part, strict=True):
                 if each is not None:
                     each[entries] = values
+
+
+def _multi_tensor_sgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    lr, momentum, dampening, weight_decay = map(
+        float, (lr, momentum, dampening, weight_decay)
+    )
+
+    keys = [first for first in firsts]
+    for params, grads, momentum_buffers, firsts in _alike(
+        [params, grads, momentum_buffers, firsts], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        first = firsts[0]
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+        if momentum != 0:
+            if first:
+                # momentum_buffer = grad
+                torch._foreach_copy_(momentum_buffers, grads)
+            else:
+                # momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+                torch._foreach_mul_(momentum_buffers, momentum)
+                torch._foreach_add_(momentum_buffers, grads, alpha=1 - dampening)
+            if nesterov:
+                # grad += momentum*momentum_buffer
+                if grads is given:
+                    grads = torch._foreach_add(grads, momentum_buffers, alpha=momentum)
+                else:
+                    torch._foreach_add_(grads, momentum_buffers, alpha=momentum)
+            else:
+                # grad = momentum_buffer
+                grads = momentum_buffers
+
+        # p -= lr*grad
+        torch._foreach_add_(params, grads, alpha=-lr)
+
+
+def _multi_tensor_sgd_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    keys = [first for first in firsts]
+    for params, grads, momentum_buffers, firsts in _alike(
+        [params, grads, momentum_buffers, firsts], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        first = firsts[0]
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+        if momentum != 0:
+            if first:
+                # momentum_buffer = grad
+                torch._foreach_copy_(momentum_buffers, grads)
+            else:
+                # momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+                torch._foreach_mul_(momentum_buffers, momentum)
+                products = torch._foreach_mul(grads, 1 - dampening)
+                torch._foreach_add_(momentum_buffers, products)
+                del products
+            if nesterov:
+                # grad += momentum*momentum_buffer
+                products = torch._foreach_mul(momentum_buffers, momentum)
+                if grads is given:
+                    grads = torch._foreach_add(grads, products)
+                else:
+                    torch._foreach_add_(grads, products)
+                del products
+            else:
+                # grad = momentum_buffer
+                grads = momentum_buffers
+
+        # p -= lr*grad
+        products = torch._foreach_mul(grads, -lr)
+        torch._foreach_add_(params, products)

@@ -1,17 +1,19 @@
-"""SparseAdam: Adam for sparse gradients; only the entries that a gradient holds move.
+"""SparseAdam: Adam that moves the entries which a sparse gradient holds.
 
 Kingma and Ba (2015), Adam: A Method for Stochastic Optimization,
 https://arxiv.org/abs/1412.6980
 
-The moments of an entry stand still while it has no gradient, as in torch; the step count
-is that of the parameter.
+The moments of an entry stand still while it has no gradient, as in torch; the step
+count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content c76419e4312c.
+# Compiled by optdsl from sparse_adam.opt, content 78ed6aeb585a.
 
 import math
+import warnings
 from collections.abc import Callable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import Tensor
 from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
+    _default_to_fused_or_foreach,
     _to_scalar,
     _use_grad_for_differentiable,
 )
@@ -28,7 +31,7 @@ __all__ = ["SparseAdam"]
 
 
 class SparseAdam(Optimizer):
-    """SparseAdam: Adam for sparse gradients; only the entries that a gradient holds move.
+    """SparseAdam: Adam that moves the entries which a sparse gradient holds.
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
@@ -37,8 +40,13 @@ class SparseAdam(Optimizer):
             in [0, 1) (default: (0.9, 0.999)).
         eps (float, optional): added to the denominator, in (0, inf] (default: 1e-8).
         maximize (bool, optional): maximize the objective (default: False).
-        foreach, capturable, differentiable, fused: have to stay off; this file holds
-            the plain loop over parameters.
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (int).
@@ -76,6 +84,8 @@ class SparseAdam(Optimizer):
         }
         _check_hypers(defaults)
         super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -178,8 +188,17 @@ class SparseAdam(Optimizer):
             exp_avg_sqs: list[Tensor] = []
             steps: list[int] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
-            update = _single_tensor_sparse_adam
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = (
+                _multi_tensor_sparse_adam if use_foreach else _single_tensor_sparse_adam
+            )
             if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
                 update = torch.func.functionalize(update)
             update(
                 params,
@@ -206,15 +225,15 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
+        and all(_is_number(each) and 0 <= each < 1 for each in betas),
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 < eps <= math.inf):
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in (0, inf]")
-    if group["fused"]:
-        raise RuntimeError(
-            "SparseAdam: the fused kernels are not in this version; leave `fused` off"
-        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
     if group["capturable"]:
         raise RuntimeError(
             "SparseAdam cannot be captured: its step count is a plain number"
@@ -246,6 +265,14 @@ def _as_scalar(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(_as_scalar, value))
     return _to_scalar(value)
+
+
+def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for key, row in zip(keys, zip(*columns, strict=True)):
+        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
+    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
 
 
 def _single_tensor_sparse_adam(
@@ -290,14 +317,95 @@ def _single_tensor_sparse_adam(
         exp_avg_sq.add_(change_sq)
 
         # update = exp_avg/(sqrt(exp_avg_sq) + eps)
-        update = exp_avg / exp_avg_sq.sqrt().add_(eps)
+        update_ = exp_avg / exp_avg_sq.sqrt().add_(eps)
 
         # update *= lr*sqrt(1 - beta2**t)/(1 - beta1**t)
-        update.mul_(lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
+        update_.mul_(lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
 
         # p -= update
-        p.sub_(update)
+        p.sub_(update_)
 
         for each, values in zip(whole, part, strict=True):
             if each is not None:
                 each[entries] = values
+
+
+def _multi_tensor_sparse_adam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[int],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    maximize: bool,
+) -> None:
+    lr, eps = map(float, (lr, eps))
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    keys = [t for t in steps]
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(
+        [params, grads, exp_avgs, exp_avg_sqs, steps], keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        # Only the entries that the gradients hold take part.
+        grads = [grad.coalesce() for grad in grads]
+        entries = [tuple(grad.indices()) for grad in grads]
+        grads = [grad.values() for grad in grads]
+        whole = list(zip(params, exp_avgs, exp_avg_sqs, strict=True))
+        parts = [
+            [None if each is None else each[at] for each in tensors]
+            for tensors, at in zip(whole, entries, strict=True)
+        ]
+        params, exp_avgs, exp_avg_sqs = map(list, zip(*parts, strict=True))
+        given = grads
+        t = steps[0]
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+
+        # change = (1 - beta1)*(grad - exp_avg)
+        changes = torch._foreach_sub(grads, exp_avgs)
+        torch._foreach_mul_(changes, 1 - beta1)
+
+        # change_sq = (1 - beta2)*(grad*grad - exp_avg_sq)
+        if grads is given:
+            change_sqs = torch._foreach_mul(grads, grads)
+        else:
+            torch._foreach_mul_(grads, grads)
+            change_sqs = grads
+        del grads
+        torch._foreach_sub_(change_sqs, exp_avg_sqs)
+        torch._foreach_mul_(change_sqs, 1 - beta2)
+
+        # exp_avg += change
+        torch._foreach_add_(exp_avgs, changes)
+        del changes
+
+        # exp_avg_sq += change_sq
+        torch._foreach_add_(exp_avg_sqs, change_sqs)
+        del change_sqs
+
+        # update = exp_avg/(sqrt(exp_avg_sq) + eps)
+        roots = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(roots, eps)
+        updates = torch._foreach_div(exp_avgs, roots)
+
+        # update *= lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        torch._foreach_mul_(updates, lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
+
+        # p -= update
+        torch._foreach_sub_(params, updates)
+
+        for tensors, at, part in zip(whole, entries, parts, strict=True):
+            for each, values in zip(tensors, part, strict=True):
+                if each is not None:
+                    each[at] = values
