@@ -55,7 +55,9 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
     loop = lower(checked)
     asked = {each.text for each in syntax.walk(tree) if isinstance(each, syntax.Name)}
     called = {
-        each.function.text for each in syntax.walk(tree) if isinstance(each, syntax.Call)
+        each.function.text
+        for each in syntax.walk(tree)
+        if isinstance(each, syntax.Call)
     }
     many = loop
     if "item" in called or asked & {"capturable", "differentiable"}:

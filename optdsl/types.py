@@ -115,7 +115,9 @@ class Type:
             return None
         one_is_any = not (self.shape.known and other.shape.known)
         same = self.element == other.element
-        return Type(Kind.TENSOR, self.element, ANY_SHAPE) if same and one_is_any else None
+        return (
+            Type(Kind.TENSOR, self.element, ANY_SHAPE) if same and one_is_any else None
+        )
 
     @property
     def on_host(self) -> bool:

@@ -15,7 +15,11 @@ Single = Callable[[ir.Statement], Iterator[str]]
 
 
 def lines(
-    block: ir.Block, name: Name, source: Source, single: Single, quoted: Span | None = None
+    block: ir.Block,
+    name: Name,
+    source: Source,
+    single: Single,
+    quoted: Span | None = None,
 ) -> list[str]:
     """The lines of a block, not indented and not yet broken to width. `single` prints the
     statements that hold no others.

@@ -28,7 +28,9 @@ def checks(rule: ir.Rule) -> list[str]:
         if hyper.type.optional:
             accepted, said = f"{own} is None or ({accepted})", f"{said}, or None"
         result.append(f"if {_not(accepted)}:")
-        result += raising(f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}')
+        result += raising(
+            f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}'
+        )
     for require in asked:
         broken = _negated(require.condition)
         result.append(f"if {text(broken, lambda ref: names.own(ref.name))}:")
@@ -51,7 +53,9 @@ def param_checks(rule: ir.Rule) -> list[str]:
         broken = text(_negated(require.condition), _of_group)
         message = require.message.replace("\\", "\\\\")
         result += [f"    if {broken}:"]
-        lines = raising(f'"{message} ', 'f"(got a {p.dtype} of shape {tuple(p.shape)})', depth=2)
+        lines = raising(
+            f'"{message} ', 'f"(got a {p.dtype} of shape {tuple(p.shape)})', depth=2
+        )
         result += [INDENT + line for line in lines]
     return ["for p in params:", *result] if result else []
 
@@ -139,7 +143,10 @@ def _condition(hyper: ir.Hyper, own: str, item: str) -> tuple[str, str]:
                 optional = at in hyper.type.nones
                 items.append(f"({one} is None or {good})" if optional else good)
             is_pair = f"isinstance({own}, (tuple, list)) and len({own}) == {size}"
-            return f"{is_pair} and {' and '.join(items)}", f"{size} numbers{inside}, or None"
+            return (
+                f"{is_pair} and {' and '.join(items)}",
+                f"{size} numbers{inside}, or None",
+            )
         case "tuple":
             size = hyper.type.length
             each = f"all(_is_number({item}){within} for {item} in {own})"

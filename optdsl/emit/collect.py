@@ -66,7 +66,9 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         # A parameter none of whose states is wanted gets no entry at all.
         wanted = " or ".join(dict.fromkeys(conditions))
         result = [f"state = self.state[p] if {wanted} else {{}}"]
-    first = any(each.items == "firsts" or each.item == "first" for each in update.columns)
+    first = any(
+        each.items == "firsts" or each.item == "first" for each in update.columns
+    )
     if first:
         result.append("first = len(state) == 0")
     if any(_reads_grad(each) for each in rule.states):
@@ -145,7 +147,7 @@ def old_pickles(rule: ir.Rule) -> list[str]:
     """The lines of `__setstate__` for states whose numbers were kept in another form."""
     if rule.counted == "int":
         return [
-            "for p in group[\"params\"]:",
+            'for p in group["params"]:',
             "    if p in self.state:",
             '        self.state[p]["step"] = int(self.state[p]["step"])',
         ]
@@ -188,8 +190,8 @@ def load_state_dict(rule: ir.Rule) -> str:
         '        pairs = zip(loaded["param_groups"], self.param_groups, strict=True)',
         "        for saved, group in pairs:",
         '            for key, p in zip(saved["params"], group["params"], strict=True):',
-        f"                for name in {{{keys.rstrip(',')}}} & loaded[\"state\"].get(key, {{}}).keys():",
-        "                    value = loaded[\"state\"][key][name]",
+        f'                for name in {{{keys.rstrip(",")}}} & loaded["state"].get(key, {{}}).keys():',
+        '                    value = loaded["state"][key][name]',
         "                    self.state[p][name] = _zero_dim(float(value), group, p)",
         "",
         "    loaded: dict[str, Any] = {}",

@@ -33,9 +33,7 @@ def runs(rule: ir.Rule, update: Update) -> Iterator[Run]:
     if not takes_complex(rule):
         yield Run(rule.step, AS_REAL, (), ())
         return
-    kept = {
-        each.state.name: each.state for each in update.columns[2:] if each.state
-    }
+    kept = {each.state.name: each.state for each in update.columns[2:] if each.state}
     pairs: set[str] = set()
     locals_: set[str] = set()
     for as_numbers, block in _cut(rule):
@@ -44,9 +42,7 @@ def runs(rule: ir.Rule, update: Update) -> Iterator[Run]:
         if not rule.complex:
             storages = ["p", "grad", *kept]
         earlier = [
-            each
-            for each in dict.fromkeys(_read_first(block, set()))
-            if each in locals_
+            each for each in dict.fromkeys(_read_first(block, set())) if each in locals_
         ]
         names = [
             name
@@ -110,7 +106,9 @@ def _read_first(block: ir.Block, assigned: set[str]) -> Iterator[str]:
             case ir.Repeat():
                 yield from _read_first(statement.body, {*assigned})
             case _:
-                yield from (ref.name for ref in ir.reads(statement) if ref.name not in assigned)
+                yield from (
+                    ref.name for ref in ir.reads(statement) if ref.name not in assigned
+                )
                 assigned |= ir.assigned((statement,))
 
 

@@ -22,12 +22,13 @@ KIND = "multi_tensor"
 GIVEN = "given"
 ALIKE = '''
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 '''
 
 
@@ -60,7 +61,10 @@ def emit(
         inner += written
     inner += scattered_lists(rule)
     body += [INDENT + line if line else "" for line in inner]
-    result = [*head(update, update.function(KIND) + suffix), *(INDENT + line if line else "" for line in body)]
+    result = [
+        *head(update, update.function(KIND) + suffix),
+        *(INDENT + line if line else "" for line in body),
+    ]
     return [part for line in result for part in fit(line)]
 
 
@@ -99,19 +103,19 @@ def _numbers(update: Update) -> list[str]:
 
 def _batches(rule: ir.Rule, update: Update) -> list[str]:
     """The loop over parameters that are updated together."""
+    columns = f"columns = [{update.lists}]"
+    loop = f"for {update.lists} in _alike(columns"
     facts = dict(_facts(rule, update))
     if not facts:
-        return [f"for {update.lists} in _alike([{update.lists}]):"]
+        return [columns, f"{loop}):"]
     read = dict.fromkeys(facts.values())
     one = ", ".join(facts)
     one = one if len(facts) == 1 else f"({one})"
     items = ", ".join(each.item for each in read)
     lists = ", ".join(each.items for each in read)
     lists = lists if len(read) == 1 else f"zip({lists}, strict=True)"
-    return [
-        f"keys = [{one} for {items} in {lists}]",
-        f"for {update.lists} in _alike([{update.lists}], keys):",
-    ]
+    keys = lists if one == items else f"[{one} for {items} in {lists}]"
+    return [columns, f"keys = {keys}", f"{loop}, keys):"]
 
 
 def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
@@ -122,7 +126,9 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
         for statement in block
         for node in ir.walk(statement)
     ]
-    nodes += [node for state in rule.states if state.when for node in ir.walk(state.when)]
+    nodes += [
+        node for state in rule.states if state.when for node in ir.walk(state.when)
+    ]
     shapes = {each.function for each in nodes if isinstance(each, ir.Call)}
     param = update.columns[0]
     if shapes & {"size", "numel"}:
@@ -273,11 +279,15 @@ class Lists:
 
     def _rows(self, value: ir.Expr) -> tuple[str, str]:
         """The lists that a value is made from, and names for one row of them."""
-        refs = {self.one(each): each for each in ir.reads(value) if not each.type.on_host}
+        refs = {
+            self.one(each): each for each in ir.reads(value) if not each.type.on_host
+        }
         if not refs:
             return "_", "params"
         lists = ", ".join(map(self.listed, refs.values()))
-        return ", ".join(refs), lists if len(refs) == 1 else f"zip({lists}, strict=True)"
+        return ", ".join(refs), lists if len(
+            refs
+        ) == 1 else f"zip({lists}, strict=True)"
 
     def _call(self, op: ir.Op) -> str:
         """A call of a function for lists."""

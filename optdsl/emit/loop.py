@@ -43,7 +43,10 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
         inner += written
     inner += scattered(rule)
     body += [INDENT + line if line else "" for line in inner]
-    result = [*head(update, update.function(KIND) + suffix), *(INDENT + line if line else "" for line in body)]
+    result = [
+        *head(update, update.function(KIND) + suffix),
+        *(INDENT + line if line else "" for line in body),
+    ]
     return [part for line in result for part in fit(line)]
 
 

@@ -141,18 +141,29 @@ def _imports(parts: dict[str, str]) -> str:
     code = "\n".join(part for hole, part in parts.items() if hole not in spoken)
     body = _TEXTS.sub("", code)
     borrowed = sorted(each for each in _OF_TORCH if each in body)
-    lines = ["import warnings", "from collections.abc import Callable", "from typing import Any", ""]
+    lines = [
+        "import warnings",
+        "from collections.abc import Callable",
+        "from typing import Any",
+        "",
+    ]
     if "math." in body:
         lines.insert(0, "import math")
-    if "repeat(" in body:
-        lines.insert(-2, "from itertools import repeat")
     if "Real)" in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
     names = sorted(["Optimizer", "ParamsT", "_use_grad_for_differentiable", *borrowed])
     line = f"from torch.optim.optimizer import {', '.join(names)}"
     if len(line) > WIDTH:
-        line = "\n    ".join([line[: line.index("import ") + 7] + "(", *(f"{each}," for each in names)]) + "\n)"
+        line = (
+            "\n    ".join(
+                [
+                    line[: line.index("import ") + 7] + "(",
+                    *(f"{each}," for each in names),
+                ]
+            )
+            + "\n)"
+        )
     lines.append(line)
     return "\n".join(lines)
 
@@ -192,16 +203,17 @@ def _function_of_params(rule: ir.Rule) -> str:
     body = param_checks(rule)
     if not body:
         return ""
-    head = ["", "", "def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:"]
+    head = [
+        "",
+        "",
+        "def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:",
+    ]
     head.append('    """Raise where a parameter is none that this rule is for."""')
     return _joined([*head, *(INDENT + line for line in body), ""], 0)
 
 
 def _setdefaults(rule: ir.Rule) -> list[str]:
-    return [
-        f'group.setdefault("{each.name}", {default(each)})'
-        for each in rule.hypers
-    ]
+    return [f'group.setdefault("{each.name}", {default(each)})' for each in rule.hypers]
 
 
 # ---- updates

@@ -22,7 +22,9 @@ def parameters(rule: ir.Rule) -> list[str]:
         each.name: f"{each.name}: {annotation(each)} = {default(each)},"
         for each in rule.hypers
     }
-    written |= {name: f"{name}: {kind} = {value}," for name, (kind, value) in FLAGS.items()}
+    written |= {
+        name: f"{name}: {kind} = {value}," for name, (kind, value) in FLAGS.items()
+    }
     named = [line for name, line in written.items() if name not in rule.positional]
     return [*(written[name] for name in rule.positional), *["*,"] * bool(named), *named]
 

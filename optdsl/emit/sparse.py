@@ -25,7 +25,11 @@ def gathered(rule: ir.Rule, tensors: list[str]) -> list[str]:
     ]
     if rule.sparse.only:
         return body
-    return ["is_sparse = grad.is_sparse", "if is_sparse:", *(INDENT + each for each in body)]
+    return [
+        "is_sparse = grad.is_sparse",
+        "if is_sparse:",
+        *(INDENT + each for each in body),
+    ]
 
 
 def scattered(rule: ir.Rule) -> list[str]:
@@ -37,7 +41,11 @@ def scattered(rule: ir.Rule) -> list[str]:
         "    if each is not None:",
         "        each[entries] = values",
     ]
-    return ["", *body] if rule.sparse.only else ["", "if is_sparse:", *(INDENT + each for each in body)]
+    return (
+        ["", *body]
+        if rule.sparse.only
+        else ["", "if is_sparse:", *(INDENT + each for each in body)]
+    )
 
 
 def gathered_lists(rule: ir.Rule, lists: list[str]) -> list[str]:

@@ -73,7 +73,7 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
         *result,
         'if group["differentiable"]:',
         "    if use_foreach:",
-        "        raise AssertionError(\"_foreach ops don't support autograd\")",
+        '        raise AssertionError("_foreach ops don\'t support autograd")',
         "    update = torch.func.functionalize(update)",
     ]
 
@@ -85,7 +85,10 @@ def _without_host(targets: ir.Targets, single: str, multi: str) -> list[str]:
         case None, None:
             return []
         case None, _:
-            choice = [f"if use_foreach and ({asked}):", f"    update = {multi}{CAPTURABLE}"]
+            choice = [
+                f"if use_foreach and ({asked}):",
+                f"    update = {multi}{CAPTURABLE}",
+            ]
         case _, None:
             choice = [f"if not use_foreach and ({asked}):"]
             choice.append(f"    update = {single}{CAPTURABLE}")

@@ -10,7 +10,7 @@ from .names import Names, plural, snake
 
 MAXIMIZE = "maximize"
 _TAKEN = (
-    "self group state params grads given closure loss update keys each is_complex is_sparse "
+    "self group state params grads given closure loss update columns keys each is_complex is_sparse "
     "entries whole part parts tensors at values"
 ).split()
 _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
@@ -93,9 +93,7 @@ def update_of(targets: ir.Targets) -> Update:
     used = {ref.name for ref in read if ref.role is not ir.Role.FLAG}
     hypers = tuple(each for each in rule.hypers if each.name in used)
     flags = dict.fromkeys(ref.name for ref in read if ref.role is ir.Role.FLAG)
-    return Update(
-        rule.name, tuple(columns), hypers, tuple(flags), names, rule.counted
-    )
+    return Update(rule.name, tuple(columns), hypers, tuple(flags), names, rule.counted)
 
 
 def head(update: Update, function: str) -> list[str]:

@@ -157,7 +157,9 @@ def after_rounds(statement: ir.Repeat, memory: Memory) -> None:
             if isinstance(each, ir.Assign) and not is_storage(each.target):
                 before = after.named(each.target.name)
                 after.of[each.target.name] = before | after.behind(each.value)
-        same = all(_known(after.of[name]) == _known(memory.named(name)) for name in after.of)
+        same = all(
+            _known(after.of[name]) == _known(memory.named(name)) for name in after.of
+        )
         memory.merge(after)
         if same:
             break

@@ -133,9 +133,7 @@ class Flat:
     def statement(self, statement: ir.Statement) -> list[ir.Statement]:
         match statement:
             case ir.If():
-                then, otherwise = map(
-                    self.block, (statement.then, statement.otherwise)
-                )
+                then, otherwise = map(self.block, (statement.then, statement.otherwise))
                 return [replace(statement, then=then, otherwise=otherwise)]
             case ir.Repeat():
                 return [replace(statement, body=self.block(statement.body))]
@@ -204,7 +202,9 @@ class Flat:
         return self.named(_like(expr, name, value), own)
 
     def _name(self, value: ir.Expr) -> str:
-        noun = getattr(value, "name", getattr(value, "function", "value")).rpartition(".")[2]
+        noun = getattr(value, "name", getattr(value, "function", "value")).rpartition(
+            "."
+        )[2]
         noun = _NOUNS.get(noun, noun)
         names = (noun, *(f"{noun}_{number}" for number in range(2, 999)))
         name = next(each for each in names if each not in self.taken | self.used)

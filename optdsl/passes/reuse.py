@@ -146,7 +146,9 @@ class Reuse:
     def _may_consume(self, ref: ir.Ref, later: set[str]) -> bool:
         """Whether this is the last look at a gradient that is the model's or a copy."""
         buffers = self.memory.named(ref.name)
-        if ref.role is not ir.Role.GRAD or any(each.isidentifier() for each in buffers - {BORROWED}):
+        if ref.role is not ir.Role.GRAD or any(
+            each.isidentifier() for each in buffers - {BORROWED}
+        ):
             return False
         mine = self.target.name if self.target else ""
         readers = ((self.after - {mine}) | later) & {"grad", *self.memory.of}

@@ -21,7 +21,9 @@ def select(rule: ir.Rule) -> ir.Rule:
     matrices = any(_asks_for_matrices(each.condition) for each in rule.requires)
     own = Given(ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0)), matrices)
     functions = tuple(
-        dataclasses.replace(each, body=_block(each.body, Given(_witness(each), matrices)))
+        dataclasses.replace(
+            each, body=_block(each.body, Given(_witness(each), matrices))
+        )
         for each in rule.functions
     )
     states = tuple(

@@ -5,12 +5,11 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content 9efb57ddad31.
+# Compiled by optdsl from adadelta.opt, content f414423351d8.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -268,12 +267,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_adadelta(
@@ -336,9 +336,8 @@ def _multi_tensor_adadelta(
 ) -> None:
     lr, rho, eps, weight_decay = map(float, (lr, rho, eps, weight_decay))
 
-    for params, grads, square_avgs, acc_deltas, steps in _alike(
-        [params, grads, square_avgs, acc_deltas, steps]
-    ):
+    columns = [params, grads, square_avgs, acc_deltas, steps]
+    for params, grads, square_avgs, acc_deltas, steps in _alike(columns):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -393,9 +392,8 @@ def _multi_tensor_adadelta_capturable(
     weight_decay: float,
     maximize: bool,
 ) -> None:
-    for params, grads, square_avgs, acc_deltas, steps in _alike(
-        [params, grads, square_avgs, acc_deltas, steps]
-    ):
+    columns = [params, grads, square_avgs, acc_deltas, steps]
+    for params, grads, square_avgs, acc_deltas, steps in _alike(columns):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)

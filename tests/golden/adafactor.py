@@ -9,12 +9,11 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 237e38c59de3.
+# Compiled by optdsl from adafactor.opt, content 5bea3ade71c0.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -308,12 +307,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_adafactor(
@@ -413,10 +413,9 @@ def _multi_tensor_adafactor(
     lr, beta2_decay, d, weight_decay = map(float, (lr, beta2_decay, d, weight_decay))
     least, scale = eps
 
+    columns = [params, grads, row_vars, col_vars, variances, steps]
     keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
-    for params, grads, row_vars, col_vars, variances, steps in _alike(
-        [params, grads, row_vars, col_vars, variances, steps], keys
-    ):
+    for params, grads, row_vars, col_vars, variances, steps in _alike(columns, keys):
         if maximize:
             grads = torch._foreach_neg(grads)
         torch._foreach_add_(steps, 1)
@@ -591,10 +590,9 @@ def _multi_tensor_adafactor_capturable(
 ) -> None:
     least, scale = eps
 
+    columns = [params, grads, row_vars, col_vars, variances, steps]
     keys = [p.shape for p in params]
-    for params, grads, row_vars, col_vars, variances, steps in _alike(
-        [params, grads, row_vars, col_vars, variances, steps], keys
-    ):
+    for params, grads, row_vars, col_vars, variances, steps in _alike(columns, keys):
         if maximize:
             grads = torch._foreach_neg(grads)
         torch._foreach_add_(steps, 1)

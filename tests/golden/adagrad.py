@@ -8,12 +8,11 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 08ec0f5d38a5.
+# Compiled by optdsl from adagrad.opt, content 59847d8dda53.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -295,12 +294,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_adagrad(
@@ -360,8 +360,9 @@ def _multi_tensor_adagrad(
 ) -> None:
     lr, lr_decay, weight_decay, eps = map(float, (lr, lr_decay, weight_decay, eps))
 
+    columns = [params, grads, sums, steps]
     keys = [step.item() for step in steps]
-    for params, grads, sums, steps in _alike([params, grads, sums, steps], keys):
+    for params, grads, sums, steps in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -445,7 +446,8 @@ def _multi_tensor_adagrad_capturable(
     eps: float,
     maximize: bool,
 ) -> None:
-    for params, grads, sums, steps in _alike([params, grads, sums, steps]):
+    columns = [params, grads, sums, steps]
+    for params, grads, sums, steps in _alike(columns):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)

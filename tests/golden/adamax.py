@@ -5,12 +5,11 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 3e0af2cb65b1.
+# Compiled by optdsl from adamax.opt, content 9b1be5a1c761.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -276,12 +275,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_adamax(
@@ -340,10 +340,9 @@ def _multi_tensor_adamax(
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
 
+    columns = [params, grads, exp_avgs, exp_infs, steps]
     keys = [step.item() for step in steps]
-    for params, grads, exp_avgs, exp_infs, steps in _alike(
-        [params, grads, exp_avgs, exp_infs, steps], keys
-    ):
+    for params, grads, exp_avgs, exp_infs, steps in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -432,9 +431,8 @@ def _multi_tensor_adamax_capturable(
 ) -> None:
     beta1, beta2 = betas
 
-    for params, grads, exp_avgs, exp_infs, steps in _alike(
-        [params, grads, exp_avgs, exp_infs, steps]
-    ):
+    columns = [params, grads, exp_avgs, exp_infs, steps]
+    for params, grads, exp_avgs, exp_infs, steps in _alike(columns):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)

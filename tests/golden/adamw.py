@@ -7,12 +7,11 @@ https://openreview.net/forum?id=ryQu7f-RZ
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 8f204c08234e.
+# Compiled by optdsl from adamw.opt, content b7fbe48ee113.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -313,12 +312,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_adamw(
@@ -405,9 +405,10 @@ def _multi_tensor_adamw(
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
 
+    columns = [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps]
     keys = [step.item() for step in steps]
     for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(
-        [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps], keys
+        columns, keys
     ):
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -521,9 +522,8 @@ def _multi_tensor_adamw_capturable(
 ) -> None:
     beta1, beta2 = betas
 
-    for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(
-        [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps]
-    ):
+    columns = [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps]
+    for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         torch._foreach_add_(steps, 1)

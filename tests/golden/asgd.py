@@ -7,12 +7,11 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content be92d77ee16e.
+# Compiled by optdsl from asgd.opt, content c411a0fe70fa.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -310,12 +309,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_asgd(
@@ -386,13 +386,12 @@ def _multi_tensor_asgd(
         float, (lr, lambd, alpha, t0, weight_decay)
     )
 
+    columns = [params, grads, etas, mus, axes, steps]
     keys = [
         (eta.item(), mu.item(), step.item())
         for eta, mu, step in zip(etas, mus, steps, strict=True)
     ]
-    for params, grads, etas, mus, axes, steps in _alike(
-        [params, grads, etas, mus, axes, steps], keys
-    ):
+    for params, grads, etas, mus, axes, steps in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -496,9 +495,8 @@ def _multi_tensor_asgd_capturable(
     weight_decay: float,
     maximize: bool,
 ) -> None:
-    for params, grads, etas, mus, axes, steps in _alike(
-        [params, grads, etas, mus, axes, steps]
-    ):
+    columns = [params, grads, etas, mus, axes, steps]
+    for params, grads, etas, mus, axes, steps in _alike(columns):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)

@@ -3,12 +3,11 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 7a2f74469df6.
+# Compiled by optdsl from l2decay.opt, content b8ca055a8029.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -227,12 +226,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_l2_decay(
@@ -260,7 +260,8 @@ def _multi_tensor_l2_decay(
 ) -> None:
     lr = float(lr)
 
-    for params, grads in _alike([params, grads]):
+    columns = [params, grads]
+    for params, grads in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         if torch.is_complex(params[0]):
@@ -278,7 +279,8 @@ def _multi_tensor_l2_decay_capturable(
     lr: float,
     maximize: bool,
 ) -> None:
-    for params, grads in _alike([params, grads]):
+    columns = [params, grads]
+    for params, grads in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         if torch.is_complex(params[0]):

@@ -4,12 +4,11 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 9dcc859fa77f.
+# Compiled by optdsl from lion.opt, content b754463aa20e.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -239,12 +238,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_lion(
@@ -288,7 +288,8 @@ def _multi_tensor_lion(
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
 
-    for params, grads, exp_avgs in _alike([params, grads, exp_avgs]):
+    columns = [params, grads, exp_avgs]
+    for params, grads, exp_avgs in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         if torch.is_complex(params[0]):
@@ -322,7 +323,8 @@ def _multi_tensor_lion_capturable(
 ) -> None:
     beta1, beta2 = betas
 
-    for params, grads, exp_avgs in _alike([params, grads, exp_avgs]):
+    columns = [params, grads, exp_avgs]
+    for params, grads, exp_avgs in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         if torch.is_complex(params[0]):

@@ -4,12 +4,11 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 5735a91aaad8.
+# Compiled by optdsl from momentum.opt, content eac21d85655b.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -222,12 +221,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_momentum(
@@ -262,7 +262,8 @@ def _multi_tensor_momentum(
 ) -> None:
     lr, momentum = map(float, (lr, momentum))
 
-    for params, grads, bufs in _alike([params, grads, bufs]):
+    columns = [params, grads, bufs]
+    for params, grads, bufs in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         if torch.is_complex(params[0]):
@@ -287,7 +288,8 @@ def _multi_tensor_momentum_capturable(
     momentum: float,
     maximize: bool,
 ) -> None:
-    for params, grads, bufs in _alike([params, grads, bufs]):
+    columns = [params, grads, bufs]
+    for params, grads, bufs in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         if torch.is_complex(params[0]):

@@ -10,12 +10,11 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 3a80e01aa802.
+# Compiled by optdsl from muon.opt, content 0409c86089a4.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -310,12 +309,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _orthogonalized(
@@ -371,14 +371,14 @@ def _single_tensor_muon(
             update_ = momentum_buffer
 
         # rows, columns = (size(p, 0), size(p, 1))
-        rows, columns = (p.shape[0], p.shape[1])
+        rows, columns_ = (p.shape[0], p.shape[1])
 
         # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw" else
         #     sqrt(max(1, rows/columns))
         ratio = (
-            0.2 * math.sqrt(max(rows, columns))
+            0.2 * math.sqrt(max(rows, columns_))
             if adjust_lr_fn == "match_rms_adamw"
-            else math.sqrt(max(1, rows / columns))
+            else math.sqrt(max(1, rows / columns_))
         )
 
         # p *= 1 - lr*weight_decay
@@ -408,10 +408,9 @@ def _multi_tensor_muon(
     lr, weight_decay, momentum, eps = map(float, (lr, weight_decay, momentum, eps))
     ns_coefficients = tuple(map(float, ns_coefficients))
 
+    columns = [params, grads, momentum_buffers]
     keys = [p.shape for p in params]
-    for params, grads, momentum_buffers in _alike(
-        [params, grads, momentum_buffers], keys
-    ):
+    for params, grads, momentum_buffers in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -432,14 +431,14 @@ def _multi_tensor_muon(
         del grads
 
         # rows, columns = (size(p, 0), size(p, 1))
-        rows, columns = (params[0].shape[0], params[0].shape[1])
+        rows, columns_ = (params[0].shape[0], params[0].shape[1])
 
         # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw" else
         #     sqrt(max(1, rows/columns))
         ratio = (
-            0.2 * math.sqrt(max(rows, columns))
+            0.2 * math.sqrt(max(rows, columns_))
             if adjust_lr_fn == "match_rms_adamw"
-            else math.sqrt(max(1, rows / columns))
+            else math.sqrt(max(1, rows / columns_))
         )
 
         # p *= 1 - lr*weight_decay
@@ -468,10 +467,9 @@ def _multi_tensor_muon_capturable(
     adjust_lr_fn: str | None,
     maximize: bool,
 ) -> None:
+    columns = [params, grads, momentum_buffers]
     keys = [p.shape for p in params]
-    for params, grads, momentum_buffers in _alike(
-        [params, grads, momentum_buffers], keys
-    ):
+    for params, grads, momentum_buffers in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -492,14 +490,14 @@ def _multi_tensor_muon_capturable(
         del grads
 
         # rows, columns = (size(p, 0), size(p, 1))
-        rows, columns = (params[0].shape[0], params[0].shape[1])
+        rows, columns_ = (params[0].shape[0], params[0].shape[1])
 
         # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw" else
         #     sqrt(max(1, rows/columns))
         ratio = (
-            0.2 * math.sqrt(max(rows, columns))
+            0.2 * math.sqrt(max(rows, columns_))
             if adjust_lr_fn == "match_rms_adamw"
-            else math.sqrt(max(1, rows / columns))
+            else math.sqrt(max(1, rows / columns_))
         )
 
         # p *= 1 - lr*weight_decay

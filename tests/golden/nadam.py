@@ -5,12 +5,11 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 80482c4f0519.
+# Compiled by optdsl from nadam.opt, content 4df6be25422e.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -336,12 +335,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_nadam(
@@ -438,12 +438,13 @@ def _multi_tensor_nadam(
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
 
+    columns = [params, grads, mu_products, exp_avgs, exp_avg_sqs, steps]
     keys = [
         (mu_product.item(), step.item())
         for mu_product, step in zip(mu_products, steps, strict=True)
     ]
     for params, grads, mu_products, exp_avgs, exp_avg_sqs, steps in _alike(
-        [params, grads, mu_products, exp_avgs, exp_avg_sqs, steps], keys
+        columns, keys
     ):
         given = grads
         if maximize:
@@ -587,9 +588,8 @@ def _multi_tensor_nadam_capturable(
 ) -> None:
     beta1, beta2 = betas
 
-    for params, grads, mu_products, exp_avgs, exp_avg_sqs, steps in _alike(
-        [params, grads, mu_products, exp_avgs, exp_avg_sqs, steps]
-    ):
+    columns = [params, grads, mu_products, exp_avgs, exp_avg_sqs, steps]
+    for params, grads, mu_products, exp_avgs, exp_avg_sqs, steps in _alike(columns):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)

@@ -5,12 +5,11 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 211ee2fb3e11.
+# Compiled by optdsl from radam.opt, content b2e5f5289ed5.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -288,12 +287,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _rectified(rho: float, rho_inf: float) -> float:
@@ -382,10 +382,9 @@ def _multi_tensor_radam(
     beta1, beta2 = betas
     rho_inf = 2 / (1 - beta2) - 1
 
+    columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
     keys = [step.item() for step in steps]
-    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(
-        [params, grads, exp_avgs, exp_avg_sqs, steps], keys
-    ):
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -520,9 +519,8 @@ def _multi_tensor_radam_capturable(
     beta1, beta2 = betas
     rho_inf = 2 / (1 - beta2) - 1
 
-    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(
-        [params, grads, exp_avgs, exp_avg_sqs, steps]
-    ):
+    columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(columns):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)

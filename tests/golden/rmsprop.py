@@ -9,12 +9,11 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content eaeabaceeb87.
+# Compiled by optdsl from rmsprop.opt, content 08b34868e614.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -303,12 +302,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_rmsprop(
@@ -387,8 +387,9 @@ def _multi_tensor_rmsprop(
         float, (lr, alpha, eps, weight_decay, momentum)
     )
 
+    columns = [params, grads, square_avgs, momentum_buffers, grad_avgs, steps]
     for params, grads, square_avgs, momentum_buffers, grad_avgs, steps in _alike(
-        [params, grads, square_avgs, momentum_buffers, grad_avgs, steps]
+        columns
     ):
         given = grads
         if maximize:
@@ -456,8 +457,9 @@ def _multi_tensor_rmsprop_capturable(
     centered: bool,
     maximize: bool,
 ) -> None:
+    columns = [params, grads, square_avgs, momentum_buffers, grad_avgs, steps]
     for params, grads, square_avgs, momentum_buffers, grad_avgs, steps in _alike(
-        [params, grads, square_avgs, momentum_buffers, grad_avgs, steps]
+        columns
     ):
         given = grads
         if maximize:

@@ -7,12 +7,11 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 87e3fa37d347.
+# Compiled by optdsl from rprop.opt, content cc7a99b450ca.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -271,12 +270,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_rprop(
@@ -345,9 +345,8 @@ def _multi_tensor_rprop(
     # smallest, largest = step_sizes
     smallest, largest = step_sizes_
 
-    for params, grads, prevs, step_sizes, steps in _alike(
-        [params, grads, prevs, step_sizes, steps]
-    ):
+    columns = [params, grads, prevs, step_sizes, steps]
+    for params, grads, prevs, step_sizes, steps in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
         torch._foreach_add_(steps, 1)

@@ -9,12 +9,11 @@ the learning rate scales the buffer, not the gradient that enters it.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 9cf6135ab996.
+# Compiled by optdsl from sgd.opt, content 7102f86fa2c7.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -275,12 +274,13 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_sgd(
@@ -350,10 +350,9 @@ def _multi_tensor_sgd(
         float, (lr, momentum, dampening, weight_decay)
     )
 
-    keys = [first for first in firsts]
-    for params, grads, momentum_buffers, firsts in _alike(
-        [params, grads, momentum_buffers, firsts], keys
-    ):
+    columns = [params, grads, momentum_buffers, firsts]
+    keys = firsts
+    for params, grads, momentum_buffers, firsts in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
@@ -399,10 +398,9 @@ def _multi_tensor_sgd_capturable(
     nesterov: bool,
     maximize: bool,
 ) -> None:
-    keys = [first for first in firsts]
-    for params, grads, momentum_buffers, firsts in _alike(
-        [params, grads, momentum_buffers, firsts], keys
-    ):
+    columns = [params, grads, momentum_buffers, firsts]
+    keys = firsts
+    for params, grads, momentum_buffers, firsts in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)

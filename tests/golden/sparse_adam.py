@@ -8,12 +8,11 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content 78ed6aeb585a.
+# Compiled by optdsl from sparse_adam.opt, content 939175ff80a1.
 
 import math
 import warnings
 from collections.abc import Callable
-from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -267,12 +266,13 @@ def _as_scalar(value: Any) -> Any:
     return _to_scalar(value)
 
 
-def _alike(columns: list[list[Any]], keys: Any = repeat(None)) -> list[list[list[Any]]]:
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
-    for key, row in zip(keys, zip(*columns, strict=True)):
-        batches.setdefault((row[0].device, row[0].dtype, key), []).append(row)
-    return [[list(column) for column in zip(*rows)] for rows in batches.values()]
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
 def _single_tensor_sparse_adam(
@@ -346,10 +346,9 @@ def _multi_tensor_sparse_adam(
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
 
-    keys = [t for t in steps]
-    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(
-        [params, grads, exp_avgs, exp_avg_sqs, steps], keys
-    ):
+    columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
+    keys = steps
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(columns, keys):
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
