@@ -134,14 +134,15 @@ def test_each_goes_on_from_what_the_other_saved(
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @every_dense_class
-def test_a_checkpoint_in_files_is_loaded_in_place(spec: str, tmp_path: Path) -> None:
-    whole = train(training(OURS[spec], **hypers_of(spec)), 0, 1, 2)
+@pytest.mark.parametrize("saving", ["ours", "torch"])
+def test_a_checkpoint_in_files_is_loaded_in_place(
+    spec: str, saving: str, tmp_path: Path
+) -> None:
+    cls = {"ours": OURS[spec], "torch": TORCH[spec]}[saving]
+    whole = train(training(cls, **hypers_of(spec)), 0, 1, 2)
     model_state, optim_state = get_state_dict(*whole)
-    dcp.save(
-        {"model": model_state, "optim": optim_state},
-        checkpoint_id=tmp_path,
-        no_dist=True,
-    )
+    saved = {"model": model_state, "optim": optim_state}
+    dcp.save(saved, checkpoint_id=tmp_path, no_dist=True)
     new = training(OURS[spec], seed=1, **hypers_of(spec))
     model_state, optim_state = get_state_dict(*new)
     read = {"model": model_state, "optim": optim_state}
