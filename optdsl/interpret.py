@@ -93,7 +93,7 @@ class Run:
     def initial(self, state: ir.State) -> Any:
         value = self.value(state.initial)
         if state.scalar:
-            return float(value) if state.host else torch.tensor(float(value)).double()
+            return float(value) if state.host else torch.tensor(float(value), dtype=torch.float64)
         if not isinstance(value, Tensor):
             return torch.full_like(self.values["p"], value)
         return value.clone()
@@ -116,6 +116,9 @@ class Run:
                         self.block(body)
                 case ir.Effect(value):
                     self.value(value)
+                case ir.Forget(names):
+                    for name in names:
+                        del self.values[name]
                 case ir.Return(value):
                     raise _Returned(self.value(value))
 

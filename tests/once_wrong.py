@@ -86,6 +86,14 @@ _BODIES = {
             m = min(m, grad)
             k = min(k, lr)
             p -= k*m""",
+    "let_go_twice": """
+        hyper flag = false
+        state m = 0.5
+        step:
+            if flag: m = grad + m
+            else: m += 1
+            x = p*2
+            p -= m*x""",
     "names_that_python_keeps": """
         state a = 0
         state i = grad

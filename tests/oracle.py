@@ -8,20 +8,21 @@ calculations, wrong in its 52nd, has to stay within what that does.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from unittest.mock import patch
+from dataclasses import dataclass, replace
 
 import torch
 from hypothesis import HealthCheck, Phase, settings
 from torch import Tensor
 
 from optdsl import interpret, ir
-from optdsl.check import check
+from optdsl.check import LOOP, Mode, check
 from optdsl.evaluate import evaluate
 from optdsl.parse import parse
 from optdsl.source import Source
+from optdsl.verify.roundoff import measured
 
 SHAPES = ((3, 4), (4,), (2, 1, 3))
+MATRICES = ((3, 4), (4, 2), (3, 3))  # for a rule that takes nothing else
 STEPS = 4
 LATE, EARLY = 1, 2  # whose gradients start late, and whose end early
 LONG = "OPTDSL_EXAMPLES" in os.environ
@@ -42,9 +43,9 @@ def examples(count: int) -> settings:
     )
 
 
-def checked(text: str) -> ir.Rule:
+def checked(text: str, mode: Mode = LOOP) -> ir.Rule:
     source = Source("random.opt", text)
-    return check(parse(source), source)[0]
+    return check(parse(source), source, mode)[0]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Scenario:
 
     def of_group(self, at: int) -> dict:
         return self.hypers[at == len(self.parameters) - 1]
+
+    def with_options(self, **options: bool) -> "Scenario":
+        return replace(self, hypers=tuple(each | options for each in self.hypers))
 
 
 def scenario(rule: ir.Rule, seed: int) -> Scenario:
@@ -72,7 +76,7 @@ def scenario(rule: ir.Rule, seed: int) -> Scenario:
         if each.annotation in ("str", "int") or default is None:
             return default
         if isinstance(default, tuple):
-            return tuple(item * factor() for item in default)
+            return tuple(item and item * factor() for item in default)
         return (
             default or 0.1 * bool(torch.randint(2, (), generator=random))
         ) * factor()
@@ -80,25 +84,27 @@ def scenario(rule: ir.Rule, seed: int) -> Scenario:
     def factor() -> float:
         return 0.5 + 0.5 * float(torch.rand((), generator=random, dtype=torch.float64))
 
-    def group() -> dict:
-        hypers = {each.name: hyper(each) for each in rule.hypers}
-        fits = all(
-            evaluate(each.condition, lambda ref: hypers[ref.name])
-            for each in rule.requires
-        )
-        return hypers if fits else group()
+    def fits(shape: Sequence[int], hypers: dict) -> bool:
+        memory = interpret.Memory(torch.zeros(shape, dtype=torch.float64), hypers)
+        run = interpret.Run(rule, memory, None)
+        return all(run.value(each.condition) for each in rule.requires)
 
-    hypers = (group(), group())
+    def group(shapes: Sequence[Sequence[int]]) -> dict | None:
+        drawn = ({each.name: hyper(each) for each in rule.hypers} for _ in range(50))
+        return next((h for h in drawn if all(fits(each, h) for each in shapes)), None)
+
+    shapes = next(each for each in (SHAPES, MATRICES) if group(each) is not None)
+    hypers = (group(shapes), group(shapes))
     gradients = tuple(
         tuple(
             None
             if (at == LATE and step == 0) or (at == EARLY and step == STEPS - 1)
             else tensor(shape)
-            for at, shape in enumerate(SHAPES)
+            for at, shape in enumerate(shapes)
         )
         for step in range(STEPS)
     )
-    return Scenario(hypers, tuple(map(tensor, SHAPES)), gradients)
+    return Scenario(hypers, tuple(map(tensor, shapes)), gradients)
 
 
 def interpreted(rule: ir.Rule, given: Scenario) -> Results:
@@ -126,46 +132,11 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
     return results
 
 
-class Inexact(interpret.Run):
-    """Every result of a calculation is a little wrong."""
-
-    random: torch.Generator
-    size = 2.0**-40
-
-    def value(self, expr: ir.Expr):
-        value = super().value(expr)
-        if isinstance(expr, (ir.Ref, ir.Invoke, ir.Choose)):
-            return value
-        if isinstance(value, float):
-            return value * (
-                1 + self.size * float(torch.randn((), generator=self.random))
-            )
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return value
-        noise = torch.randn(value.shape, generator=self.random, dtype=value.dtype)
-        return value * (1 + self.size * noise)
-
-
 def round_off(
     rule: ir.Rule, given: Scenario, exact: Results, size: float = 2.0**-40
 ) -> Results:
     """How far each number may be off, where its calculations are."""
-    spread = [
-        {name: abs(value) * size for name, value in each.items()} for each in exact
-    ]
-    for seed in range(3):
-        Inexact.random, Inexact.size = torch.Generator().manual_seed(seed), size
-        with patch.object(interpret, "Run", Inexact):
-            wrong = interpreted(rule, given)
-        for far, here, there in zip(spread, exact, wrong, strict=True):
-            for name in here:
-                off = (here[name] - there[name]).abs()
-                off[~off.isfinite()] = torch.inf
-                if off.numel() and off.max() > 2.0**-10 * here[name].abs().max():
-                    off = torch.full_like(off, torch.inf)  # chaos: round-off decides
-                # Sixteen times as far, for the luck of three draws.
-                far[name] = torch.maximum(far[name], 16 * off)
-    return spread
+    return measured(lambda: interpreted(rule, given), exact, size)
 
 
 def assert_same_bits(before: Results, after: Results) -> None:

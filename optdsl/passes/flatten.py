@@ -65,6 +65,7 @@ def _forgetting(
             )
             statement = replace(statement, then=then, otherwise=otherwise)
         result.append(statement)
+        bound -= _forgotten(statement)
         bound |= _bound((statement,))
         names = dict.fromkeys(
             name
@@ -89,6 +90,12 @@ def _bound(block: ir.Block) -> set[str]:
             case ir.Forget(names=forgotten):
                 names -= {*forgotten}
     return names
+
+
+def _forgotten(statement: ir.Statement) -> set[str]:
+    """The names that have no value any more after one of the ways through a statement."""
+    inside = ir.statements((statement,))
+    return {name for each in inside if isinstance(each, ir.Forget) for name in each.names}
 
 
 def _block_mentions(block: ir.Block) -> list[Mention]:
