@@ -65,7 +65,8 @@ def test_the_gradients_through_steps_are_those_of_torch(
     torch.testing.assert_close(values, their_values, rtol=0, atol=0)
     assert their_through[0].any()
     for mine, its in zip(through, their_through, strict=True):
-        torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-12)
+        # Captured, RAdam of torch sends NaN through what `where` does not choose.
+        torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 # torch tests these as hypers that are learned, alone and together.
