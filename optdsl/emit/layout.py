@@ -76,7 +76,7 @@ def _links(value: str) -> list[int]:
     where there are less than two, or the value is more than a chain.
     """
     plain, depth, links = _without_texts(value), 0, []
-    if _has_operators(value) or value.startswith("-"):
+    if _has_operators(value) or not re.match(r"[\w(]+[.(]", value):
         return []
     for at, character in enumerate(plain):
         depth += (character in "([{") - (character in ")]}")
