@@ -263,6 +263,7 @@ def larger(inner):
         st.builds("({}).{}({})".format, inner, names, inner),
         several.map(lambda each: f"({' + '.join(each)})"),
         several.map(lambda each: f"({' and '.join(each)})"),
+        several.map(lambda each: f"(not ({' and '.join(each)}))"),
         st.builds(
             "({} {} {})".format,
             inner,
@@ -280,7 +281,7 @@ values = st.recursive(
 )
 chains = st.lists(values, min_size=1, max_size=4).map(" + ".join)
 starts = st.sampled_from(
-    ["x = {}", "return {}", 'group["lr"] = {}', "if {}:", "x.mul_({})"]
+    ["x = {}", "return {}", 'group["lr"] = {}', "if {}:", "if not ({}):", "x.mul_({})"]
 )
 
 
