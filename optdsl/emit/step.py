@@ -12,16 +12,16 @@ from .update import Update, call
 CAPTURABLE = "_capturable"
 CHECK_CAPTURABLE = '''
 
-def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
     """Raise where a step cannot be captured; a compiler looks after this by itself."""
     if torch.compiler.is_compiling():
         return
     devices = _get_capturable_supported_devices()
     for p, *scalars in zip(params, *kept, strict=True):
-        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
-            raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
 '''
 
 

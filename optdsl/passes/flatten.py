@@ -167,8 +167,7 @@ class Flat:
             case ir.Op("clamp"):
                 return self.value(_clamped(expr), own)
             case ir.Op("square", (x,)):
-                x = self.named(x, own if expr.in_place else None)
-                return self._called(replace(expr, name="mul", arguments=(x, x)))
+                return self._squared(expr, self.named(x, own), own)
             case ir.Op("linalg.vector_norm", keywords=()):
                 return self._called(replace(expr, name="norm"), own)
             case ir.Op():
@@ -198,6 +197,11 @@ class Flat:
         local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, MADE_UP)
         self.made.append(ir.Assign(local, value, self.span))
         return local
+
+    def _squared(self, op: ir.Op, x: ir.Expr, own: ir.Ref | None) -> ir.Expr:
+        mine = isinstance(x, ir.Ref) and x.name in {*self.used, own and own.name}
+        product = replace(op, name="mul", arguments=(x, x), in_place=mine)
+        return self._called(product)
 
     def _changed(self, name: str, expr: ir.Expr, own: ir.Ref | None) -> ir.Expr:
         """A call on a value, in its own memory where this statement made it."""

@@ -19,10 +19,11 @@ from .aliases import (
 )
 
 IN_PLACE = frozenset(
-    "add sub mul div addcmul addcdiv lerp neg abs sqrt rsqrt square reciprocal pow exp "
+    "add sub mul div addcmul addcdiv lerp neg abs sqrt rsqrt reciprocal pow exp "
     "expm1 log log1p log2 log10 sin cos tan asin acos atan sinh cosh tanh erf sigmoid sign "
     "floor ceil round trunc clamp atan2".split()
 )
+"""Not square: torch.func.functionalize does not know `square_`."""
 INTO_OUT = frozenset({"maximum", "minimum"})
 """These have no in-place form; they write into `out=`, which has to have a name."""
 

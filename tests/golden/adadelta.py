@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content f414423351d8.
+# Compiled by optdsl from adadelta.opt, content cf8f6057f310.
 
 import math
 import warnings
@@ -255,16 +255,16 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
-def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
     """Raise where a step cannot be captured; a compiler looks after this by itself."""
     if torch.compiler.is_compiling():
         return
     devices = _get_capturable_supported_devices()
     for p, *scalars in zip(params, *kept, strict=True):
-        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
-            raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:

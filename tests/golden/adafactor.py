@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 5bea3ade71c0.
+# Compiled by optdsl from adafactor.opt, content 692465d2159b.
 
 import math
 import warnings
@@ -295,16 +295,16 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
-def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
     """Raise where a step cannot be captured; a compiler looks after this by itself."""
     if torch.compiler.is_compiling():
         return
     devices = _get_capturable_supported_devices()
     for p, *scalars in zip(params, *kept, strict=True):
-        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
-            raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
@@ -359,7 +359,7 @@ def _single_tensor_adafactor(
             #     -1), new)
             row_var.lerp_(
                 torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
-                .square_()
+                .square()
                 .div_(grad.shape[-1]),
                 new,
             )
@@ -368,7 +368,7 @@ def _single_tensor_adafactor(
             #     -2), new)
             col_var.lerp_(
                 torch.linalg.vector_norm(grad, dim=-2, keepdim=True)
-                .square_()
+                .square()
                 .div_(grad.shape[-2]),
                 new,
             )
@@ -535,7 +535,7 @@ def _single_tensor_adafactor_capturable(
             #     -1), new)
             row_var.lerp_(
                 torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
-                .square_()
+                .square()
                 .div_(grad.shape[-1]),
                 new,
             )
@@ -544,7 +544,7 @@ def _single_tensor_adafactor_capturable(
             #     -2), new)
             col_var.lerp_(
                 torch.linalg.vector_norm(grad, dim=-2, keepdim=True)
-                .square_()
+                .square()
                 .div_(grad.shape[-2]),
                 new,
             )

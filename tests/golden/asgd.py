@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content c411a0fe70fa.
+# Compiled by optdsl from asgd.opt, content 98b7b3ac0889.
 
 import math
 import warnings
@@ -297,16 +297,16 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
-def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
     """Raise where a step cannot be captured; a compiler looks after this by itself."""
     if torch.compiler.is_compiling():
         return
     devices = _get_capturable_supported_devices()
     for p, *scalars in zip(params, *kept, strict=True):
-        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
-            raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:

@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 311696e5d37e.
+# Compiled by optdsl from gradient_descent.opt, content 81120875c0e5.
 
 import math
 import warnings
@@ -194,16 +194,16 @@ def _as_scalar(value: Any) -> Any:
     return _to_scalar(value)
 
 
-def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
     """Raise where a step cannot be captured; a compiler looks after this by itself."""
     if torch.compiler.is_compiling():
         return
     devices = _get_capturable_supported_devices()
     for p, *scalars in zip(params, *kept, strict=True):
-        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
-            raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content b2e5f5289ed5.
+# Compiled by optdsl from radam.opt, content 03adad3fb961.
 
 import math
 import warnings
@@ -275,16 +275,16 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
-def _check_capturable(params: list[Tensor], *kept: list[Tensor]) -> None:
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
     """Raise where a step cannot be captured; a compiler looks after this by itself."""
     if torch.compiler.is_compiling():
         return
     devices = _get_capturable_supported_devices()
     for p, *scalars in zip(params, *kept, strict=True):
-        if {p.device.type, *(each.device.type for each in scalars)} > {p.device.type}:
-            raise AssertionError("capturable=True, but a state is on another device")
         if p.device.type not in devices:
             raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
