@@ -267,10 +267,11 @@ def larger(inner):
         st.builds(
             "({} {} {})".format,
             inner,
-            st.sampled_from("+ - * / // % or == <".split()),
+            st.sampled_from("+ - * / // % @ or == != < <= >=".split()),
             inner,
         ),
         st.builds("({} if {} else {})".format, inner, inner, inner),
+        st.builds("({} and 0 <= {} < {})".format, inner, inner, inner),
         inner.map("({},)".format),
         st.builds("{}[{}]".format, names, inner),
     )
