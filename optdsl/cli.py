@@ -1,8 +1,11 @@
-"""The command line: compile, check, show, list, explain.
+"""The command line: compile, check, show, verify, list, explain.
 
-Exit codes: 0, 1 where a spec is wrong or a file differs, 2 for wrong usage.
+Exit codes: 0, 1 where a spec is wrong, a file differs or an optimizer fails, 2 for wrong
+usage.
 """
 
+import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -164,6 +167,58 @@ def show(spec: str, stage: str) -> None:
     (artifacts,) = _build_all([spec])
     result = getattr(artifacts, stage)
     click.echo(result if isinstance(result, str) else dump(result) + "\n", nl=False)
+
+
+@main.command()
+@click.argument("subjects", nargs=-1, metavar="SPEC...")
+@click.option("--all", "all_", is_flag=True, help="Every rule of the library.")
+@click.option(
+    "--against", metavar="SPEC", help="What it has to equal; else what the spec names."
+)
+@click.option(
+    "--map",
+    "renamed",
+    metavar="THEIRS=OURS",
+    multiple=True,
+    help="A state that the reference calls otherwise; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def verify(
+    subjects: tuple[str, ...],
+    all_: bool,
+    against: str | None,
+    renamed: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Judge optimizers: files, names of the library, or package.module:Class.
+
+    A class needs no spec. Each is held against its reference, each of its targets against
+    the interpreter, and all of it against what every optimizer has to do. Prints the
+    smallest case that fails; exits 1 where one does.
+    """
+    if all_ == bool(subjects):
+        raise click.UsageError("name what to verify, or say --all")
+    if against is not None and (all_ or len(subjects) > 1):
+        raise click.UsageError("--against is for one optimizer")
+    pairs = [each.partition("=")[::2] for each in renamed]
+    if not all(theirs and ours for theirs, ours in pairs):
+        raise click.UsageError("--map takes THEIRS=OURS, two names of states")
+    sys.path.insert(0, os.getcwd())
+    from .verify import NoSubject
+    from .verify.table import report, show
+
+    try:
+        reports = report(subjects or [*resources.library()], against, dict(pairs))
+    except OptdslError as error:
+        _print(error.diagnostics)
+        sys.exit(1)
+    except NoSubject as reason:
+        raise click.UsageError(str(reason)) from None
+    if as_json:
+        click.echo(json.dumps([each.as_json() for each in reports], indent=1))
+    else:
+        show(reports)
+    sys.exit(1 if any(each.failed for each in reports) else 0)
 
 
 @main.command("list")

@@ -30,14 +30,16 @@ LAYERS = [
     {"parse", "check", "interpret", "passes", "emit", "find", "dump"},
     {"pipeline", "write"},
     {"load"},
+    {"verify"},
     {"cli", "optim", "__init__"},
     {"__main__"},
 ]
 ONLY_IN = {
     "lark": {"parse"},
     "jinja2": {"emit"},
-    "torch": {"interpret", "load"},
+    "torch": {"interpret", "load", "verify"},
     "click": {"cli"},
+    "rich": {"verify"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -76,6 +78,12 @@ def test_imports_go_down(path: Path) -> None:
             assert _part(path) in ONLY_IN[name.split(".")[0]], f"{path} imports {name}"
 
 
+def test_tables_are_made_in_one_place() -> None:
+    """Whoever calls `verify` from Python needs no terminal."""
+    users = [path for path in MODULES if "rich.table" in _imports(path)]
+    assert [path.stem for path in users] == ["table"]
+
+
 def test_no_module_is_a_bag() -> None:
     names = {path.stem for path in MODULES}
     assert not names & {"utils", "common", "helpers", "base", "manager", "misc"}
@@ -103,7 +111,7 @@ def test_hooks_cannot_hide_what_torch_has() -> None:
 
 def test_reading_a_spec_needs_no_torch() -> None:
     code = "import sys, optdsl.cli; from optdsl.pipeline import build; from optdsl.find import find"
-    code += "; build(find('adam')); sys.exit('torch' in sys.modules)"
+    code += "; build(find('adam')); sys.exit('torch' in sys.modules or 'rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -62,19 +62,30 @@ def together(studied: Studied) -> dict[str, Any]:
     scene = studied.scene(steps=2)
     for option in studied.options:
         more = {**chosen, **option.hypers}
-        if option.works and option.hyper not in chosen and studied.tried(scene, more).went:
+        if (
+            option.works
+            and option.hyper not in chosen
+            and studied.tried(scene, more).went
+        ):
             chosen = more
     return chosen
 
 
 def judged(
-    studied: Studied, over: Iterable[Case], judge: Callable[[Case], str], detail: str = ""
+    studied: Studied,
+    over: Iterable[Case],
+    judge: Callable[[Case], str],
+    detail: str = "",
 ) -> Outcome:
     """The first case in which `judge` finds something to say, or an exception by accident.
-    A case that the subject refuses is left out.
+    A case that the subject refuses is left out, and one whose plain steps end in an
+    accident: that is the finding of one check, not of all.
     """
     count, refusal = 0, "there is nothing to try"
     for case in over:
+        if crash := studied.crash(case.scene, case.hypers):
+            refusal = crash
+            continue
         try:
             found = judge(case)
         except LeftOut as reason:

@@ -59,7 +59,9 @@ def difference(
             if same_bits(a, b):
                 continue
             if allowed is None and a.shape == b.shape and a.dtype != b.dtype:
-                return Difference(step, *key, 0, 0, f"is {a.dtype} instead of {b.dtype}")
+                return Difference(
+                    step, *key, 0, 0, f"is {a.dtype} instead of {b.dtype}"
+                )
             if a.shape != b.shape:
                 shapes = f"has shape {tuple(a.shape)} instead of {tuple(b.shape)}"
                 return Difference(step, *key, 0, 0, shapes)

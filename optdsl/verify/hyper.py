@@ -10,7 +10,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +68,9 @@ def _declared(hyper: ir.Hyper) -> Hyper:
 # ---- of a class
 
 
-def of_class(cls: type) -> tuple[Hyper, ...]:
-    """What the constructor takes beside the parameters and the flags of all optimizers.
+def of_class(cls: type, given: Collection[str] = ()) -> tuple[Hyper, ...]:
+    """What the constructor takes beside the parameters, the flags of all optimizers, and
+    what is given anyway.
 
     Raises:
         TypeError: it takes something that has no default and is not a learning rate.
@@ -78,14 +79,18 @@ def of_class(cls: type) -> tuple[Hyper, ...]:
         _of_parameter(each, hints.get(each.name, each.annotation))
         for hints in [_hints(cls)]
         for each in arguments(cls)
-        if each.name not in vocabulary.FLAGS
+        if each.name not in vocabulary.FLAGS and each.name not in given
     )
 
 
 def arguments(cls: type) -> list[inspect.Parameter]:
     """The named arguments of a constructor, but for the first, which is the parameters."""
     every = [*inspect.signature(cls.__init__).parameters.values()][2:]
-    return [each for each in every if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    return [
+        each
+        for each in every
+        if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    ]
 
 
 def _hints(cls: type) -> dict[str, Any]:
@@ -152,7 +157,11 @@ def _others(
 
 def _items(name: str, default: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     for at, item in enumerate(default):
-        if item is None or isinstance(item, (int, float)) and not isinstance(item, bool):
+        if (
+            item is None
+            or isinstance(item, (int, float))
+            and not isinstance(item, bool)
+        ):
             for value in _numbers(name, item, {float}):
                 yield f"{name}[{at}]", (*default[:at], value, *default[at + 1 :])
 
@@ -164,7 +173,9 @@ def _numbers(name: str, default: float | None, kinds: set[type]) -> list[float]:
         values += _floats(name, default)
     if int in kinds:
         whole = [2, 1, 5] if default is None else [int(default) + 1, 2, 1, 3, 0]
-        values = whole + values if isinstance(default, int) and default else values + whole
+        values = (
+            whole + values if isinstance(default, int) and default else values + whole
+        )
     return [*dict.fromkeys(each for each in values if each != default)]
 
 

@@ -10,11 +10,12 @@ from torch.optim import Optimizer
 from . import subject as subjects
 from .checks import AGAINST, CHECKS, Check
 from .checks.reference import against as compare
-from .outcome import Outcome, failed, not_applicable, words
+from .outcome import FAIL, PASS, Outcome, failed, not_applicable, words
 from .report import Report, Row
 from .study import Studied, study
 from .subject import NoSubject, Subject
 
+STEPS = "a parameter of some kind steps"
 Progress = Callable[[str, int, int], None]
 
 
@@ -35,10 +36,13 @@ def verify(
         progress: called before each check with its name, its number and how many there
             are.
 
+    Returns:
+        A row a check; one row alone where the optimizer steps with no parameter at all.
+
     Raises:
         OptdslError: the spec is wrong, or there is none.
-        NoSubject: there is no such class, it needs more than parameters, or it steps with
-            no parameter that is tried.
+        NoSubject: there is no such class, it needs more than parameters, or the
+            reference steps with none that is tried.
     """
     subject = _subject(subject)
     if against is None and subject.reference:
@@ -46,13 +50,17 @@ def verify(
     else:
         reference = None if against is None else _subject(against)
     with _undisturbed():
-        return Report(subject.name, tuple(_rows(subject, reference, renamed or {}, progress)))
+        return Report(
+            subject.name, tuple(_rows(subject, reference, renamed or {}, progress))
+        )
 
 
 def _subject(given: Subject | type[Optimizer] | str) -> Subject:
     if isinstance(given, Subject):
         return given
-    return subjects.of_text(given) if isinstance(given, str) else subjects.of_class(given)
+    return (
+        subjects.of_text(given) if isinstance(given, str) else subjects.of_class(given)
+    )
 
 
 @contextmanager
@@ -71,29 +79,46 @@ def _rows(
     subject: Subject, reference: Subject | None, renamed: Mapping[str, str],
     progress: Progress | None,
 ) -> Iterator[Row]:  # fmt: skip
-    count = len(CHECKS) + len(AGAINST)
-    names = [each.name for each in CHECKS] + [*AGAINST.values()]
+    names = [STEPS, *(each.name for each in CHECKS), *AGAINST.values()]
 
-    def tell(at: int) -> None:
+    def tell(name: str) -> None:
         if progress is not None:
-            progress(names[at], at, count)
+            progress(name, names.index(name), len(names))
 
-    tell(0)
-    studied = study(subject)
-    known = None if reference is None else study(reference)
-    for at, check in enumerate(CHECKS):
-        tell(at)
+    tell(STEPS)
+    known = None if reference is None else _known(reference)
+    try:
+        studied = study(subject)
+    except NoSubject as reason:
+        yield Row(STEPS, FAIL, str(reason))
+        return
+    yield Row(STEPS, PASS, _taken(studied))
+    for check in CHECKS:
+        tell(check.name)
         outcome = _outcome(check, studied)
         if outcome.failed and check.of_the_rule and known is not None:
             outcome = _excused(outcome, check, known)
         yield Row(check.name, outcome.verdict, outcome.detail)
-    for at, (flag, name) in enumerate(AGAINST.items()):
-        tell(len(CHECKS) + at)
+    for flag, name in AGAINST.items():
+        tell(name)
         if known is None:
             outcome = not_applicable("it names no reference")
         else:
             outcome = compare(studied, known, renamed, flag)
         yield Row(name, outcome.verdict, outcome.detail)
+
+
+def _known(reference: Subject) -> Studied:
+    try:
+        return study(reference)
+    except NoSubject as reason:
+        raise NoSubject(f"{reference.name}: {reason}") from None
+
+
+def _taken(studied: Studied) -> str:
+    taken = [name for name, trial in studied.shapes.items() if trial.went]
+    dtypes = [str(each)[6:] for each, trial in studied.dtypes.items() if trial.went]
+    return f"{', '.join(taken)}; {', '.join(dtypes)}; gradients {studied.layout}"
 
 
 def _outcome(check: Check, studied: Studied) -> Outcome:
@@ -110,6 +135,3 @@ def _excused(outcome: Outcome, check: Check, reference: Studied) -> Outcome:
     if not theirs.failed:
         return outcome
     return not_applicable(f"{reference.subject.name} does the same: {theirs.detail}")
-
-
-__all__ = ["NoSubject", "verify"]

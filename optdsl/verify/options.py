@@ -7,6 +7,7 @@ needs a momentum.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .compare import difference, finite
@@ -17,7 +18,7 @@ from .scene import SHAPES, Part, Scene
 if TYPE_CHECKING:
     from .study import Studied
 
-STEPS = 8
+SHORT, LONG = 8, 24  # steps of the two scenes that options are tried in
 VALUES = 3  # how many values of an option are tried together with another one
 
 
@@ -46,24 +47,37 @@ class Option:
 
 def of(studied: "Studied") -> tuple[Option, ...]:
     """Every option once, in the order of the constructor."""
-    search = _Search(studied)
     named: dict[str, list[tuple[str, Any]]] = {}
     for hyper in studied.subject.hypers:
         for name, value in hyper.others:
             named.setdefault(name, []).append((hyper.name, value))
-    return tuple(search.option(name, values) for name, values in named.items())
+    found = {}
+    for scene in _scenes(studied):
+        search = _Search(studied, scene)
+        for name, values in named.items():
+            if name not in found or (found[name].why and found[name].accepted):
+                found[name] = search.option(name, values)
+    return tuple(found.values())
+
+
+def _scenes(studied: "Studied") -> Iterator[Scene]:
+    """A short one with parameters of which one or another feels most options; and for
+    what it does not show a long one with all kinds.
+    """
+    parts = [*studied.plain("one"), Part("zero", SHAPES[studied.shape], zero=True)]
+    if studied.shape != "matrix" and studied.shapes["matrix"].went:
+        parts.append(Part("matrix", SHAPES["matrix"]))
+    yield studied.scene(*parts, steps=SHORT)
+    yield studied.scene(*studied.every, steps=LONG)
 
 
 class _Search:
-    """Tries combinations, and remembers what came of them."""
+    """Tries combinations in one scene, and remembers what came of them."""
 
-    def __init__(self, studied: "Studied") -> None:
+    def __init__(self, studied: "Studied", scene: Scene) -> None:
         self.studied = studied
-        self.scene = _scene(studied)
+        self.scene = scene
         self.known: dict[str, Trace | str] = {}
-        self.first = {
-            each.name: each.others[0][1] for each in studied.subject.hypers if each.others
-        }
 
     def played(self, hypers: dict[str, Any]) -> Trace | str:
         """What the hypers do, or the words of the exception."""
@@ -96,25 +110,30 @@ class _Search:
         return self.dead(name, values)
 
     def companions(self, hyper: str) -> Iterator[dict[str, Any]]:
+        """Nothing; each other mode; the first value that is accepted of each number."""
         yield {}
-        yield from ({name: value} for name, value in self.first.items() if name != hyper)
+        for each in self.studied.subject.hypers:
+            if each.name == hyper:
+                continue
+            taken = (
+                {each.name: value}
+                for _, value in each.others
+                if isinstance(self.played({each.name: value}), Trace)
+            )
+            yield from taken if each.is_mode else islice(taken, 1)
 
     def dead(self, name: str, values: list[tuple[str, Any]]) -> Option:
-        accepted = [each for each in values if isinstance(self.played({each[0]: each[1]}), Trace)]
+        accepted = [
+            each
+            for each in values
+            if isinstance(self.played({each[0]: each[1]}), Trace)
+        ]
         hyper, value = (accepted or values)[0]
-        if accepted:
-            said = ", ".join(repr(each) for _, each in accepted)
-            why = f"{said}: nothing changes within {STEPS} steps, alone or beside others"
-            return Option(name, hyper, value, why=why)
-        return Option(name, hyper, value, why=str(self.played({hyper: value})), accepted=False)
-
-
-def _scene(studied: "Studied") -> Scene:
-    """Parameters of which one or another feels every option: a matrix, one that starts
-    at zero.
-    """
-    parts = [*studied.plain("one"), Part("zero", SHAPES[studied.shape], zero=True)]
-    matrix = studied.shapes.get("matrix")
-    if studied.shape != "matrix" and matrix is not None and matrix.went:
-        parts.append(Part("matrix", SHAPES["matrix"]))
-    return studied.scene(*parts, steps=STEPS)
+        if not accepted:
+            return Option(
+                name, hyper, value, why=str(self.played({hyper: value})), accepted=False
+            )
+        said = ", ".join(repr(each) for _, each in accepted)
+        steps = f"within {self.scene.steps} steps"
+        why = f"{said}: nothing changes {steps}, alone or beside one other option"
+        return Option(name, hyper, value, why=why)

@@ -39,7 +39,9 @@ class Inexact(interpret.Run):
         if isinstance(expr, (ir.Ref, ir.Invoke, ir.Choose)):
             return value
         if isinstance(value, float):
-            return value * (1 + self.size * float(torch.randn((), generator=self.random)))
+            return value * (
+                1 + self.size * float(torch.randn((), generator=self.random))
+            )
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return value
         if _is_short(expr):
@@ -67,7 +69,9 @@ def measured(
     """How far each number that `run` makes with the interpreter may be off, where every
     result of a calculation is off by `size` of itself.
     """
-    spread = [{name: abs(value) * size for name, value in each.items()} for each in exact]
+    spread = [
+        {name: abs(value) * size for name, value in each.items()} for each in exact
+    ]
     Inexact.size, Inexact.was_short = size, False
     for seed in range(DRAWS):
         Inexact.random = torch.Generator().manual_seed(seed)
@@ -81,11 +85,15 @@ def measured(
                 off[~off.isfinite()] = torch.inf
                 if off.numel() and off.max() > chaos * here[name].abs().max():
                     off = torch.full_like(off, torch.inf)  # round-off decides
+                elif off.numel() and short:  # matrix products carry it everywhere
+                    off = torch.full_like(off, off.max())
                 far[name] = torch.maximum(far[name], luck * off)
     return spread
 
 
-def allowance(play: Callable[[Scene], Trace], scene: Scene, exact: Trace) -> list[Snapshot]:
+def allowance(
+    play: Callable[[Scene], Trace], scene: Scene, exact: Trace
+) -> list[Snapshot]:
     """How far each tensor of a scene may be off, in the precision of the scene."""
     size = scene.held or scene.dtype
     noise = noise_of(size)

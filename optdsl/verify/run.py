@@ -109,8 +109,9 @@ def _numbers(path: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def start(
-    make: Make, scene: Scene, hypers: Hypers | None = None, groups: Sequence[Hypers] = ONE_GROUP,
-    needs_closure: bool = False, backwards: bool = False,
+    make: Make, scene: Scene, hypers: Hypers | None = None,
+    groups: Sequence[Hypers] = ONE_GROUP, needs_closure: bool = False,
+    backwards: bool = False,
 ) -> Run:  # fmt: skip
     """A new optimizer; the parameters are dealt to the groups in turn. `backwards` puts
     groups and parameters in the opposite order.

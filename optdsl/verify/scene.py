@@ -76,7 +76,11 @@ class Scene:
         return range(self.first, self.first + self.steps)
 
     def parameter(self, part: Part) -> Parameter:
-        value = torch.zeros_like(self._values(part, -1)) if part.zero else self._values(part, -1)
+        value = (
+            torch.zeros_like(self._values(part, -1))
+            if part.zero
+            else self._values(part, -1)
+        )
         return Parameter(_laid_out(value, part.strided))
 
     def gradient(self, part: Part, step: int) -> Tensor | None:
@@ -103,7 +107,9 @@ class Scene:
         return replace(self, **changes)
 
     def __str__(self) -> str:
-        parts = str(self.parts[0]) if len(self.parts) == 1 else f"{len(self.parts)} parameters"
+        parts = " and ".join(map(str, self.parts))
+        if len(self.parts) > 2:
+            parts = f"{len(self.parts)} parameters"
         layout = "" if self.layout == "dense" else ", sparse gradients"
         steps = f"{self.steps} step{'s' * (self.steps != 1)}"
         return f"{str(self.dtype).removeprefix('torch.')}, {parts}, {steps}{layout}"

@@ -11,11 +11,11 @@ from itertools import product
 import torch
 
 from . import options
+from .compare import difference
 from .options import Option
 from .outcome import words
 from .run import ONE_GROUP, Hypers, Run, Trace, play, start
 from .scene import SHAPES, Part, Scene
-from .compare import difference
 from .subject import NoSubject, Subject
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.complex64)
@@ -38,6 +38,7 @@ class Trial:
 class Studied:
     """`shape` is that of plain parameters. `coupled` where what one parameter does
     depends on the values of others; `counts` where it depends on their presence alone.
+    `known` remembers what was tried.
     """
 
     subject: Subject
@@ -52,6 +53,7 @@ class Studied:
     coupled: bool = False
     counts: str = ""
     options: tuple[Option, ...] = ()
+    known: dict[str, str] = field(default_factory=dict, repr=False)
 
     # ---- scenes
 
@@ -84,13 +86,32 @@ class Studied:
         self, scene: Scene, hypers: Hypers | None = None,
         groups: Sequence[Hypers] = ONE_GROUP, backwards: bool = False,
     ) -> Run:  # fmt: skip
-        return start(self.subject.make, scene, hypers, groups, self.needs_closure, backwards)
+        return start(
+            self.subject.make, scene, hypers, groups, self.needs_closure, backwards
+        )
 
     def play(
         self, scene: Scene, hypers: Hypers | None = None,
         groups: Sequence[Hypers] = ONE_GROUP, backwards: bool = False,
     ) -> Trace:  # fmt: skip
         return play(self.start(scene, hypers, groups, backwards))
+
+    def crash(self, scene: Scene, hypers: Hypers) -> str:
+        """The words of the exception that the plain steps of a scene end in, or ''."""
+        key = f"{scene!r} {hypers!r}"
+        if key not in self.known:
+            self.known[key] = self.tried(scene, hypers).words
+        return self.known[key]
+
+    def one_by_one(self, hypers: Hypers) -> str:
+        """Why it says nothing how a parameter does without the others, or ''."""
+        if self.random:
+            return "its steps draw random numbers"
+        key = f"one by one {hypers!r}"
+        if key not in self.known:
+            coupled, _ = _neighbours(self, hypers)
+            self.known[key] = COUPLED if coupled else ""
+        return self.known[key]
 
     def tried(self, scene: Scene, hypers: Hypers | None = None) -> Trial:
         try:
@@ -100,6 +121,7 @@ class Studied:
         return Trial()
 
 
+COUPLED = "its parameters depend on each other's values"
 MISSING = ("late", "never", "sometimes")
 TRANSPOSED = Part("transposed", (3, 4), strided=True)
 
@@ -118,7 +140,9 @@ def study(subject: Subject) -> Studied:
         shapes[name] = shapes.get(name) or found.tried(beside)
     if shapes["matrix"].went:
         shapes["transposed"] = found.tried(found.scene(found.one, TRANSPOSED, steps=2))
-    dtypes = {each: found.tried(found.scene(steps=2).with_(dtype=each)) for each in DTYPES}
+    dtypes = {
+        each: found.tried(found.scene(steps=2).with_(dtype=each)) for each in DTYPES
+    }
     layouts = {
         each: found.tried(found.scene(steps=2).with_(layout=each))
         for each in ("dense", "sparse")
@@ -146,22 +170,24 @@ def _plain(subject: Subject) -> Studied:
         if trial.went:
             return studied
         first = first or trial
-    raise NoSubject(f"{subject.name}: {first.words}")
+    raise NoSubject(first.words)
 
 
 def _is_random(studied: Studied) -> bool:
     scene = studied.scene(steps=2)
-    return difference(studied.play(scene), studied.play(scene.with_(seed=1))) is not None
+    return (
+        difference(studied.play(scene), studied.play(scene.with_(seed=1))) is not None
+    )
 
 
-def _neighbours(studied: Studied) -> tuple[bool, str]:
+def _neighbours(studied: Studied, hypers: Hypers | None = None) -> tuple[bool, str]:
     """Whether a parameter steps otherwise beside others: by their values, or, which no
     rule wants, because they are there.
     """
     one, two, other = studied.plain("one", "two", "other")
-    alone = studied.play(studied.scene(one)).of(["one"])
-    beside, besides = (
-        studied.play(studied.scene(one, each)).of(["one"]) for each in (two, other)
+    alone, beside, besides = (
+        studied.play(studied.scene(*parts), hypers).of(["one"])
+        for parts in ((one,), (one, two), (one, other))
     )
     if difference(beside, besides) is not None:
         return True, ""

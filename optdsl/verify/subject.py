@@ -6,6 +6,7 @@ In: a spec, a class, or the text that a person gives for one. Out: a Subject.
 import importlib
 import linecache
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from ..pipeline import Artifacts, build
 from . import hyper
 from .hyper import Hyper
 from .run import Make
+
+NOTHING: Mapping[str, Any] = {}
 
 
 class NoSubject(Exception):
@@ -84,22 +87,31 @@ def of_spec(spec: str) -> Subject:
     rule = artifacts.checked
     flags = _flags(cls)
     return Subject(
-        spec, cls, hyper.of_rule(rule), flags, _loop(cls, flags), artifacts, rule.reference
+        spec,
+        cls,
+        hyper.of_rule(rule),
+        flags,
+        _loop(cls, flags),
+        artifacts,
+        rule.reference,
     )
 
 
-def of_class(cls: type[Optimizer], name: str = "") -> Subject:
-    """Any class of optimizers.
+def of_class(
+    cls: type[Optimizer], name: str = "", given: Mapping[str, Any] | None = None
+) -> Subject:
+    """Any class of optimizers; `given` are arguments that it always gets.
 
     Raises:
-        NoSubject: its constructor needs more than parameters and a learning rate.
+        NoSubject: its constructor needs more than these, parameters and a learning rate.
     """
     name = name or f"{cls.__module__}:{cls.__qualname__}"
+    given = given or {}
     try:
-        hypers, flags = hyper.of_class(cls), _flags(cls)
+        hypers, flags = hyper.of_class(cls, given.keys()), _flags(cls) - given.keys()
     except (TypeError, ValueError) as error:
         raise NoSubject(f"{name}: {error}") from None
-    return Subject(name, cls, hypers, flags, _loop(cls, flags))
+    return Subject(name, cls, hypers, flags, _loop(cls, flags, given))
 
 
 def _flags(cls: type) -> frozenset[str]:
@@ -107,8 +119,10 @@ def _flags(cls: type) -> frozenset[str]:
     return frozenset(vocabulary.FLAGS) & names
 
 
-def _loop(cls: type[Optimizer], flags: frozenset[str]) -> Make:
-    fixed: dict[str, Any] = {"foreach": False} if "foreach" in flags else {}
+def _loop(
+    cls: type[Optimizer], flags: frozenset[str], given: Mapping[str, Any] = NOTHING
+) -> Make:
+    fixed = {**({"foreach": False} if "foreach" in flags else {}), **given}
     return lambda params, **hypers: cls(params, **{**fixed, **hypers})
 
 

@@ -31,6 +31,7 @@ class Check:
 
 
 CHECKS: tuple[Check, ...] = (
+    Check("each option steps with each shape and dtype", numbers.everything_steps),
     Check("options have an effect", options.have_an_effect, True),
     Check("weight decay matters", options.weight_decay_matters, True),
     Check("an unknown option is refused", options.unknown_is_refused),
@@ -38,7 +39,8 @@ CHECKS: tuple[Check, ...] = (
     Check("maximizing is minimizing the negative", gradients.maximizing),
     Check("p.grad keeps its bits and is the same object", gradients.grad_is_kept),
     Check(
-        "a parameter without gradient keeps its value and state", gradients.without_gradient
+        "a parameter without gradient keeps its value and state",
+        gradients.without_gradient,
     ),
     Check(
         "a parameter whose first gradient is late steps as if it were fresh",
@@ -57,7 +59,9 @@ CHECKS: tuple[Check, ...] = (
     Check("a group can be added later", groups.added_later),
     Check("the order of groups and parameters does not matter", groups.order),
     Check("a parameter steps the same beside others", groups.beside_others),
-    Check("state is made lazily and only for parameters with a gradient", states.lazily),
+    Check(
+        "state is made lazily and only for parameters with a gradient", states.lazily
+    ),
     Check("no state shares memory with p, grad or another state", states.own_memory),
     Check("save, load, continue gives the same bits", states.saved),
     Check("a state keeps its dtype on load", states.dtypes_are_kept),
@@ -65,7 +69,8 @@ CHECKS: tuple[Check, ...] = (
     Check("shapes: empty, 0-d, 4-d, non-contiguous", numbers.shapes),
     Check("bfloat16 stays near float32", numbers.short_is_near, True),
     Check(
-        "a closure is run once, with gradients on, and its loss returned", numbers.closure
+        "a closure is run once, with gradients on, and its loss returned",
+        numbers.closure,
     ),
     Check("foreach and the loop agree", targets.foreach),
     Check("capturable and the loop agree", targets.capturable),

@@ -27,7 +27,9 @@ def differentiable(studied: Studied) -> Outcome:
 
     def judge(case: Case) -> str:
         values, expected = _values(studied, case), studied.play(case.scene, case.hypers)
-        allowed = allowance(lambda it: studied.play(it, case.hypers), case.scene, expected)
+        allowed = allowance(
+            lambda it: studied.play(it, case.hypers), case.scene, expected
+        )
         found = difference(Trace(expected.start, values), expected, allowed)
         if found is not None:
             return f"differentiable=True, {found} in the loop"
@@ -62,14 +64,19 @@ def _wrong_derivative(studied: Studied, case: Case) -> str:
     start = case.scene.parameter(part).detach()
     grads = [case.scene.gradient(part, step) for step in (0, 1)]
     state = _after(studied, case, start, grads[0])
-    for which, before, grad in ("first", NO_STATE, grads[0]), ("second", state, grads[1]):
+    for which, before, grad in (
+        ("first", NO_STATE, grads[0]),
+        ("second", state, grads[1]),
+    ):
         step = _step(studied, case, before)
         given = [each.clone().requires_grad_() for each in (start, grad)]
         try:
             gradcheck(step, given)
         except GradcheckError as error:
             if not _is_smooth(step, start, grad):
-                raise LeftOut("its steps are not smooth, so that no number tells") from None
+                raise LeftOut(
+                    "its steps are not smooth, so that no number tells"
+                ) from None
             return f"the {which} step: {words(error)} (0 is p, 1 its gradient)"
     return ""
 
@@ -98,7 +105,10 @@ def _step(studied: Studied, case: Case, state: Mapping[str, Any]) -> Step:
         p.grad = grad
         optimizer.step()
         kept = optimizer.state[p].values()
-        return (p, *(each for each in kept if isinstance(each, Tensor) and each.requires_grad))
+        return (
+            p,
+            *(each for each in kept if isinstance(each, Tensor) and each.requires_grad),
+        )
 
     return step
 
@@ -110,7 +120,12 @@ def _is_smooth(step: Step, *at: Tensor) -> bool:
 
         def slope(distance: float, changed: int = changed, way: Tensor = way) -> Tensor:
             there, back = (
-                step(*(x + far * way if each == changed else x for each, x in enumerate(at)))[0]
+                step(
+                    *(
+                        x + far * way if each == changed else x
+                        for each, x in enumerate(at)
+                    )
+                )[0]
                 for far in (distance, -distance)
             )
             return (there - back) / (2 * distance)

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..cases import Case, cases, judged, single
+from ..cases import Case, LeftOut, cases, judged, single
 from ..compare import difference, finite, same_bits
 from ..outcome import Outcome, not_applicable
 from ..roundoff import allowance
@@ -19,7 +19,9 @@ def maximizing(studied: Studied) -> Outcome:
         def minimize(scene: Scene):
             return play(studied.start(scene, case.hypers), torch.neg).without_states()
 
-        up = studied.play(case.scene, {**case.hypers, "maximize": True}).without_states()
+        up = studied.play(
+            case.scene, {**case.hypers, "maximize": True}
+        ).without_states()
         down = minimize(case.scene)
         if difference(up, down) is None:
             return ""
@@ -32,7 +34,9 @@ def maximizing(studied: Studied) -> Outcome:
 
 def grad_is_kept(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
-        for maximize in (False, True) if "maximize" in studied.subject.flags else (False,):
+        for maximize in (
+            (False, True) if "maximize" in studied.subject.flags else (False,)
+        ):
             flags = {"maximize": True} if maximize else {}
             run = studied.start(case.scene, {**case.hypers, **flags})
             for step in case.scene.numbers:
@@ -90,10 +94,9 @@ def without_gradient(studied: Studied) -> Outcome:
 
 
 def late(studied: Studied) -> Outcome:
-    if studied.coupled:
-        return not_applicable("its parameters depend on each other's values")
-
     def judge(case: Case) -> str:
+        if reason := studied.one_by_one(case.hypers):
+            raise LeftOut(reason)
         (one,), (late,) = studied.plain("one"), studied.plain("late", has="late")
         (fresh,) = studied.plain("late")
         scene = case.scene.with_(parts=(one, late), steps=LATE + case.scene.steps)

@@ -13,8 +13,6 @@ from ..run import Trace
 from ..scene import Scene
 from ..study import Studied
 
-COUPLED = "its parameters depend on each other's values"
-
 
 def _differ(
     ours: Callable[[Scene], Trace], theirs: Callable[[Scene], Trace], scene: Scene
@@ -53,7 +51,9 @@ def order(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
         for groups, what in (({},), "parameters"), (({}, {}), "groups"):
             found = _differ(
-                lambda scene, groups=groups: studied.play(scene, case.hypers, groups, True),
+                lambda scene, groups=groups: studied.play(
+                    scene, case.hypers, groups, True
+                ),
                 lambda scene, groups=groups: studied.play(scene, case.hypers, groups),
                 _beside(studied, case),
             )
@@ -65,8 +65,8 @@ def order(studied: Studied) -> Outcome:
 
 
 def beside_others(studied: Studied) -> Outcome:
-    if studied.coupled:
-        return not_applicable(COUPLED)
+    if studied.random or studied.coupled:
+        return not_applicable(studied.one_by_one({}))
     if studied.counts:
         scene = studied.scene(*studied.plain("one", "two"), steps=2)
         return failed(f"{said({})}, {scene}: {studied.counts} when it is alone")
@@ -75,16 +75,17 @@ def beside_others(studied: Studied) -> Outcome:
 
 def obeyed(studied: Studied) -> Outcome:
     """Each option in the second of two groups."""
-    if studied.coupled:
-        return not_applicable(COUPLED)
+    if reason := studied.one_by_one({}):
+        return not_applicable(reason)
     options, others = _of_groups(studied)
-    for option in options:
+    told = [each for each in options if not studied.one_by_one(each.hypers)]
+    for option in told:
         found = disobeys(studied, option)
         if found:
             return failed(found)
-    if not options:
+    if not told:
         return not_applicable("no group holds a hyper that has an effect")
-    names = ", ".join(dict.fromkeys(each.hyper for each in options))
+    names = ", ".join(dict.fromkeys(each.hyper for each in told))
     only = f"; for the constructor alone: {', '.join(others)}" if others else ""
     return passed(names + only)
 
@@ -116,15 +117,20 @@ def disobeys(studied: Studied, option: Option) -> str:
         alone = studied.play(scene, hypers).of([name])
         if difference(whole.of([name]), alone) is None:
             continue
-        allowed = allowance(lambda it, hypers=hypers: studied.play(it, hypers), scene, alone)
+        allowed = allowance(
+            lambda it, hypers=hypers: studied.play(it, hypers), scene, alone
+        )
         found = difference(whole.of([name]), alone, allowed)
         if found is not None:
-            whose = "the second group alone" if name == "two" else "the first group alone"
+            whose = (
+                "the second group alone" if name == "two" else "the first group alone"
+            )
             return f"{case}: {found} as for {whose}"
     return ""
 
 
 def lr_zero_group(studied: Studied) -> Outcome:
+    """Modes are left as they are: one may be there to decay apart from lr."""
     if studied.subject.hyper("lr") is None:
         return not_applicable("it has no lr")
 
@@ -142,7 +148,10 @@ def lr_zero_group(studied: Studied) -> Outcome:
                     return f"step {step + 1}: {name} moved by {far:.4g}"
         return ""
 
-    return judged(studied, cases(studied), judge)
+    modes = {each.name for each in studied.subject.hypers if each.is_mode}
+    return judged(
+        studied, [c for c in cases(studied) if not modes & c.hypers.keys()], judge
+    )
 
 
 def added_later(studied: Studied) -> Outcome:
@@ -164,7 +173,7 @@ def added_later(studied: Studied) -> Outcome:
         for step in (2, 3, 4):
             run.step(step)
             ours.append(run.snapshot())
-        if studied.coupled:
+        if studied.one_by_one(case.hypers):
             return ""
         first = studied.play(studied.scene(one, steps=5), case.hypers)
         later = studied.scene(two, steps=3).with_(first=2)

@@ -43,11 +43,14 @@ def _judged(studied: Studied, flags: dict[str, Any]) -> Outcome:
 def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -> str:
     scene = case.scene.with_(dtype=torch.float64)
     if scene.layout == "sparse":
-        scene = scene.with_(layout="whole")  # what is not there means something else there
+        scene = scene.with_(
+            layout="whole"
+        )  # what is not there means something else there
     defaults = {each.name: each.default for each in studied.subject.hypers}
     hypers = {**defaults, **case.hypers}
     with exact_scalars():
         ours = studied.play(scene, {**case.hypers, **flags})
+
     def expected() -> list[Snapshot]:
         return _interpreted(rule, scene, hypers)
 
@@ -76,5 +79,7 @@ def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Sn
         for name, memory in memories.items():
             steps[-1][name, "p"] = memory.p.clone()
             for key, value in memory.states.items():
-                steps[-1][name, key] = torch.as_tensor(value, dtype=torch.float64).clone()
+                steps[-1][name, key] = torch.as_tensor(
+                    value, dtype=torch.float64
+                ).clone()
     return steps

@@ -7,12 +7,27 @@ import torch
 from ..cases import Case, cases, judged, single
 from ..compare import difference, finite, moved
 from ..outcome import Outcome, failed, not_applicable, passed
-from ..roundoff import SHORT, LUCK, allowance
-from ..run import Trace
+from ..roundoff import LUCK, SHORT, allowance
+from ..run import Snapshot, Trace
 from ..scene import SHAPES, Part
 from ..study import TRANSPOSED, Studied
 
 NEAR = 0.25  # what eight bits may make of a quantity, as a share of it
+
+
+def everything_steps(studied: Studied) -> Outcome:
+    """Each option beside each shape that the subject takes, and each dtype."""
+    works = [each for each in studied.options if each.works]
+    pairs = [
+        Case(studied.scene(studied.one, part, steps=2), each.hypers)
+        for each in works
+        for part in studied.every
+    ]
+    for case in (*pairs, *cases(studied)):
+        trial = studied.tried(case.scene, case.hypers)
+        if not trial.went and not trial.refused:
+            return failed(f"{case}: {trial.words}")
+    return passed(f"{len(pairs)} pairs of an option and a parameter")
 
 
 def shapes(studied: Studied) -> Outcome:
@@ -31,11 +46,15 @@ def shapes(studied: Studied) -> Outcome:
         if found is not None:
             return failed(str(found))
     if "transposed" in taken:
-        outcome = judged(studied, _laid_out(studied), lambda case: _strided(studied, case))
+        outcome = judged(
+            studied, _laid_out(studied), lambda case: _strided(studied, case)
+        )
         if outcome.failed:
             return outcome
     refused = [name for name in studied.shapes if name not in taken]
-    return passed(", ".join(taken) + (f"; refused: {', '.join(refused)}" * bool(refused)))
+    return passed(
+        ", ".join(taken) + (f"; refused: {', '.join(refused)}" * bool(refused))
+    )
 
 
 def _laid_out(studied: Studied) -> list[Case]:
@@ -48,12 +67,12 @@ def _strided(studied: Studied, case: Case) -> str:
     flat = Part(TRANSPOSED.name, TRANSPOSED.shape)
     plain = case.scene.with_(parts=(flat,))
     expected = studied.play(plain, case.hypers)
-    for what in ("both", "p.grad", "p"):
-        scene = plain if what == "p.grad" else case.scene
+    for what in ("p and p.grad are", "p.grad is", "p is"):
+        scene = plain if what == "p.grad is" else case.scene
         run = studied.start(scene, case.hypers)
         steps = []
         for step in scene.numbers:
-            part = flat if what == "p" else TRANSPOSED
+            part = flat if what == "p is" else TRANSPOSED
             run.parameters[flat.name].grad = scene.gradient(part, step)
             run.move(step)
             steps.append(run.snapshot())
@@ -63,7 +82,7 @@ def _strided(studied: Studied, case: Case) -> str:
         allowed = allowance(lambda it: studied.play(it, case.hypers), plain, expected)
         found = difference(got, expected, allowed)
         if found is not None:
-            return f"{what} not contiguous, {found}"
+            return f"{what} not contiguous, {found} with contiguous memory"
     return ""
 
 
@@ -71,8 +90,9 @@ def _strided(studied: Studied, case: Case) -> str:
 
 
 def short_is_near(studied: Studied) -> Outcome:
-    """In bfloat16, parameters and states are what float32 makes of the same numbers, but
-    for a quarter: gross errors show, rounding does not.
+    """In bfloat16, parameters are what float32 makes of the same numbers, but for a
+    quarter: gross errors show, rounding does not. States are as large as there; what
+    their numbers are may be a matter of rounding, as the sign of an eigenvector is.
     """
     trial = studied.dtypes[torch.bfloat16]
     if not trial.went:
@@ -84,7 +104,9 @@ def short_is_near(studied: Studied) -> Outcome:
 
 def _visible(studied: Studied) -> list[Case]:
     """Cases with a learning rate whose steps are larger than a rounding."""
-    rate = next((each for each in studied.options if each.hyper == "lr" and each.works), None)
+    rate = next(
+        (each for each in studied.options if each.hyper == "lr" and each.works), None
+    )
     scene = studied.scene().with_(dtype=torch.bfloat16)
     large = {} if rate is None else rate.hypers
     return [Case(scene, {**large, **each.hypers}) for each in single(studied)]
@@ -93,16 +115,30 @@ def _visible(studied: Studied) -> list[Case]:
 def far_from_wide(studied: Studied, case: Case) -> str:
     """Where a case in bfloat16 is far from the same in float32, or ''."""
     wide = case.scene.with_(dtype=torch.float32, held=torch.bfloat16)
-    ours, theirs = (studied.play(each, case.hypers) for each in (case.scene, wide))
+    ours, theirs = (
+        _sized(studied.play(each, case.hypers)) for each in (case.scene, wide)
+    )
     if difference(ours, theirs, _near(ours, theirs, [])) is None:
         return ""
     # Only now, since it is dear: how far do inputs lead that are wrong as bfloat16 is?
     wrong = [
-        studied.play(wide.with_(noise=4 * SHORT, seed=seed), case.hypers)
+        _sized(studied.play(wide.with_(noise=4 * SHORT, seed=seed), case.hypers))
         for seed in (1, 2)
     ]
     found = difference(ours, theirs, _near(ours, theirs, wrong))
     return "" if found is None else f"{found} in float32"
+
+
+def _sized(trace: Trace) -> Trace:
+    """The root mean square of each state in the place of its numbers."""
+
+    def sized(snapshot: Snapshot) -> Snapshot:
+        return {
+            key: value if key[1] == "p" else value.double().square().mean().sqrt()
+            for key, value in snapshot.items()
+        }
+
+    return Trace(trace.start, tuple(map(sized, trace.steps)))
 
 
 def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
@@ -117,7 +153,9 @@ def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
             for each in wrong:
                 there = moved(each.start, key, each.steps[step][key])
                 here = moved(theirs.start, key, value)
-                spread = torch.maximum(spread, (here - there).abs().nan_to_num(torch.inf))
+                spread = torch.maximum(
+                    spread, (here - there).abs().nan_to_num(torch.inf)
+                )
             bound = NEAR * largest + LUCK * spread
             allowed[-1][key] = bound + (rounding if key[1] == "p" else 0)
     return allowed
@@ -137,7 +175,9 @@ def closure(studied: Studied) -> Outcome:
             loss = torch.tensor(1 / (1 + step))
             calls: list[bool] = []
 
-            def evaluate(step: int = step, loss: Any = loss, calls: list = calls) -> Any:
+            def evaluate(
+                step: int = step, loss: Any = loss, calls: list = calls
+            ) -> Any:
                 calls.append(torch.is_grad_enabled())
                 run.give(step)
                 return loss
@@ -150,7 +190,9 @@ def closure(studied: Studied) -> Outcome:
             if not calls[0]:
                 return f"step {step + 1}: the closure is run without gradients"
             if returned is not loss and returned != loss:
-                return f"step {step + 1}: step() returns {returned!r} instead of the loss"
+                return (
+                    f"step {step + 1}: step() returns {returned!r} instead of the loss"
+                )
             steps.append(run.snapshot())
         expected = studied.play(case.scene, case.hypers)
         found = difference(Trace(expected.start, tuple(steps)), expected)
@@ -158,6 +200,8 @@ def closure(studied: Studied) -> Outcome:
             return f"{found} without the closure"
         run.give(case.scene.numbers.stop)
         returned = run.optimizer.step()
-        return "" if returned is None else f"step() without a closure returns {returned!r}"
+        return (
+            "" if returned is None else f"step() without a closure returns {returned!r}"
+        )
 
     return judged(studied, [*cases(studied, dtypes=False)], judge)

@@ -19,14 +19,20 @@ UNKNOWN = "an_option_that_is_unknown"
 
 
 def have_an_effect(studied: Studied) -> Outcome:
-    dead = [f"{each.name} ({each.why})" for each in studied.options if each.accepted and each.why]
+    dead = [
+        f"{each.name} ({each.why})"
+        for each in studied.options
+        if each.accepted and each.why
+    ]
     if dead:
         return failed("; ".join(dead))
     names = [each.name for each in studied.options if each.works]
     refused = [each.name for each in studied.options if not each.accepted]
     if not names:
         return not_applicable("it has no options of which other values are known")
-    untried = f"; no other value of {', '.join(refused)} was accepted" if refused else ""
+    untried = (
+        f"; no other value of {', '.join(refused)} was accepted" if refused else ""
+    )
     return passed(", ".join(names) + untried)
 
 
@@ -57,7 +63,9 @@ def weight_decay_matters(studied: Studied) -> Outcome:
 
 
 def _is_decay(hyper: Hyper) -> bool:
-    number = isinstance(hyper.default, (int, float)) and not isinstance(hyper.default, bool)
+    number = isinstance(hyper.default, (int, float)) and not isinstance(
+        hyper.default, bool
+    )
     return number and hyper.name in ("weight_decay", "wd")
 
 
@@ -71,7 +79,9 @@ def _modes(studied: Studied) -> Iterator[dict[str, Any]]:
     needs = {each.hyper: each.needs for each in studied.options}
     for name, value in ways:
         yield {name: value}
-        beside = {k: v for k, v in needs.get(name, {}).items() if not _is_named_decay(k)}
+        beside = {
+            k: v for k, v in needs.get(name, {}).items() if not _is_named_decay(k)
+        }
         if beside:
             yield {**beside, name: value}
     for (one, first), (two, second) in combinations(ways, 2):
@@ -116,10 +126,14 @@ def bad_is_refused(studied: Studied) -> Outcome:
                 continue
             found = _let_in(studied, hyper.name, value)
             if found:
-                return failed(f"{hyper.name}={value!r} is refused by the constructor, {found}")
+                return failed(
+                    f"{hyper.name}={value!r} is refused by the constructor, {found}"
+                )
             count += 1
     if not count:
-        return not_applicable("the constructor refuses none of the values that were tried")
+        return not_applicable(
+            "the constructor refuses none of the values that were tried"
+        )
     return passed(f"{count} values")
 
 
@@ -156,7 +170,8 @@ def _let_in(studied: Studied, name: str, value: Any) -> str:
 def _makes(studied: Studied, hypers: dict[str, Any]) -> Trial:
     part = studied.one
     return _trial(
-        studied, lambda: studied.subject.make([studied.scene().parameter(part)], **hypers)
+        studied,
+        lambda: studied.subject.make([studied.scene().parameter(part)], **hypers),
     )
 
 

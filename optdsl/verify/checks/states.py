@@ -22,7 +22,9 @@ BEFORE, AFTER = 4, 3  # steps before and after an optimizer is saved
 def lazily(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
         never = Part("never", SHAPES[studied.shape], "never")
-        run = studied.start(case.scene.with_(parts=(*case.scene.parts, never)), case.hypers)
+        run = studied.start(
+            case.scene.with_(parts=(*case.scene.parts, never)), case.hypers
+        )
         run.optimizer.zero_grad()
         run.optimizer.state_dict()
         for step in (None, *case.scene.numbers):
@@ -34,7 +36,11 @@ def lazily(studied: Studied) -> Outcome:
                 )
                 made = [*run.memory(name)]
                 if made and not seen:
-                    when = "before the first step" if step is None else f"after step {step + 1}"
+                    when = (
+                        "before the first step"
+                        if step is None
+                        else f"after step {step + 1}"
+                    )
                     return f"{when}, {name} has the state {made[0]} and had no gradient"
         return ""
 
@@ -85,13 +91,17 @@ def _tensors(path: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 def _shared(held: list[tuple[str, Tensor]]) -> str:
     """Two of the tensors that overlap, the first of them a state."""
     seen: dict[int, list[tuple[int, int, str]]] = {}
-    order = [*held[::-1]]  # parameters and gradients first, so that a state is the culprit
+    order = [
+        *held[::-1]
+    ]  # parameters and gradients first, so that a state is the culprit
     for name, tensor in order:
         tensor = tensor._values() if tensor.layout == torch.sparse_coo else tensor
         if tensor.layout != torch.strided or not tensor.numel():
             continue
         low = tensor.data_ptr()
-        reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+        reach = sum(
+            (n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)
+        )
         high = low + (reach + 1) * tensor.element_size()
         block = seen.setdefault(tensor.untyped_storage().data_ptr(), [])
         for other_low, other_high, other in block:
@@ -188,10 +198,9 @@ def copied(studied: Studied) -> Outcome:
         for name, way in ways:
             run, _ = _started(studied, case)
             try:
-                twin = way(run)
+                found = _goes_on(run, way(run), "copied")
             except Exception as error:
-                return f"{name}: {words(error)}"
-            found = _goes_on(run, twin, "copied")
+                found = words(error)
             if found:
                 return f"{name}: {found}"
         return ""

@@ -1,6 +1,6 @@
 """The other ways to run a step do what the loop does: foreach and capturable."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -59,12 +59,11 @@ def _devices(*_: Any, **__: Any) -> list[str]:
 def _as_the_loop(studied: Studied, flag: str) -> Outcome:
     if flag not in studied.subject.flags:
         return not_applicable(f"its constructor has no {flag}")
-    apart = 0.0
+    apart: dict[torch.dtype, float] = {}
 
     def judge(case: Case) -> str:
-        nonlocal apart
         found, far = compared(studied, case, {flag: True})
-        apart = max(apart, far)
+        apart[case.scene.dtype] = max(apart.get(case.scene.dtype, 0.0), far)
         return found and f"{flag}=True, {found} in the loop"
 
     outcome = judged(studied, cases(studied), judge)
@@ -88,11 +87,27 @@ def compared(studied: Studied, case: Case, flags: dict[str, Any]) -> tuple[str, 
 
 def _groups(studied: Studied, case: Case) -> tuple[dict, ...]:
     """Two groups where there are parameters for them, the second with another lr."""
-    rate = next((each for each in studied.options if each.name == "lr" and each.works), None)
+    rate = next(
+        (each for each in studied.options if each.name == "lr" and each.works), None
+    )
     if len(case.scene.parts) == 1 or rate is None or "lr" in case.hypers:
         return ({},)
     return {}, {"lr": rate.value}
 
 
-def bits_or(apart: float) -> str:
-    return "the same bits" if not apart else f"at most {apart:.1g} apart, within round-off"
+def bits_or(apart: Mapping[torch.dtype, float]) -> str:
+    """In which dtypes two ways to run a step give the same bits, and how far apart they
+    are in the others, as a share of the largest value of a tensor.
+    """
+    same = [_name(dtype) for dtype, far in apart.items() if not far]
+    said = [f"the same bits in {', '.join(same)}"] if same else []
+    said += [
+        f"at most {far:.0e} apart in {_name(each)}"
+        for each, far in apart.items()
+        if far
+    ]
+    return ", ".join(said) + (", within round-off" if any(apart.values()) else "")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
