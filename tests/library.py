@@ -5,9 +5,9 @@ from functools import cache
 from typing import Any
 
 import pytest
+from oracle import allows
 
 from optdsl import ir, load_optimizer, resources
-from optdsl.evaluate import evaluate
 from optdsl.find import read
 from optdsl.pipeline import build
 
@@ -32,18 +32,6 @@ LATE = 5.0  # in place of a count that no test would reach
 def hypers_of(spec: str) -> dict[str, ir.Hyper]:
     checked = build(read(resources.library()[spec])).checked
     return {each.name: each for each in checked.hypers}
-
-
-def allows(hyper: ir.Hyper, value: float) -> bool:
-    """Whether a number lies in the range of a hyper."""
-    if hyper.range is None:
-        return True
-    low, high = (
-        evaluate(each, lambda _: None) for each in (hyper.range.low, hyper.range.high)
-    )
-    above = low <= value if hyper.range.closed_low else low < value
-    below = value <= high if hyper.range.closed_high else value < high
-    return above and below
 
 
 def other(spec: str, hyper: ir.Hyper) -> Any:

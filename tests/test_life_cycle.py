@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from oracle import allows
 from torch.nn import Parameter
 
 from optdsl import ir, load_optimizer
@@ -13,7 +14,6 @@ from tests.library import (
     HYPERS,
     LIBRARY,
     NEEDS,
-    allows,
     bad,
     both,
     every_spec,

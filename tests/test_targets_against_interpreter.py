@@ -1,0 +1,197 @@
+"""The class that a text compiles to does what the interpreter does with the checked rule,
+on every target that the rule can run on: the same parameters and states after every step,
+in float64 to round-off as it is measured in `oracle`, in float32 to round-off of float32.
+Gradients keep their bits.
+
+A captured step runs here as any other does, on the CPU, where torch says that capturing is
+for accelerators: what it computes is the same there.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from once_wrong import ONCE_WRONG
+from oracle import (
+    Results,
+    Scenario,
+    assert_close,
+    checked,
+    examples,
+    interpreted,
+    round_off,
+    scenario,
+)
+from random_specs import specs
+from test_passes import LIBRARY, every_rule
+
+import optdsl
+from optdsl import ir, load
+from optdsl.find import read
+
+TARGETS = {
+    "loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "captured": {"foreach": False, "capturable": True},
+    "captured foreach": {"foreach": True, "capturable": True},
+    "differentiable": {"foreach": False, "differentiable": True},
+}
+
+
+def targets_of(cls: type) -> list[str]:
+    """The targets that a class does not say it cannot have."""
+    return [target for target in TARGETS if not refuses(cls, TARGETS[target])]
+
+
+def refuses(cls: type, options: dict) -> bool:
+    try:
+        cls([torch.nn.Parameter(torch.zeros(2, 2))], **options)
+    except RuntimeError as error:
+        if "cannot be captured" not in str(error):
+            raise
+        return True
+    return False
+
+
+def trained(
+    cls: type, rule: ir.Rule, given: Scenario, dtype: torch.dtype, **options: bool
+) -> Results:
+    """What the class makes of a scenario: like `interpreted`, with its own states."""
+    params = [each.to(dtype, copy=True) for each in given.parameters]
+    if not options.get("differentiable"):  # autograd sees no change of its own leaves
+        params = [torch.nn.Parameter(each) for each in params]
+    groups = [
+        {"params": params[:-1], **given.of_group(0)},
+        {"params": params[-1:], **given.of_group(len(params) - 1)},
+    ]
+    optimizer = cls(groups, **options)
+    sparse = rule.sparse is not None and rule.sparse.only
+    results: Results = []
+    for gradients in given.gradients:
+        before = [
+            None if each is None else (-each if options["maximize"] else each).to(dtype)
+            for each in gradients
+        ]
+        held = [None if each is None else each.clone() for each in before]
+        held = [
+            each.to_sparse() if sparse and each is not None else each for each in held
+        ]
+        for param, grad in zip(params, held, strict=True):
+            param.grad = grad
+        optimizer.step()
+        for at, (param, grad) in enumerate(zip(params, held, strict=True)):
+            assert param.grad is grad, f"the model's gradient {at} was replaced"
+            assert grad is None or torch.equal(grad.to_dense(), before[at]), (
+                f"gradient {at} was changed"
+            )
+            state = optimizer.state.get(param, {})
+            kept = {
+                each.name: state[each.name]
+                for each in rule.states
+                if each.name in state
+            }
+            results.append(
+                {k: v.detach().clone() for k, v in {"p": param, **kept}.items()}
+            )
+    return results
+
+
+@contextmanager
+def loaded(text: str) -> Iterator[type]:
+    """The class of a text for a while, allowed to be captured on the CPU."""
+    cls = optdsl.from_string(text)
+    module, name = sys.modules[cls.__module__], "_get_capturable_supported_devices"
+    try:
+        with patch.object(module, name, lambda: ["cpu"], create=True):
+            yield cls
+    finally:
+        load._MODULES.clear()
+        del sys.modules[cls.__module__]
+
+
+@contextmanager
+def doubles() -> Iterator[None]:
+    """Counts and scalar states in float64: torch keeps them in its default dtype."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def assert_class_computes_the_rule(text: str, seed: int) -> None:
+    rule = checked(text)
+    start = scenario(rule, seed)
+    expected = interpreted(rule, start)
+    allowed = round_off(rule, start, expected)
+    with loaded(text) as cls, doubles():
+        for target in targets_of(cls):
+            options = {**TARGETS[target], "maximize": seed % 2 == 1}
+            try:
+                got = trained(cls, rule, start, torch.float64, **options)
+                assert_close(expected, got, allowed)
+            except Exception as error:
+                error.add_note(f"target: {target}")
+                raise
+
+
+@pytest.mark.parametrize("name", ONCE_WRONG)
+def test_a_class_that_once_went_wrong_computes_its_rule(name):
+    for seed in range(4):
+        assert_class_computes_the_rule(ONCE_WRONG[name], seed)
+
+
+@examples(60)
+@given(text=specs(), seed=st.integers(0, 999))
+def test_a_random_class_computes_its_rule(text, seed):
+    assert_class_computes_the_rule(text, seed)
+
+
+@every_rule
+def test_a_library_class_computes_its_rule(path):
+    for seed in range(4):
+        assert_class_computes_the_rule(read(path).text, seed)
+
+
+def single(given: Scenario) -> Scenario:
+    """The same with values that float32 holds."""
+    return Scenario(
+        given.hypers,
+        tuple(each.float().double() for each in given.parameters),
+        tuple(
+            tuple(None if each is None else each.float().double() for each in gradients)
+            for gradients in given.gradients
+        ),
+    )
+
+
+@every_rule
+def test_a_library_class_computes_its_rule_in_float32(path):
+    """Each result is rounded to 24 binary digits; errors in the 20th, sixteen times as
+    large, bound a few of them in a row even where they happen to cancel.
+    """
+    text = read(path).text
+    rule = checked(text)
+    for seed in range(4):
+        start = single(scenario(rule, seed))
+        expected = interpreted(rule, start)
+        allowed = round_off(rule, start, expected, size=2.0**-20)
+        with loaded(text) as cls:
+            for target in targets_of(cls):
+                options = {**TARGETS[target], "maximize": False}
+                got = trained(cls, rule, start, torch.float32, **options)
+                assert_close(expected, got, allowed)
+
+
+def test_rules_of_the_library_run_on_every_target():
+    counts = []
+    for _, path in LIBRARY:
+        with loaded(read(path).text) as cls:
+            counts.append(len(targets_of(cls)))
+    assert min(counts) >= len(TARGETS) - 2
+    assert counts.count(len(TARGETS)) >= len(LIBRARY) - 1
