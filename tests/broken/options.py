@@ -62,5 +62,5 @@ class SquaredTwice(Adam):
 
     def average(self, grad, state, beta1, beta2):
         state["exp_avg"].lerp_(grad, 1 - beta1)
-        square = torch.square(grad.abs())
+        square = torch.square(grad)
         state["exp_avg_sq"].mul_(beta2).addcmul_(square, square, value=1 - beta2)

@@ -25,6 +25,9 @@ class Loop(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
+        return self.steps(closure)
+
+    def steps(self, closure):
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -70,6 +73,8 @@ class Adam(Loop):
 
     def update(self, p, grad, state, group):
         grad = -grad if group["maximize"] else grad
+        if torch.is_complex(p):
+            p, grad = torch.view_as_real(p), torch.view_as_real(grad)
         self.prepare(p, state, group)
         state["step"] += 1
         p.mul_(1 - group["lr"] * group["weight_decay"])
@@ -86,7 +91,7 @@ class Adam(Loop):
 
     def average(self, grad, state, beta1, beta2):
         state["exp_avg"].lerp_(grad, 1 - beta1)
-        state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad.conj(), value=1 - beta2)
+        state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
 
     def corrections(self, state, group):
         beta1, beta2 = group["betas"]
@@ -187,7 +192,7 @@ class Differentiable(Loop):
 
     @_use_grad_for_differentiable
     def step(self, closure=None):
-        return Loop.step.__wrapped__(self, closure)
+        return self.steps(closure)
 
     def update(self, p, grad, state, group):
         before = state["buf"] if "buf" in state else torch.zeros_like(p)

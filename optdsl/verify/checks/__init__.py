@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..outcome import Outcome
 from ..study import Studied
 from . import (
+    closures,
     differentiable,
     gradients,
     groups,
@@ -70,7 +71,7 @@ CHECKS: tuple[Check, ...] = (
     Check("bfloat16 stays near float32", numbers.short_is_near, True),
     Check(
         "a closure is run once, with gradients on, and its loss returned",
-        numbers.closure,
+        closures.closure,
     ),
     Check("foreach and the loop agree", targets.foreach),
     Check("capturable and the loop agree", targets.capturable),

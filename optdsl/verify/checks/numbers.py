@@ -1,6 +1,4 @@
-"""Properties about shapes and dtypes, and about closures."""
-
-from typing import Any
+"""Properties about shapes and dtypes."""
 
 import torch
 
@@ -17,17 +15,19 @@ NEAR = 0.25  # what eight bits may make of a quantity, as a share of it
 
 def everything_steps(studied: Studied) -> Outcome:
     """Each option beside each shape that the subject takes, and each dtype."""
-    works = [each for each in studied.options if each.works]
-    pairs = [
-        Case(studied.scene(studied.one, part, steps=2), each.hypers)
-        for each in works
-        for part in studied.every
+    scenes = [studied.scene(studied.one, part, steps=2) for part in studied.every]
+    scenes += [
+        studied.scene(steps=2).with_(dtype=dtype)
+        for dtype, trial in studied.dtypes.items()
+        if trial.went
     ]
+    works = [each for each in studied.options if each.works]
+    pairs = [Case(scene, each.hypers) for each in works for scene in scenes]
     for case in (*pairs, *cases(studied)):
         trial = studied.tried(case.scene, case.hypers)
         if not trial.went and not trial.refused:
             return failed(f"{case}: {trial.words}")
-    return passed(f"{len(pairs)} pairs of an option and a parameter")
+    return passed(f"{len(pairs)} pairs of an option and a shape or dtype")
 
 
 def shapes(studied: Studied) -> Outcome:
@@ -159,49 +159,3 @@ def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
             bound = NEAR * largest + LUCK * spread
             allowed[-1][key] = bound + (rounding if key[1] == "p" else 0)
     return allowed
-
-
-# ---- closures
-
-
-def closure(studied: Studied) -> Outcome:
-    if studied.needs_closure:
-        return not_applicable("it needs a closure, and runs it as it likes")
-
-    def judge(case: Case) -> str:
-        run = studied.start(case.scene, case.hypers)
-        steps = []
-        for step in case.scene.numbers:
-            loss = torch.tensor(1 / (1 + step))
-            calls: list[bool] = []
-
-            def evaluate(
-                step: int = step, loss: Any = loss, calls: list = calls
-            ) -> Any:
-                calls.append(torch.is_grad_enabled())
-                run.give(step)
-                return loss
-
-            run.optimizer.zero_grad()
-            torch.default_generator.manual_seed(step + 1000 * case.scene.seed)
-            returned = run.optimizer.step(evaluate)
-            if len(calls) != 1:
-                return f"step {step + 1}: the closure is run {len(calls)} times"
-            if not calls[0]:
-                return f"step {step + 1}: the closure is run without gradients"
-            if returned is not loss and returned != loss:
-                return (
-                    f"step {step + 1}: step() returns {returned!r} instead of the loss"
-                )
-            steps.append(run.snapshot())
-        expected = studied.play(case.scene, case.hypers)
-        found = difference(Trace(expected.start, tuple(steps)), expected)
-        if found is not None:
-            return f"{found} without the closure"
-        run.give(case.scene.numbers.stop)
-        returned = run.optimizer.step()
-        return (
-            "" if returned is None else f"step() without a closure returns {returned!r}"
-        )
-
-    return judged(studied, [*cases(studied, dtypes=False)], judge)

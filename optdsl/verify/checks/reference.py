@@ -131,6 +131,9 @@ def _cases(pair: Pair) -> Iterator[tuple[Case, Groups]]:
 def _apart(pair: Pair, case: Case, groups: Groups) -> str | None:
     """Where the two part, '' where they do not, None where the case says nothing."""
     hypers = {**pair.shared, **case.hypers, **pair.flags}
+    if crash := pair.ours.crash(case.scene, case.hypers):
+        pair.notes.left_out[f"{case}: left out, {crash}"] = None
+        return None
     mine = pair.ours.play(case.scene, hypers, groups)
     try:
         its = _renamed(pair.theirs.play(case.scene, hypers, groups), pair.renamed)

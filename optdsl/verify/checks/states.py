@@ -21,7 +21,7 @@ BEFORE, AFTER = 4, 3  # steps before and after an optimizer is saved
 
 def lazily(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
-        never = Part("never", SHAPES[studied.shape], "never")
+        never = Part("silent", SHAPES[studied.shape], "never")
         run = studied.start(
             case.scene.with_(parts=(*case.scene.parts, never)), case.hypers
         )
