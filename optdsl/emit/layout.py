@@ -9,6 +9,7 @@ import textwrap
 
 WIDTH = 88
 _INDENT = "    "
+_NAMED = re.compile(r"\w+=(?!=)")
 _LOOSEST_FIRST = [
     re.compile(f" (?:{words}) ")
     for words in (
@@ -46,7 +47,7 @@ def fit(line: str) -> list[str]:
     elif rounds:
         value, loop = inside[: rounds[0]], inside[rounds[0] + 1 :]
         middle = [*_argument(value, inner), *fit(inner + loop)]
-    elif len(parts) == 1 and not _outside(inside, "="):
+    elif len(parts) == 1 and not _NAMED.match(inside):
         middle = _argument(inside, inner)
     else:
         middle = [each for part in parts for each in _argument(f"{part},", inner)]
@@ -57,14 +58,15 @@ def _argument(part: str, indent: str) -> list[str]:
     """An argument of a call, with its comma: cut at its operators, or its calls."""
     if len(indent + part) <= WIDTH:
         return [indent + part]
-    name, value = re.match(r"(\w+=(?!=))?(.*)$", part, re.DOTALL).groups()
+    name = _NAMED.match(part)
+    name, value = (name[0], part[name.end() :]) if name else ("", part)
     if links := _links(value):
         lines = _chained(value, links, indent)
     elif _has_operators(value):
         lines = fit_operators(value, indent)
     else:
         return fit(indent + part)
-    return [indent + (name or "") + lines[0].lstrip(), *lines[1:]]
+    return [indent + name + lines[0].lstrip(), *lines[1:]]
 
 
 def _has_operators(value: str) -> bool:

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 692465d2159b.
+# Compiled by optdsl from adafactor.opt, content 533df4bd126e.
 
 import math
 import warnings
@@ -260,7 +260,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         and len(eps) == 2
         and (eps[0] is None or _is_number(eps[0]) and 0 <= eps[0] <= math.inf)
         and _is_number(eps[1])
-        and 0 <= eps[1] <= math.inf,
+        and 0 <= eps[1] <= math.inf
     ):
         raise ValueError(
             f"Invalid eps: {eps!r}, expected 2 numbers in [0, inf], or None"

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 3d98126d6a9b.
+# Compiled by optdsl from adagrad.opt, content a744afca346e.
 
 import math
 import warnings
@@ -250,7 +250,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         )
     if not (
         _is_number(initial_accumulator_value)
-        and 0 <= initial_accumulator_value <= math.inf,
+        and 0 <= initial_accumulator_value <= math.inf
     ):
         raise ValueError(
             f"Invalid initial_accumulator_value: {initial_accumulator_value!r}, "

@@ -7,7 +7,7 @@ https://openreview.net/forum?id=ryQu7f-RZ
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content 4343a0a469fe.
+# Compiled by optdsl from adam.opt, content 2220078d688d.
 
 import math
 import warnings
@@ -259,7 +259,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas),
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):

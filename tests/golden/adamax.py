@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content b7ab900d27b8.
+# Compiled by optdsl from adamax.opt, content 34a13ed8654d.
 
 import math
 import warnings
@@ -230,7 +230,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas),
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):

@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content f74265b2cd34.
+# Compiled by optdsl from lion.opt, content 13c067f6ece2.
 
 import math
 import warnings
@@ -201,7 +201,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas),
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 2a976270139b.
+# Compiled by optdsl from muon.opt, content 36b3756c8cc2.
 
 import math
 import warnings
@@ -255,7 +255,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(ns_coefficients, (tuple, list))
         and len(ns_coefficients) == 3
-        and all(_is_number(each) for each in ns_coefficients),
+        and all(_is_number(each) for each in ns_coefficients)
     ):
         raise ValueError(
             f"Invalid ns_coefficients: {ns_coefficients!r}, expected 3 numbers"

@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 80c4a995401e.
+# Compiled by optdsl from nadam.opt, content e0585da48518.
 
 import math
 import warnings
@@ -281,7 +281,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas),
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 03adad3fb961.
+# Compiled by optdsl from radam.opt, content 0977fa4f52f5.
 
 import math
 import warnings
@@ -237,7 +237,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas),
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 <= eps <= math.inf):

@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 0bde961060a5.
+# Compiled by optdsl from rprop.opt, content 740d8a4ba595.
 
 import math
 import warnings
@@ -223,13 +223,13 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(etas, (tuple, list))
         and len(etas) == 2
-        and all(_is_number(each) for each in etas),
+        and all(_is_number(each) for each in etas)
     ):
         raise ValueError(f"Invalid etas: {etas!r}, expected 2 numbers")
     if not (
         isinstance(step_sizes, (tuple, list))
         and len(step_sizes) == 2
-        and all(_is_number(each) for each in step_sizes),
+        and all(_is_number(each) for each in step_sizes)
     ):
         raise ValueError(f"Invalid step_sizes: {step_sizes!r}, expected 2 numbers")
     if not (0 < etas[0] and etas[0] < 1 and 1 < etas[1]):

@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content 939175ff80a1.
+# Compiled by optdsl from sparse_adam.opt, content e8f0b53bdede.
 
 import math
 import warnings
@@ -224,7 +224,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not (
         isinstance(betas, (tuple, list))
         and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas),
+        and all(_is_number(each) and 0 <= each < 1 for each in betas)
     ):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 < eps <= math.inf):
