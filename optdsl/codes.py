@@ -125,9 +125,10 @@ _ALL = (
     ),
     Code(
         "E0109",
-        "an expression nested too deep",
+        "something nested too deep",
         "No one can read an expression with this many levels, and a sum counts one for each "
-        "term. Give a part of it a name in a statement of its own.",
+        "term; give a part of it a name in a statement of its own. Blocks in blocks, and "
+        "defs that call defs, have fewer levels still.",
         _spec("p -= lr*" + "abs(" * 60 + "grad" + ")" * 60),
         _spec("p -= lr*abs(grad)"),
     ),
@@ -150,8 +151,9 @@ _ALL = (
     Code(
         "E0112",
         "a part that may stand once stands twice",
-        "A spec is one optimizer, so it has one `optimizer`, one `step:` and at most one "
-        "`reference`. Join the two, or remove one.",
+        "A spec is one optimizer, so it has one `optimizer`, one `step:` and at most one each "
+        "of `reference`, `positional`, `sparse_grads` and `state t`. Join the two, or remove "
+        "one.",
         _PLAIN + "step: p *= 0.9\n",
         _spec("p -= lr*grad\np *= 0.9"),
     ),
@@ -159,7 +161,8 @@ _ALL = (
         "E0201",
         "a name that is not defined",
         "A name is a hyper, a state, `p`, `grad`, `t`, `first`, or a local that was assigned "
-        "on an earlier line. The note lists all that can be read here.",
+        "on an earlier line; in `positional` it is an argument of the constructor. The note "
+        "lists all that can be read here.",
         _spec("p -= lr*gard"),
         _PLAIN,
     ),
@@ -207,8 +210,8 @@ _ALL = (
     Code(
         "E0208",
         "a local that may have no value",
-        "The name is assigned under an `if` and read where that branch may not have run. "
-        "Assign it on every path, or before the `if`.",
+        "The name is assigned under an `if`, or in a `repeat`, and read where that branch may "
+        "not have run, or no round of the loop. Assign it on every path, or before.",
         _spec("if t > 10:\n    scale = 0.5\np -= lr*scale*grad"),
         _spec("scale = 1\nif t > 10:\n    scale = 0.5\np -= lr*scale*grad"),
     ),
@@ -217,7 +220,8 @@ _ALL = (
         "a value that reaches nothing",
         "Statements run in order, and this value is never read by a later one, so it changes "
         "neither `p` nor a state. This is how weight decay is lost: it is added to `grad` "
-        "after `grad` was used. Move the line up, or remove it.",
+        "after `grad` was used. Move the line up, or remove it; one that a single side of "
+        "`if capturable:` reads moves into that side.",
         _spec("p -= lr*grad\ngrad += 0.1*p"),
         _spec("grad += 0.1*p\np -= lr*grad"),
     ),
@@ -268,9 +272,12 @@ _ALL = (
     Code(
         "E0306",
         "a name that cannot be read in this place",
-        "A default is a constant, a `require` is about hypers, a `when` about hypers and "
-        "shapes, and a def sees only its arguments. Hand the value to the def as one more "
-        "argument, or move the line into the step.",
+        "A default is a constant; a `require` is about hypers, the options `capturable`, "
+        "`differentiable` and `foreach`, and what `p` is, as `ndim(p)` or `is_complex(p)`; a "
+        "`when` is about hypers and shapes. A def sees only its arguments. The step reads "
+        "`capturable`, unless its count is `state t: int`, and `differentiable`, and no other "
+        "option. Hand the value to the def as one more argument, or move the line into the "
+        "step.",
         _spec("p -= scaled(grad)", "def scaled(x) = lr*x"),
         _spec("p -= scaled(grad, lr)", "def scaled(x, rate) = rate*x"),
     ),
@@ -308,10 +315,22 @@ _ALL = (
         _spec("complex:\n    if lr > 0:\n        grad *= 2\np -= lr*grad"),
     ),
     Code(
+        "E0311",
+        "what sparse gradients do not allow",
+        "With `sparse_grads` the step runs on the entries that a gradient holds, one by one. "
+        "They have no rows, columns or axes; a state is like `p`, so that each entry has a "
+        "value of it, and does not start from the gradient; hooks, which run on whole "
+        "tensors, do not read it.",
+        _spec("p -= lr*grad/ndim(p)", "sparse_grads"),
+        _spec("p -= lr*grad", "sparse_grads"),
+    ),
+    Code(
         "E0401",
         "a tensor that decides an `if`",
         "`if` is decided by Python before any tensor work, and a tensor's values would have "
-        "to be waited for. Choose with `where(condition, a, b)`, or with `max` and `min`.",
+        "to be waited for. Choose with `where(condition, a, b)`, or with `max` and `min`. "
+        "With `capturable` the step count `t`, scalar states and what `item` gives are tensors "
+        "as well, and with `foreach` what `item` gives.",
         _spec("if norm(grad) > 1:\n    grad /= norm(grad)\np -= lr*grad"),
         _spec("grad /= max(1, norm(grad))\np -= lr*grad"),
     ),
@@ -336,16 +355,18 @@ _ALL = (
         "a value of the wrong kind",
         "Here stands a number, flag, text, tuple or tensor where another of these is needed. "
         "A comparison makes a flag of a number; `1 if flag else 0` makes a number of a flag; "
-        "`!= none` is asked before an optional hyper is used.",
+        "`!= none` is asked before an optional hyper, or item of a tuple, is used; `item(x)` "
+        "is the number in a tensor scalar. A loop takes a whole number of rounds: an `int` "
+        "hyper, a size, `floor(...)`.",
         _spec("p -= lr*grad*(t > 10)"),
         _spec("p -= lr*grad*(1 if t > 10 else 0)"),
     ),
     Code(
         "E0405",
-        "two branches with different kinds",
-        "A name or a result has one kind, whichever branch ran, and here one branch gives a "
-        "tensor and the other something else. `zeros_like(grad)` and `full_like(p, 1)` make "
-        "tensors of numbers.",
+        "a name or a result of two kinds",
+        "A name or a result has one kind, whichever branch and however many rounds of a loop "
+        "ran, and here one way gives a tensor and the other something else. "
+        "`zeros_like(grad)` and `full_like(p, 1)` make tensors of numbers.",
         _spec("g = grad if t > 1 else 0\np -= lr*g"),
         _spec("g = grad if t > 1 else zeros_like(grad)\np -= lr*g"),
     ),
@@ -360,8 +381,8 @@ _ALL = (
     Code(
         "E0407",
         "a scalar state that meets a tensor",
-        "`state NAME: scalar` is a plain number that Python keeps, so it starts as a number "
-        "and is given numbers. A state that is made of tensors is declared without `scalar`.",
+        "`state NAME: scalar` is one number for each parameter, so it starts as a number and "
+        "is given numbers. A state that is made of tensors is declared without `scalar`.",
         _spec(
             "total += norm(grad)\np -= lr/total*grad",
             "state total: scalar = norm(grad)",
@@ -410,7 +431,8 @@ _ALL = (
         "E0504",
         "an unknown place for a state",
         "Behind the colon of a state stands `scalar` for one number per parameter, or "
-        "nothing. Its shape is that of its first value.",
+        "nothing. Its shape is that of its first value. The step count is `state t`, or "
+        "`state t: int` where it is kept as a plain number.",
         _spec(_MOMENTUM, "state buf: tensor = 0"),
         _spec(_MOMENTUM, "state buf = 0"),
     ),

@@ -16,10 +16,9 @@ import pytest
 
 import optdsl
 from optdsl import codes
-from optdsl.check import check
 from optdsl.diagnostics import Diagnostic, OptdslError
 from optdsl.find import read
-from optdsl.parse import parse
+from optdsl.pipeline import build
 from optdsl.source import Source
 
 FOLDER = Path(__file__).parent / "errors"
@@ -36,12 +35,11 @@ Place = tuple[int | None, str]
 
 
 def found(source: Source) -> tuple[Diagnostic, ...]:
-    """Every diagnostic of a text, errors and warnings alike."""
+    """Every diagnostic of a text, errors and warnings alike, on any target."""
     try:
-        _, warnings = check(parse(source), source)
+        return build(source).warnings
     except OptdslError as error:
         return error.diagnostics
-    return warnings
 
 
 def places(source: Source) -> set[Place]:

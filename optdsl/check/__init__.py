@@ -2,17 +2,25 @@
 every expression a type, and the warnings; or OptdslError with every mistake.
 """
 
-from .. import ir, syntax
+from .. import ir, syntax, vocabulary
 from ..diagnostics import Diagnostic, OptdslError
 from ..invariants import verify
 from ..source import Source
 from . import declarations, flow
 from .functions import check_functions
-from .scope import CAPTURABLE, FOREACH, LOOP, Mode, Report, Scope
+from .scope import (
+    CAPTURABLE,
+    DIFFERENTIABLE,
+    FOREACH,
+    LOOP,
+    Mode,
+    Report,
+    Scope,
+)
+from .sparse import check_entries, check_sparse
 from .statements import check_complex, check_hook, check_step
 
-
-__all__ = ["CAPTURABLE", "FOREACH", "LOOP", "Mode", "check"]
+__all__ = ["CAPTURABLE", "DIFFERENTIABLE", "FOREACH", "LOOP", "Mode", "check"]
 
 
 def check(
@@ -48,33 +56,52 @@ def check(
         hypers=tuple(scope.hypers.values()),
         requires=requires,
         states=tuple(scope.states.values()),
-        counted=_counted(spec, scope, (*pre_steps, *post_steps), step),
+        counted=_counted(spec, scope),
         functions=tuple(scope.instances.values()),
         pre_steps=pre_steps,
         step=step,
         post_steps=post_steps,
         source=source,
         positional=declarations.check_positional(spec, scope),
-        sparse=declarations.check_sparse(spec, scope),
+        sparse=check_sparse(spec, scope),
         complex=check_complex(spec, scope),
     )
+    check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)
     if report.errors:
-        raise OptdslError(report.sorted())
+        _add_other_branches(spec, source, mode, report)
+        raise OptdslError(report.sorted(mode.note))
     verify(rule, "check")
     return rule, tuple(report.sorted())
 
 
-def _counted(
-    spec: syntax.Spec, scope: Scope, hooks: tuple[ir.Hook, ...], step: ir.Block
-) -> str:
-    """How the step count is kept: as the rule asks for, and where it reads `t`."""
-    read = any(
-        ref.role is ir.Role.COUNT
-        for block in (*(hook.body for hook in hooks), step)
-        for statement in block
-        for ref in ir.reads(statement)
-    )
+def _add_other_branches(
+    spec: syntax.Spec, source: Source, mode: Mode, report: Report
+) -> None:
+    """What is wrong with the branches of `if capturable:`, which no other target has."""
+    names = {each.text for each in syntax.walk(spec) if isinstance(each, syntax.Name)}
+    if mode is not LOOP or vocabulary.CAPTURABLE not in names:
+        return
+    try:
+        check(spec, source, CAPTURABLE)
+    except OptdslError as error:
+        spans = [each.label.span for each in report.found if each.label]
+        report.found += [
+            each
+            for each in error.diagnostics
+            if each.label and each.label.span not in spans
+        ]
+
+
+def _counted(spec: syntax.Spec, scope: Scope) -> str:
+    """How the step count is kept, on every target: as the rule asks for, and where it
+    reads `t` on one of them.
+    """
     for counter in spec.of(syntax.Counter):
         return "int" if counter.kind else "tensor"
+    read = any(
+        isinstance(each, syntax.Name) and each.text == vocabulary.COUNT
+        for block in (*spec.of(syntax.Hook), *spec.of(syntax.Step))
+        for each in syntax.walk(block)
+    )
     return "tensor" if read or scope.counted else ""

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
 from .kinds import broadcast, select, unknown
+from .names import NOT_HERE
 from .scope import Scope
+from .whole import check_rounds
 
 DEEPEST_CALLS = 20
 
@@ -101,7 +103,8 @@ def _takes(
     if not host and type_.on_host:
         hint = "expected a tensor"
     elif type_.element == "flag" and element == "number":
-        hint = "make numbers of flags: `where(flags, 1, 0)`"
+        chosen = "1 if flag else 0" if type_.on_host else "where(flags, 1, 0)"
+        hint = f"a flag is no number; choose one: `{chosen}`"
     title = f"`{name}` cannot take a {type_}"
     scope.report("E0404", title, argument.span, hint)
     return False
@@ -249,11 +252,19 @@ def _shape(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
 
 def _asked(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
     name, (asked,) = call.function.text, arguments
-    if scope.place != "require":
-        scope.report("E0306", f"`{name}` belongs to a `require`", call.span)
+    if scope.place not in ("require", "sparse"):
+        hint = "only `require` and `sparse_grads when` ask for it"
+        scope.report("E0306", f"`{name}` cannot be called here", call.span, hint)
         return unknown(call.span)
-    if name != "is_tensor" and asked.type.kind is not ir.Kind.TENSOR:
-        _takes("tensor", asked, name, scope, host=False)
+    if name == "is_tensor":
+        good = asked.type.on_host and asked.type.element == "number"
+        hint = "expected a hyper, or an item of one"
+    else:
+        good = asked.type.kind is ir.Kind.TENSOR
+        hint = "expected `p`"
+    if not good:
+        title = f"`{name}` cannot take a {asked.type}"
+        scope.report("E0404", title, asked.span, hint)
         return unknown(call.span)
     return ir.Call(name, arguments, ir.FLAG, call.span)
 
@@ -265,6 +276,10 @@ def _moved(
     another layout or precision.
     """
     (given,), name = arguments, function.name
+    if name == "item" and scope.place in ("require", "when", "sparse"):
+        hint = "what a tensor holds is known in the step alone"
+        scope.report("E0306", "`item` cannot be called here", call.span, hint)
+        return unknown(call.span)
     if not _takes("number", given, name, scope, host=name == "as_tensor"):
         return unknown(call.span)
     kind = given.type.kind
@@ -273,7 +288,8 @@ def _moved(
             help = "reduce it first, as `norm(x)` does"
             scope.report("E0404", "`item` takes a tensor scalar", given.span, help=help)
             return unknown(call.span)
-        on_device = scope.mode.items_on_device
+        on_device = scope.mode.items_on_device and scope.place in ("step", "def")
+        on_device = on_device or scope.mode.counts_on_device
         return given if on_device else ir.Call(name, arguments, ir.NUMBER, call.span)
     if name == "as_tensor":
         if kind is not ir.Kind.HOST:
@@ -304,14 +320,9 @@ def _created(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
 def _invoke(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
     function = scope.functions[call.function.text]
     wanted, given = len(function.parameters), len(arguments)
-    if scope.place in ("default", "require"):
-        hint = (
-            "a default is a constant"
-            if scope.place == "default"
-            else "a requirement is about hypers alone"
-        )
+    if scope.place in ("default", "require", "sparse"):
         title = f"the def `{function.name.text}` cannot be called here"
-        scope.report("E0306", title, call.span, hint)
+        scope.report("E0306", title, call.span, NOT_HERE[scope.place])
         return unknown(call.span)
     if call.keywords:
         scope.report(
@@ -333,7 +344,11 @@ def _invoke(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
         title = f"defs call each other more than {DEEPEST_CALLS} levels deep"
         scope.report("E0109", title, call.function.span)
         return unknown(call.span)
-    made = scope.instantiate(function, tuple(each.type for each in arguments), scope)
+    types = tuple(each.type for each in arguments)
+    made = scope.instantiate(function, types, scope)
     if made.type.unknown:
         return unknown(call.span)
+    for parameter, argument in zip(function.parameters, arguments, strict=True):
+        if parameter.text in scope.counts.get((function.name.text, types), ()):
+            check_rounds(argument, scope)
     return ir.Invoke(made.name, arguments, made.type, call.span)

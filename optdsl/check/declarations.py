@@ -94,6 +94,8 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
             case syntax.Counter(kind=kind) if kind and kind.text != "int":
                 title = f"the step count is no {kind.text}"
                 report("E0504", title, kind.span, "expected `int`, or nothing")
+            case syntax.Counter(kind=kind) if kind:
+                scope.int_count = each.span
             case syntax.Hook():
                 _claim(each.name, scope, "hook")
     for each in spec.of(syntax.State):
@@ -257,7 +259,7 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
     elif place and place != "scalar":
         title = f"`{place}` is no place for a state"
         report("E0504", title, each.place.span, "expected `scalar`, or nothing")
-    type_ = initial.type
+    type_ = initial.type if place in ("", "scalar") else ir.UNKNOWN
     if place == "scalar" and type_ == ir.NUMBER and scope.mode.counts_on_device:
         type_ = ir.SCALAR
     if initial.type.element not in ("number", "unknown"):
@@ -296,22 +298,6 @@ def check_positional(spec: syntax.Spec, scope: Scope) -> tuple[str, ...]:
         elif each.text in names[:at]:
             scope.report("E0202", f"`{each.text}` is named twice", each.span)
     return tuple(names)
-
-
-def check_sparse(spec: syntax.Spec, scope: Scope) -> ir.Sparse | None:
-    """Which sparse gradients the rule takes; none, where the spec says nothing."""
-    written = spec.of(syntax.Sparse)
-    if not written:
-        return None
-    for each in written[1:]:
-        first = Label(written[0].span, "the first one")
-        scope.report("E0112", "a second `sparse_grads`", each.span, others=(first,))
-    (one, *_), when = written, None
-    if one.when is not None:
-        when = check_expression(one.when, scope.at("require"))
-        if not is_host_flag(when, scope, one.when.span):
-            return None
-    return ir.Sparse(one.only, when)
 
 
 def check_requires(spec: syntax.Spec, scope: Scope) -> tuple[ir.Require, ...]:

@@ -3,7 +3,7 @@
 A mistake gives an expression of unknown type, which silences everything built on it.
 """
 
-from .. import ir, syntax
+from .. import ir, syntax, vocabulary
 from ..diagnostics import did_you_mean
 from ..source import Span
 from .calls import check_call
@@ -46,10 +46,17 @@ def check_expression(expr: syntax.Expression, scope: Scope) -> ir.Expr:
             nones = [at for at, item in enumerate(items) if item.type == ir.NOTHING]
             nones = tuple(nones if scope.place == "default" else ())
             for at, item in enumerate(items):
-                if not item.type.unknown and item.type != ir.NUMBER and at not in nones:
-                    title = f"a tuple cannot hold a {item.type}"
-                    scope.report("E0404", title, item.span, "tuples are of numbers")
-                    return unknown(expr.span)
+                if item.type.unknown or item.type == ir.NUMBER or at in nones:
+                    continue
+                title, hint = (
+                    f"a tuple cannot hold a {item.type}",
+                    "tuples are of numbers",
+                )
+                if item.type == ir.NOTHING:
+                    title = "a tuple cannot hold none"
+                    hint = "only the default of a hyper can"
+                scope.report("E0404", title, item.span, hint)
+                return unknown(expr.span)
             return ir.Pack(
                 items,
                 ir.Type(element="tuple", length=len(items), nones=nones),
@@ -78,6 +85,8 @@ def _unary(expr: syntax.Unary, scope: Scope) -> ir.Expr:
     if type_.element != wanted or type_.optional:
         wrong_operand(expr.operator, operand, scope)
         return unknown(expr.span)
+    if is_decided(operand, expr.operand):
+        return _flag(operand.text != "True", expr.span)
     return ir.Unary(expr.operator, operand, type_, expr.span)
 
 
@@ -111,9 +120,7 @@ def arithmetic(
     return ir.Binary(operator, left, right, type_, span)
 
 
-def _matrix_product(
-    left: ir.Expr, right: ir.Expr, span: Span, scope: Scope
-) -> ir.Expr:
+def _matrix_product(left: ir.Expr, right: ir.Expr, span: Span, scope: Scope) -> ir.Expr:
     for operand in (left, right):
         if operand.type.kind is not ir.Kind.TENSOR:
             scope.report(
@@ -128,13 +135,14 @@ def _matrix_product(
 
 def _logic(expr: syntax.Binary, scope: Scope) -> ir.Expr:
     left = check_expression(expr.left, scope)
-    if isinstance(left, ir.Const) and left.type == ir.FLAG:
-        # The target is made for one value of a flag.
-        decided = (left.text == "True") is (expr.operator == "or")
-        return left if decided else check_expression(expr.right, scope)
+    decides = "True" if expr.operator == "or" else "False"
+    if is_decided(left, expr.left):
+        return left if left.text == decides else check_expression(expr.right, scope)
     known = holds(left) if expr.operator == "and" else holds_not(left)
     with scope.knowing(known):
         right = check_expression(expr.right, scope)
+    if is_decided(right, expr.right):
+        return right if right.text == decides else left
     if left.type.unknown or right.type.unknown:
         return unknown(expr.span)
     for operand in (left, right):
@@ -268,12 +276,25 @@ def _index(expr: syntax.Index, scope: Scope) -> ir.Expr:
     return ir.Index(value, at, value.type.item(at), expr.span)
 
 
+def asks_of_target(written: syntax.Expression) -> bool:
+    """Whether an expression reads a flag that a target may be made for one value of."""
+    return any(
+        isinstance(each, syntax.Name)
+        and each.text in (vocabulary.CAPTURABLE, vocabulary.DIFFERENTIABLE)
+        for each in syntax.walk(written)
+    )
+
+
 def is_decided(condition: ir.Expr, written: syntax.Expression) -> bool:
     """Whether a condition is a flag of one value in this target; then the other branch
     is not part of it.
     """
     constant = isinstance(condition, ir.Const) and condition.type == ir.FLAG
-    return constant and not isinstance(written, syntax.Constant)
+    return constant and asks_of_target(written)
+
+
+def _flag(value: bool, span: Span) -> ir.Expr:
+    return ir.Const(str(value), ir.FLAG, span)
 
 
 def is_host_flag(condition: ir.Expr, scope: Scope, span: Span) -> bool:
@@ -282,8 +303,9 @@ def is_host_flag(condition: ir.Expr, scope: Scope, span: Span) -> bool:
     if type_.unknown:
         return False
     if not type_.on_host:
-        help = "`where(condition, a, b)` chooses element by element"
-        title = "a tensor cannot decide what the host does"
+        title, help = "a tensor cannot decide what the host does", ""
+        if scope.place in ("pre_step", "step", "post_step", "def"):
+            help = "`where(condition, a, b)` chooses element by element"
         scope.report("E0401", title, span, f"this is a {type_}", help=help)
         return False
     if type_.element != "flag" or type_.optional:

@@ -5,7 +5,11 @@ nothing in one mode, because it is added to a gradient that was used already; he
 is a mistake with a place.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 from .. import ir, syntax
+from .expressions import asks_of_target
 from .scope import Scope
 
 
@@ -14,17 +18,22 @@ def check_flow(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
         return
     _never_read(rule, spec, scope)
     survives = {"p", *scope.states}
+    report = partial(_report, spec=spec, scope=scope)
     made = tuple(each.initial for each in rule.states)
     for at, hook in enumerate(rule.pre_steps):
-        later = [statement for each in rule.pre_steps[at + 1 :] for statement in each.body]
+        later = [
+            statement for each in rule.pre_steps[at + 1 :] for statement in each.body
+        ]
         readers = (*later, *made, *rule.step)
-        handed_on = any(ref.name == "grad" for each in readers for ref in ir.reads(each))
-        _dead(hook.body, survives | ({"grad"} if handed_on else set()), scope)
-    _dead(rule.step, survives, scope)
+        handed_on = any(
+            ref.name == "grad" for each in readers for ref in ir.reads(each)
+        )
+        _dead(hook.body, survives | ({"grad"} if handed_on else set()), report)
+    _dead(rule.step, survives, report)
     for hook in rule.post_steps:
-        _dead(hook.body, survives, scope)
+        _dead(hook.body, survives, report)
     for function in rule.functions:
-        _dead(function.body, set(), scope)
+        _dead(function.body, set(), report)
 
 
 def _never_read(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
@@ -68,28 +77,30 @@ def _never_read(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
                 scope.report("E0207", title, each.name.span, help=help)
 
 
-def _dead(block: ir.Block, live: set[str], scope: Scope) -> set[str]:
+def _dead(
+    block: ir.Block, live: set[str], report: Callable[[ir.Ref], None]
+) -> set[str]:
     """The names that are live before a block, of those live after it."""
     live = set(live)
     for statement in reversed(block):
         match statement:
             case ir.Assign(target=target):
                 if target.name not in live:
-                    _report(target, scope)
+                    report(target)
                 live.discard(target.name)
                 live |= _names(statement.value)
             case ir.Unpack(targets=targets):
                 if not live & {each.name for each in targets}:
-                    _report(targets[0], scope)
+                    report(targets[0])
                 live -= {each.name for each in targets}
                 live |= _names(statement.value)
             case ir.If():
-                then = _dead(statement.then, live, scope)
-                otherwise = _dead(statement.otherwise, live, scope)
+                then = _dead(statement.then, live, report)
+                otherwise = _dead(statement.otherwise, live, report)
                 live = then | otherwise | _names(statement.condition)
             case ir.Repeat(count=count, body=body):
                 again = {ref.name for each in body for ref in ir.reads(each)}
-                live |= _dead(body, live | again, scope) | _names(count)
+                live |= _dead(body, live | again, report) | _names(count)
             case ir.Return():
                 live = _names(statement.value)
     return live
@@ -99,7 +110,7 @@ def _names(expr: ir.Expr) -> set[str]:
     return {each.name for each in ir.reads(expr)}
 
 
-def _report(target: ir.Ref, scope: Scope) -> None:
+def _report(target: ir.Ref, spec: syntax.Spec, scope: Scope) -> None:
     if scope.report.errors and any(each.code != "E0209" for each in scope.report.found):
         return
     what = {
@@ -107,6 +118,28 @@ def _report(target: ir.Ref, scope: Scope) -> None:
         ir.Role.STATE: "overwritten before anything reads it",
     }.get(target.role, "never used after this")
     help = "every value of a step has to reach `p` or a state"
+    for branching in _branches_of_targets(target, spec):
+        condition = scope.report.source.cut(branching.condition.span)
+        what = f"used on one side of `if {condition}` alone"
+        help = "move it into the branch that uses it"
+        break
     scope.report(
         "E0209", f"this value of `{target.name}` is {what}", target.span, help=help
     )
+
+
+def _branches_of_targets(target: ir.Ref, spec: syntax.Spec) -> Iterator[syntax.If]:
+    """Where the name is read later in a branch that only another target may take."""
+    for step in spec.of(syntax.Step):
+        for each in syntax.walk(step):
+            if (
+                isinstance(each, syntax.If)
+                and each.span.start > target.span.start
+                and asks_of_target(each.condition)
+                and any(
+                    isinstance(name, syntax.Name) and name.text == target.name
+                    for statement in (*each.then, *each.otherwise)
+                    for name in syntax.walk(statement)
+                )
+            ):
+                yield each

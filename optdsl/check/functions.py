@@ -26,7 +26,8 @@ def instance(
             scope.report(
                 "E0202", f"`{parameter.text}` is declared twice", parameter.span
             )
-        inner.locals[parameter.text] = Local(type_)
+        needs = frozenset({parameter.text})
+        inner.locals[parameter.text] = Local(type_, whole=True, needs=needs)
         parameters.append(ir.Ref(parameter.text, ir.Role.LOCAL, type_, parameter.span))
     scope.calling.append(name)
     body = check_block(function.body, inner)
@@ -35,6 +36,7 @@ def instance(
     own = _free_name(name, scope)
     made = ir.Function(own, tuple(parameters), body, type_, function.span)
     scope.instances[key] = made
+    scope.counts[key] = frozenset(inner.rounds)
     return made
 
 
@@ -59,14 +61,17 @@ def _result(function: syntax.Function, body: ir.Block, scope: Scope) -> ir.Type:
     types = [
         each.value.type for each in ir.statements(body) if isinstance(each, ir.Return)
     ]
+    result = types[0]
     for type_ in types:
-        if type_ != types[0] and not (type_.unknown or types[0].unknown):
-            title = (
-                f"`{name}` returns a {types[0]} on one path and a {type_} on another"
-            )
+        if type_.unknown or result.unknown:
+            return ir.UNKNOWN
+        both = result.joined(type_)
+        if both is None:
+            title = f"`{name}` returns a {result} on one path and a {type_} on another"
             scope.report("E0405", title, span)
             return ir.UNKNOWN
-    return types[0]
+        result = both
+    return result
 
 
 def _blocks_within(body: ir.Block) -> list[ir.Block]:
@@ -74,6 +79,8 @@ def _blocks_within(body: ir.Block) -> list[ir.Block]:
     for each in ir.statements(body):
         if isinstance(each, ir.If):
             found += [each.then, each.otherwise]
+        elif isinstance(each, ir.Repeat):
+            found.append(each.body)
     return found
 
 

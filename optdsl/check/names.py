@@ -5,10 +5,11 @@ from ..diagnostics import Label, did_you_mean
 from .kinds import unknown
 from .scope import Scope, conjuncts
 
-_NOT_HERE = {
+NOT_HERE = {
     "default": "a default is a constant",
-    "require": "a requirement is about hypers, flags and the layout of `p`",
+    "require": "a requirement is about hypers, flags, and the shape of `p`",
     "when": "a condition of a state is about hypers and shapes",
+    "sparse": "sparse gradients are taken by hypers, and by what `p` is",
     "def": "a def sees its arguments alone; hand it over as one",
 }
 
@@ -18,10 +19,8 @@ def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
     name, place = expr.text, scope.place
     if name in scope.locals:
         return _local(expr, scope)
-    if name in (vocabulary.CAPTURABLE, vocabulary.DIFFERENTIABLE, "foreach"):
-        flag = _flag(expr, scope)
-        if flag is not None:
-            return flag
+    if name in vocabulary.FLAGS and name not in scope.refused:
+        return _flag(expr, scope)
     if name in vocabulary.CONSTANTS:
         return ir.Const(vocabulary.CONSTANTS[name], ir.NUMBER, expr.span)
     ref = _builtin(expr, scope)
@@ -35,16 +34,34 @@ def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
     return _not_found(expr, scope)
 
 
-def _flag(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
+_READ_IN = {
+    vocabulary.CAPTURABLE: ("require", "step"),
+    vocabulary.DIFFERENTIABLE: ("require", "step"),
+    "foreach": ("require",),
+}
+
+
+def _flag(expr: syntax.Name, scope: Scope) -> ir.Expr:
     """An option that every optimizer has: known already, where the target is made for
     one value of it.
     """
     name = expr.text
-    if scope.place == "require":
-        return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)
-    if scope.place != "step" or name == "foreach":
-        return None
-    known = getattr(scope.mode, name)
+    places = _READ_IN.get(name, ())
+    if scope.place not in places:
+        read = {
+            (): "every optimizer has this option, and no rule depends on it",
+            ("require",): "only a `require` reads it",
+        }.get(places, "the step and a `require` read it")
+        if scope.place == "def" and "step" in places:
+            read = NOT_HERE["def"]
+        scope.report("E0306", f"`{name}` cannot be read here", expr.span, read)
+        return unknown(expr.span)
+    if name == vocabulary.CAPTURABLE and scope.int_count and scope.place == "step":
+        title = f"`{name}` is never on here"
+        other = Label(scope.int_count, "the step count is a plain number")
+        scope.report("E0306", title, expr.span, others=(other,))
+        return unknown(expr.span)
+    known = getattr(scope.mode, name) if scope.place == "step" else None
     if known is None:
         return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)
     return ir.Const(str(known), ir.FLAG, expr.span)
@@ -59,16 +76,16 @@ def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
         scope.report(
             "E0303", f"`{name}` is not known before the step", expr.span, help=help
         )
-    elif name in ("first", "t") and place not in _NOT_HERE:
+    elif name in ("first", "t") and place not in NOT_HERE:
         help = "it belongs to the step"
         scope.report("E0303", f"`{name}` is not known here", expr.span, help=help)
-    elif place in _NOT_HERE and (
+    elif place in NOT_HERE and (
         name in scope.hypers
         or name in scope.states
         or name in ("p", "grad", "t", "first")
     ):
         scope.report(
-            "E0306", f"`{name}` cannot be read here", expr.span, _NOT_HERE[place]
+            "E0306", f"`{name}` cannot be read here", expr.span, NOT_HERE[place]
         )
     else:
         near = did_you_mean(name, scope.visible())
@@ -87,7 +104,8 @@ def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
 def _local(expr: syntax.Name, scope: Scope) -> ir.Expr:
     local = scope.locals[expr.text]
     if local.missing:
-        other = Label(local.missing, "assigned here, on one path")
+        where = "in a loop that may have no round" if local.looped else "on one path"
+        other = Label(local.missing, f"assigned here, {where}")
         title = f"`{expr.text}` may have no value here"
         scope.report("E0208", title, expr.span, others=(other,))
         return unknown(expr.span)
@@ -110,6 +128,7 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     name, place = expr.text, scope.place
     if name == vocabulary.PARAM and place in (
         "require",
+        "sparse",
         "state",
         "when",
         "pre_step",

@@ -1,5 +1,6 @@
 """What the checker knows while it reads: the mistakes so far, the names, the place."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,18 +15,33 @@ MOST_MISTAKES = 50
 @dataclass(frozen=True, slots=True)
 class Mode:
     """How a target runs the rule: which host scalars are tensors on the device, and the
-    flags that it is made for; a flag that is None is known when the optimizer runs.
+    flags that it is made for. The `note` is for those who read what is wrong on this
+    target alone.
     """
 
     counts_on_device: bool = False
     items_on_device: bool = False
     capturable: bool = False
-    differentiable: bool | None = None
+    differentiable: bool = False
+    note: str = ""
 
 
 LOOP = Mode()
-FOREACH = Mode(items_on_device=True, differentiable=False)
-CAPTURABLE = Mode(counts_on_device=True, items_on_device=True, capturable=True)
+FOREACH = Mode(
+    items_on_device=True,
+    note="where many parameters are updated at once, `item` leaves a tensor scalar as it is",
+)
+DIFFERENTIABLE = Mode(
+    items_on_device=True,
+    differentiable=True,
+    note="with `differentiable`, `item` leaves a tensor scalar as it is",
+)
+CAPTURABLE = Mode(
+    counts_on_device=True,
+    items_on_device=True,
+    capturable=True,
+    note="with `capturable`, the count, scalar states and what `item` gives are tensors",
+)
 
 
 @dataclass
@@ -63,26 +79,41 @@ class Report:
     def errors(self) -> int:
         return sum(not each.is_warning for each in self.found)
 
-    def sorted(self) -> list[Diagnostic]:
-        return sorted(self.found, key=lambda each: (each.line, each.column, each.code))
+    def sorted(self, note: str = "") -> list[Diagnostic]:
+        """In the order of the file, with a note on those about kinds."""
+        found = sorted(self.found, key=lambda each: (each.line, each.column, each.code))
+        return [
+            replace(each, notes=(*each.notes, note))
+            if note and each.code.startswith("E04")
+            else each
+            for each in found
+        ]
 
 
 @dataclass(frozen=True)
 class Local:
-    """A local's type here; `missing` is where it is assigned on one path only."""
+    """A local's type here; `missing` is where it is assigned on one path only, which may
+    be a loop without rounds. It is `whole` where its number is, if so are the arguments
+    of the def that it `needs`.
+    """
 
     type: ir.Type
     missing: Span | None = None
     conflict: ir.Type | None = None
+    looped: bool = False
+    whole: bool = False
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass
 class Scope:
     """The names of a spec, and those of the place that is being checked.
 
-    `place` is default, require, when, state, pre_step, step, post_step or def. `facts`
+    `place` is default, require, sparse, when, state, pre_step, step, post_step or def. `facts`
     are the conditions known to hold here, as keys; `counted` has an entry where `first`
-    is read without a state to tell it by.
+    is read without a state to tell it by; `int_count` is where the step count is declared
+    as a plain number. `rounds` are the arguments of this def that
+    have to be whole, for they are numbers of rounds; `counts` has them for each instance.
     """
 
     report: Report
@@ -96,15 +127,20 @@ class Scope:
     instantiate: Callable | None = None
     calling: list[str] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)
+    int_count: Span | None = None
     misspelled: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     locals: dict[str, Local] = field(default_factory=dict)
     facts: frozenset[str] = frozenset()
+    rounds: set[str] = field(default_factory=set)
+    counts: dict[tuple, frozenset[str]] = field(default_factory=dict)
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""
         return replace(
-            self, place=place, **{"locals": {}, "facts": frozenset(), **fresh}
+            self,
+            place=place,
+            **{"locals": {}, "facts": frozenset(), "rounds": set(), **fresh},
         )
 
     @contextmanager
@@ -114,7 +150,12 @@ class Scope:
         try:
             yield
         finally:
-            self.facts = before
+            self.facts = before & self.facts
+
+    def forget(self, name: str) -> None:
+        """What was known of a name's value holds no longer."""
+        mention = re.compile(rf"\b{name}\b")
+        self.facts = frozenset(fact for fact in self.facts if not mention.search(fact))
 
     def visible(self) -> list[str]:
         """Every name that an expression may read here, for suggestions and notes."""

@@ -1,9 +1,20 @@
-"""Statements: assignments to roles, branches, and the bodies of hooks and defs."""
+"""Statements: assignments to roles, branches, loops, and the bodies of hooks and defs."""
+
+from dataclasses import replace
 
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from ..source import Span
-from .expressions import arithmetic, check_expression, is_decided, is_host_flag
+from . import whole
+from .expressions import (
+    arithmetic,
+    asks_of_target,
+    check_expression,
+    is_decided,
+    is_host_flag,
+)
+from .kinds import unknown
+from .names import check_name
 from .scope import Local, Scope, holds, holds_not
 
 
@@ -110,7 +121,8 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
     if value.type.element == "nothing":
         scope.report("E0404", "a local cannot be none", value.span)
         return None
-    scope.locals[text] = Local(value.type)
+    scope.locals[text] = whole.local(value, scope)
+    scope.forget(text)
     return ir.Ref(text, ir.Role.LOCAL, value.type, name.span)
 
 
@@ -176,8 +188,7 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
     good = value.type.element == "tuple" and value.type.length == count
     targets = []
     for at, name in enumerate(statement.targets):
-        type_ = value.type.item(at) if good else ir.UNKNOWN
-        item = ir.Const("0", type_, statement.value.span)
+        item = _item(value, at) if good else unknown(statement.value.span)
         if name.text in ("p", "grad") or name.text in scope.states:
             scope.report("E0406", "a tuple is taken apart into locals", name.span)
             continue
@@ -185,6 +196,12 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
     if not good or None in targets or len(targets) < count:
         return None
     return ir.Unpack(tuple(targets), value, statement.span)
+
+
+def _item(value: ir.Expr, at: int) -> ir.Expr:
+    if isinstance(value, ir.Pack):
+        return value.items[at]
+    return ir.Index(value, at, value.type.item(at), value.span)
 
 
 def _return(statement: syntax.Return, scope: Scope) -> ir.Statement | None:
@@ -200,35 +217,79 @@ def _return(statement: syntax.Return, scope: Scope) -> ir.Statement | None:
 # ---- branches and loops
 
 
-def _decided(
-    statement: syntax.If, scope: Scope
-) -> tuple[syntax.Statement, ...] | None:
+def _decided(statement: syntax.If, scope: Scope) -> tuple[syntax.Statement, ...] | None:
     """The branch that this target takes, where a flag of one value decides."""
-    if scope.place != "step":
-        return None
-    names = {each.text for each in syntax.walk(statement.condition) if isinstance(each, syntax.Name)}
-    if not names & {vocabulary.CAPTURABLE, vocabulary.DIFFERENTIABLE}:
+    if not asks_of_target(statement.condition):
         return None
     condition = check_expression(statement.condition, scope)
     if not is_decided(condition, statement.condition):
         return None
+    # Another target takes the other branch, and all keep the same states.
+    if any(_names_first(each) for each in (*statement.then, *statement.otherwise)):
+        check_name(syntax.Name(vocabulary.FIRST, statement.span), scope)
     return statement.then if condition.text == "True" else statement.otherwise
 
 
+def _names_first(statement: syntax.Statement) -> bool:
+    return any(
+        isinstance(each, syntax.Name) and each.text == vocabulary.FIRST
+        for each in syntax.walk(statement)
+    )
+
+
 def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
+    """A loop. Its body is checked until every name is before a round what it is after
+    one; that takes a few times, since a name only ever gets less known.
+    """
     count = check_expression(statement.count, scope)
-    if not count.type.unknown and count.type != ir.NUMBER:
-        title = f"a {count.type} is no number of rounds"
-        scope.report("E0404", title, count.span)
-    before = dict(scope.locals)
-    body = check_block(statement.body, scope)
-    merged = _merged(scope.locals, body, before, ())
-    for name, local in merged.items():
-        if local.conflict and name in before and not before[name].conflict:
-            title = f"`{name}` is a {before[name].type} before the loop and a {local.type} after a round"
-            scope.report("E0405", title, statement.span)
-    scope.locals = merged
-    return ir.Repeat(count, body, statement.span) if count.type == ir.NUMBER else None
+    good = whole.check_rounds(count, scope)
+    before, made = scope.locals, dict(scope.instances)
+    for name in _targets(statement.body):
+        scope.forget(name)
+    while True:
+        scope.locals = dict(before)
+        body = check_block(statement.body, scope)
+        after = _merged(scope.locals, body, before, (), looped=True)
+        if any(_changes_kind(name, before, after, body, scope) for name in before):
+            break
+        if all(before[name] == after[name] for name in before):
+            break
+        before = {name: after[name] for name in before}
+        scope.instances.clear()
+        scope.instances.update(made)
+    scope.locals = after
+    return ir.Repeat(count, body, statement.span) if good else None
+
+
+def _targets(body: tuple[syntax.Statement, ...]) -> set[str]:
+    """The names that a block assigns."""
+    found = set()
+    for statement in body:
+        for each in syntax.walk(statement):
+            if isinstance(each, syntax.Assign):
+                found.add(each.target.text)
+            elif isinstance(each, syntax.Unpack):
+                found |= {name.text for name in each.targets}
+    return found
+
+
+def _changes_kind(
+    name: str,
+    before: dict[str, Local],
+    after: dict[str, Local],
+    body: ir.Block,
+    scope: Scope,
+) -> bool:
+    """Whether a loop gives a name another kind than it had before; says where."""
+    if not after[name].conflict or before[name].conflict:
+        return False
+    title = (
+        f"`{name}` is a {before[name].type} before the loop "
+        f"and a {after[name].type} after a round"
+    )
+    span = _assigned_in(body, name)
+    scope.report("E0405", title, span, "a name has one kind in all rounds")
+    return True
 
 
 def check_complex(spec: syntax.Spec, scope: Scope) -> tuple[Span, ...]:
@@ -285,20 +346,26 @@ def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:
     if good and not any(isinstance(each, ir.Ref) for each in ir.walk(condition)):
         title = "this condition never changes"
         scope.report("W0702", title, statement.condition.span)
-    before = dict(scope.locals)
+    before, facts = dict(scope.locals), scope.facts
     with scope.knowing(holds(condition) if good else ()):
         then = check_block(statement.then, scope)
     after_then, scope.locals = scope.locals, dict(before)
+    kept, scope.facts = scope.facts, facts
     with scope.knowing(holds_not(condition) if good else ()):
         otherwise = check_block(statement.otherwise, scope)
+    scope.facts &= kept
     scope.locals = _merged(after_then, then, scope.locals, otherwise)
     return ir.If(condition, then, otherwise, statement.span) if good else None
 
 
 def _merged(
-    left: dict[str, Local], then: ir.Block, right: dict[str, Local], otherwise: ir.Block
+    left: dict[str, Local],
+    then: ir.Block,
+    right: dict[str, Local],
+    otherwise: ir.Block,
+    looped: bool = False,
 ) -> dict[str, Local]:
-    """The locals after a branch; a path that returns does not count."""
+    """The locals after a branch, or a loop; a path that returns does not count."""
     if then and isinstance(then[-1], ir.Return):
         return right
     if otherwise and isinstance(otherwise[-1], ir.Return):
@@ -308,11 +375,15 @@ def _merged(
         one, other = left.get(name), right.get(name)
         if one is None or other is None:
             assigned = _assigned_in(then if one else otherwise, name)
-            merged[name] = Local((one or other).type, missing=assigned or Span(0, 1))
+            span = assigned or Span(0, 1)
+            merged[name] = Local((one or other).type, missing=span, looped=looped)
         elif one.missing or one.conflict:
             merged[name] = one
-        elif other.missing or other.conflict or one.type == other.type:
+        elif other.missing or other.conflict:
             merged[name] = other
+        elif one.type == other.type:
+            both = one.whole and other.whole
+            merged[name] = replace(other, whole=both, needs=one.needs | other.needs)
         elif one.type.unknown or other.type.unknown:
             merged[name] = one if one.type.unknown else other
         elif (both := one.type.joined(other.type)) is not None:
@@ -326,6 +397,7 @@ def _assigned_in(block: ir.Block, name: str) -> Span | None:
     for each in ir.statements(block):
         if isinstance(each, ir.Assign) and each.target.name == name:
             return each.target.span
-        if isinstance(each, ir.Unpack):
-            return next((ref.span for ref in each.targets if ref.name == name), None)
+        for ref in each.targets if isinstance(each, ir.Unpack) else ():
+            if ref.name == name:
+                return ref.span
     return None

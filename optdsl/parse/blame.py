@@ -11,7 +11,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 from ..diagnostics import Diagnostic, Label, did_you_mean
 from ..source import Source, Span
 from .blocks import Misindented
-from .build import DEEPEST, TooDeep
+from .build import DEEPEST, DEEPEST_BLOCKS, TooDeep
 
 _PLANNED = {
     "mode": "train and eval modes",
@@ -23,7 +23,20 @@ _DECLARATIONS = (
     "optimizer", "reference", "hyper", "positional", "require", "state", "sparse_grads",
     "def", "pre_step", "post_step", "step",
 )  # fmt: skip
-_WORDS = ("and", "complex", "elif", "else", "if", "in", "not", "or", "repeat", "return", "when")
+_WORDS = (
+    "and",
+    "complex",
+    "elif",
+    "else",
+    "if",
+    "in",
+    "not",
+    "or",
+    "repeat",
+    "return",
+    "when",
+)
+_OPENERS = ("if", "elif", "repeat", "complex")
 _EXPRESSION = {"NAME", "NUMBER"}
 _SPELLED = {
     "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`", "RPAR": "`)`", "RSQB": "`]`",
@@ -40,6 +53,10 @@ def blame(error: Exception, source: Source) -> Diagnostic:
             return Diagnostic(
                 "E0107", "the indentation matches no block", source, label
             )
+        case TooDeep(span=span, is_block=True):
+            title = f"blocks are nested more than {DEEPEST_BLOCKS} levels deep"
+            help = "what the inner ones do can be a def"
+            return Diagnostic("E0109", title, source, Label(span), help=help)
         case TooDeep(span=span):
             label = Label(span, "")
             title = f"the expression is nested more than {DEEPEST} levels deep"
@@ -99,6 +116,12 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
     if token.value in _PLANNED and ("HYPER" in accepted or "IF" in accepted):
         return _planned(token.value, span, source)
     before = source.text[: span.start].rpartition("\n")[2].split()
+    if before and before[0] in ("for", "while") and "AUGMENT" in accepted:
+        label = Label(span, "a loop is written `repeat 5:`")
+        return Diagnostic("E0108", f"{found} does not belong here", source, label)
+    if len(before) > 1 and before[-1] in _OPENERS and "AUGMENT" in accepted:
+        label = Label(span, f"`{before[-1]}` starts a line of its own")
+        return Diagnostic("E0108", f"{found} does not belong here", source, label)
     if before and before[0] in _PLANNED and "AUGMENT" in accepted:
         start = source.text.rfind("\n", 0, span.start) + 1
         start = source.text.index(before[0], start)

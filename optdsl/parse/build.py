@@ -6,13 +6,15 @@ from .. import syntax
 from ..source import Source, Span
 
 DEEPEST = 60
+DEEPEST_BLOCKS = 12
 
 
 class TooDeep(Exception):
-    """An expression nested deeper than anyone would read."""
+    """An expression, or a block, nested deeper than anyone would read."""
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, is_block: bool = False) -> None:
         self.span = span
+        self.is_block = is_block
 
 
 def build(tree: Tree, source: Source) -> syntax.Spec:
@@ -29,16 +31,19 @@ def build(tree: Tree, source: Source) -> syntax.Spec:
 
 
 def _limit_depth(tree: Tree) -> None:
-    pending = [(tree, 0)]
+    pending = [(tree, 0, 0)]
     while pending:
-        node, depth = pending.pop()
+        node, depth, blocks = pending.pop()
         if depth > DEEPEST:
             raise TooDeep(_span(node))
         # A chain of comparisons is flat here, and nested in what it means.
         deeper = len(node.children) // 2 if node.data == "compare" else 1
-        pending += [
-            (each, depth + deeper) for each in node.children if isinstance(each, Tree)
-        ]
+        below = [each for each in node.children if isinstance(each, Tree)]
+        blocks += any(each.data == "block" for each in below)
+        if blocks > DEEPEST_BLOCKS:
+            start = node.meta.start_pos
+            raise TooDeep(Span(start, start + len(node.data)), is_block=True)
+        pending += [(each, depth + deeper, blocks) for each in below]
 
 
 def _span(node: Tree | Token) -> Span:

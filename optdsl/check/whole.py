@@ -1,0 +1,81 @@
+"""Whole numbers, which a loop counts its rounds by.
+
+The language has one kind of number, so this is asked of the expression: where it comes
+from, down to hypers, shapes and the arguments of a def.
+"""
+
+from collections.abc import Iterator
+
+from .. import ir
+from .scope import Local, Scope
+
+_KEEPS = ("+", "-", "*", "//", "%")
+_ROUNDS = ("floor", "ceil", "round", "trunc", "ndim", "numel", "size")
+_ONE_OF = ("max", "min", "abs")
+
+
+def parts(expr: ir.Expr) -> Iterator[ir.Expr]:
+    """The numbers that have to be whole for the expression to be."""
+    match expr:
+        case ir.Unary("-", operand):
+            yield from parts(operand)
+        case ir.Binary(operator=operator) if operator in _KEEPS:
+            yield from parts(expr.left)
+            yield from parts(expr.right)
+        case ir.Choose():
+            yield from parts(expr.then)
+            yield from parts(expr.otherwise)
+        case ir.Call(function=name) if name in _ONE_OF:
+            for each in expr.arguments:
+                yield from parts(each)
+        case _:
+            yield expr
+
+
+def is_whole(part: ir.Expr, scope: Scope) -> bool:
+    match part:
+        case ir.Const():
+            return part.text.isdigit()
+        case ir.Call(function=name):
+            return name in _ROUNDS
+        case ir.Ref(role=ir.Role.HYPER):
+            return scope.hypers[part.name].annotation == "int"
+        case ir.Ref(role=ir.Role.LOCAL):
+            return scope.locals[part.name].whole
+    return False
+
+
+def local(value: ir.Expr, scope: Scope) -> Local:
+    """A name for a value."""
+    if value.type != ir.NUMBER:
+        return Local(value.type)
+    whole = all(is_whole(each, scope) for each in parts(value))
+    return Local(value.type, whole=whole, needs=_needs(value, scope))
+
+
+def _needs(value: ir.Expr, scope: Scope) -> frozenset[str]:
+    names = [each.name for each in parts(value) if isinstance(each, ir.Ref)]
+    locals_ = [scope.locals[name] for name in names if name in scope.locals]
+    return frozenset().union(*(each.needs for each in locals_))
+
+
+def check_rounds(count: ir.Expr, scope: Scope) -> bool:
+    """Whether a number of rounds, or an argument that becomes one, is whole; says what
+    of it is not.
+    """
+    if count.type.unknown:
+        return False
+    if count.type != ir.NUMBER:
+        title = f"a {count.type} is no number of rounds"
+        hint = "it may be none; ask `!= none` first" if count.type.optional else ""
+        scope.report("E0404", title, count.span, hint)
+        return False
+    broken = [each for each in parts(count) if not is_whole(each, scope)]
+    for each in broken:
+        hint = "`floor(...)` makes it whole"
+        if isinstance(each, ir.Ref) and each.role is ir.Role.HYPER:
+            hint = f"declare it as `hyper {each.name}: int`"
+        title = "a number of rounds is whole, and this may be none"
+        scope.report("E0404", title, each.span, hint)
+    scope.rounds |= _needs(count, scope)
+    return not broken
