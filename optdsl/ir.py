@@ -338,19 +338,21 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Targets:
     """A rule lowered for each way to run it: one parameter at a time or many at once, with
-    the host or `captured` without it. Those are None where the rule cannot do without, and
-    `why_not` says why.
+    the host or `captured` without it; and with nothing in place, for autograd to follow.
+    The captured ones are None where the rule cannot do without the host, and `why_not`
+    says why.
     """
 
     loop: Rule
     foreach: Rule
+    differentiable: Rule
     captured: Rule | None
     captured_foreach: Rule | None
     why_not: str = ""
 
     def blocks(self) -> Iterator[Block]:
         """What any of the update functions runs."""
-        for rule in (self.loop, self.foreach, self.captured):
+        for rule in (self.loop, self.foreach, self.differentiable, self.captured):
             if rule is not None:
                 yield rule.prologue
                 yield rule.step

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import ir, syntax
-from .check import CAPTURABLE, FOREACH, check
+from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
 from .parse import parse
@@ -47,36 +47,42 @@ def build(source: Source) -> Artifacts:
 
 def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
     """The rule lowered for each target. A spec that speaks of `capturable` has to be
-    so; another one may be for the loop alone.
+    so; another one may do without.
 
     Raises:
-        OptdslError: what the spec says under `if capturable:` is wrong.
+        OptdslError: what the spec says for one target is wrong.
     """
-    loop = lower(checked)
     asked = {each.text for each in syntax.walk(tree) if isinstance(each, syntax.Name)}
     called = {
         each.function.text
         for each in syntax.walk(tree)
         if isinstance(each, syntax.Call)
     }
-    many = loop
+    many, pure = checked, checked
     if "item" in called or asked & {"capturable", "differentiable"}:
-        many = lower(check(tree, source, FOREACH)[0])
-    foreach = flatten(many)
+        many, pure = (
+            check(tree, source, mode)[0] for mode in (FOREACH, DIFFERENTIABLE)
+        )
+    captured, why_not = checked, ""
     if checked.counted == "int":
-        why_not = "its step count is a plain number"
-        return ir.Targets(loop, foreach, None, None, why_not)
-    captured = loop
-    if "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):
+        captured, why_not = None, "its step count is a plain number"
+    elif "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):
         try:
-            captured = lower(check(tree, source, CAPTURABLE)[0])
+            captured = check(tree, source, CAPTURABLE)[0]
         except OptdslError as error:
             if "capturable" in asked:
                 raise
             first = error.diagnostics[0]
-            why_not = f"{first.message} (line {first.line})"
-            return ir.Targets(loop, foreach, None, None, why_not)
-    return ir.Targets(loop, foreach, captured, flatten(captured, captured=True))
+            captured, why_not = None, f"{first.message} (line {first.line})"
+    alone = captured and lower(captured)
+    return ir.Targets(
+        loop=lower(checked),
+        foreach=flatten(lower(many)),
+        differentiable=lower(pure, in_place=False),
+        captured=alone,
+        captured_foreach=alone and flatten(alone, captured=True),
+        why_not=why_not,
+    )
 
 
 def _reads_scalars(rule: ir.Rule) -> bool:

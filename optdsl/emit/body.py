@@ -8,7 +8,7 @@ from ..source import Source, Span
 from .expr import INFIX, Name, text
 
 INDENT = "    "
-_METHODS = {symbol: method for method, symbol in INFIX.items() if method != "matmul"}
+METHODS = {symbol: method for method, symbol in INFIX.items() if method != "matmul"}
 
 
 Single = Callable[[ir.Statement], Iterator[str]]
@@ -91,8 +91,8 @@ def _kept(state: ir.Ref, value: ir.Expr, name: Name) -> str:
     """A new value for a state that is read as a number, in the tensor that keeps it."""
     kept = name(dataclasses.replace(state, type=ir.SCALAR))
     match value:
-        case ir.Binary(operator, left, right) if left == state and operator in _METHODS:
-            return f"{kept}.{_METHODS[operator]}_({text(right, name)})"
+        case ir.Binary(operator, left, right) if left == state and operator in METHODS:
+            return f"{kept}.{METHODS[operator]}_({text(right, name)})"
     return f"{kept}.fill_({text(value, name)})"
 
 

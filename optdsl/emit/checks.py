@@ -73,6 +73,9 @@ def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
     ):
         result.append(f'if group["fused"] and group["{other}"]:')
         result += raising(f'"{said}', error="RuntimeError")
+    if rule.sparse and rule.sparse.only:
+        message = f'"{rule.name} is not differentiable: its gradients are sparse'
+        result += ['if group["differentiable"]:', *raising(message, error="RuntimeError")]
     if why_not_capturable:
         message = f'"{rule.name} cannot be captured: {why_not_capturable}'
         result += ['if group["capturable"]:', *raising(message, error="RuntimeError")]
@@ -100,6 +103,9 @@ def _negated(condition: ir.Expr) -> ir.Expr:
 
 def raising(*pieces: str, error: str = "ValueError", depth: int = 1) -> list[str]:
     """`raise` with a message of several texts, each given without its last quote."""
+    if len(pieces) > 1 and not pieces[0].startswith("f"):
+        plain = pieces[0].replace("{", "{{").replace("}", "}}")
+        pieces = (f"f{plain}", *pieces[1:])
     joined = "".join(each if at == 0 else each[2:] for at, each in enumerate(pieces))
     whole, room = f'    raise {error}({joined}")', WIDTH - depth * len(INDENT)
     if len(whole) <= room:

@@ -28,8 +28,10 @@ class Run:
     optional: tuple[str, ...]
 
 
-def runs(rule: ir.Rule, update: Update) -> Iterator[Run]:
-    """The step of a rule, cut where complex parameters change their form."""
+def runs(rule: ir.Rule, update: Update, restored: bool = False) -> Iterator[Run]:
+    """The step of a rule, cut where complex parameters change their form; parameters and
+    states get their own form back at the end, where they are to be `restored`.
+    """
     if not takes_complex(rule):
         yield Run(rule.step, AS_REAL, (), ())
         return
@@ -60,6 +62,11 @@ def runs(rule: ir.Rule, update: Update) -> Iterator[Run]:
         locals_ |= assigned - {"grad"}
         pairs = pairs - {*names} if as_numbers else pairs | {*names}
         pairs = pairs - assigned if as_numbers else pairs | assigned
+    if restored and pairs & {"p", *kept}:
+        names = [name for name in ("p", *kept) if name in pairs]
+        optional = [name for name in names if name in kept and kept[name].when]
+        always = [name for name in names if name not in optional]
+        yield Run((), AS_COMPLEX, tuple(always), tuple(optional))
 
 
 def _cut(rule: ir.Rule) -> Iterator[tuple[bool, ir.Block]]:

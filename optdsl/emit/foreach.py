@@ -16,7 +16,7 @@ from .expr import text
 from .layout import fit
 from .names import plural
 from .sparse import gathered_lists, scattered_lists
-from .update import MAXIMIZE, Update, head
+from .update import MAXIMIZE, Update, asked, asks_count, head
 
 KIND = "multi_tensor"
 GIVEN = "given"
@@ -47,12 +47,12 @@ def emit(
     inner += [*gathered, *given] if gathered else []
     inner += _count(rule, update)
     several = list(runs(rule, update))
-    asked = "torch.is_complex(params[0])"
+    is_complex = "torch.is_complex(params[0])"
     if sum(bool(run.changed) for run in several) > 1:
-        inner.append(f"is_complex = {asked}")
-        asked = "is_complex"
+        inner.append(f"is_complex = {is_complex}")
+        is_complex = "is_complex"
     for run in several:
-        viewed = _viewed(run, names, asked)
+        viewed = _viewed(run, names, is_complex)
         inner += viewed
         if viewed and "grad" in run.changed:
             inner += [INDENT + each for each in given]
@@ -129,6 +129,7 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
     nodes += [
         node for state in rule.states if state.when for node in ir.walk(state.when)
     ]
+    read = asked((*rule.prologue, *rule.step))
     shapes = {each.function for each in nodes if isinstance(each, ir.Call)}
     param = update.columns[0]
     if shapes & {"size", "numel"}:
@@ -136,18 +137,13 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
     elif "ndim" in shapes:
         yield f"{param.item}.ndim", param
     for each in update.columns[2:]:
-        if each.state is None:
-            role = ir.Role.COUNT if each is update.step else ir.Role.FIRST
+        if each.state is not None:
+            fact = ir.Role.STATE, each.state.name
+        elif each is update.step:
+            fact = ir.Role.COUNT, "t"
         else:
-            role = ir.Role.STATE
-        asked = any(
-            isinstance(node, ir.Ref)
-            and node.role is role
-            and node.type.on_host
-            and (each.state is None or node.name == each.state.name)
-            for node in nodes
-        )
-        if asked:
+            fact = ir.Role.FIRST, "first"
+        if fact in read:
             as_tensor = each.annotation.startswith("list[Tensor")
             yield f"{each.item}{'.item()' if as_tensor else ''}", each
 
@@ -162,17 +158,16 @@ def _count(rule: ir.Rule, update: Update) -> list[str]:
         return first
     steps = update.step.items
     result = [*first, f"torch._foreach_add_({steps}, 1)"]
-    read = [ref for each in (*rule.prologue, *rule.step) for ref in ir.reads(each)]
-    if any(ref.role is ir.Role.COUNT and ref.type.on_host for ref in read):
+    if asks_count(rule):
         result.append(f"{update.names.own('t')} = {steps}[0].item()")
     return result
 
 
-def _viewed(run: Run, names: "Lists", asked: str) -> list[str]:
+def _viewed(run: Run, names: "Lists", is_complex: str) -> list[str]:
     """Complex tensors in the form that the next statements see them in."""
     if not (run.changed or run.optional):
         return []
-    result = [f"if {asked}:"]
+    result = [f"if {is_complex}:"]
     for name in map(names.many, run.changed):
         result.append(f"    {name} = [torch.{run.view}(each) for each in {name}]")
     for name in map(names.many, run.optional):

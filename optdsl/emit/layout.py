@@ -18,7 +18,7 @@ _LOOSEST_FIRST = [
         "and",
         "==|!=|<=|>=|<|>|in|not in|is|is not",
         r"\+|-",
-        r"\*|//?|%",
+        r"\*|//?|%|@",
     )
 ]
 
@@ -34,6 +34,8 @@ def fit(line: str) -> list[str]:
         head, value = found.groups()
         if links := _links(value):
             return [head + "(", *_chained(value, links, indent + _INDENT), indent + ")"]
+        if head.strip() and _joins_several(value):
+            return _in_brackets(line, indent)
     broken = _last_bracket(line, WIDTH - len(indent))
     if broken is None:
         return _in_brackets(line, indent)
@@ -67,6 +69,13 @@ def _argument(part: str, indent: str) -> list[str]:
     else:
         return fit(indent + part)
     return [indent + name + lines[0].lstrip(), *lines[1:]]
+
+
+def _joins_several(value: str) -> bool:
+    """Whether more than two operands meet at the loosest operators of a value."""
+    plain = _without_texts(value)
+    cuts = (_cuts(plain, operators) for operators in _LOOSEST_FIRST)
+    return len(next(filter(None, cuts), [])) > 1
 
 
 def _has_operators(value: str) -> bool:

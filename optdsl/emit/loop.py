@@ -8,7 +8,7 @@ from .body import INDENT, lines, one_at_a_time
 from .complex import Run, runs
 from .layout import fit
 from .sparse import gathered, scattered
-from .update import MAXIMIZE, Update, head
+from .update import MAXIMIZE, Update, asks_count, head
 
 KIND = "single_tensor"
 
@@ -32,12 +32,12 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     inner += gathered(rule, [each.item for each in update.kept])
     inner += _count(rule, update)
     several = list(runs(rule, update))
-    asked = "torch.is_complex(p)"
+    is_complex = "torch.is_complex(p)"
     if sum(bool(run.changed) for run in several) > 1:
-        inner.append(f"is_complex = {asked}")
-        asked = "is_complex"
+        inner.append(f"is_complex = {is_complex}")
+        is_complex = "is_complex"
     for run in several:
-        inner += _viewed(run, update, asked)
+        inner += viewed(run, update, is_complex)
         written = lines(run.block, name, rule.source, single)
         inner += [""] * written[:1][0].startswith("#") if written else []
         inner += written
@@ -50,13 +50,13 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     return [part for line in result for part in fit(line)]
 
 
-def _viewed(run: Run, update: Update, asked: str) -> list[str]:
+def viewed(run: Run, update: Update, is_complex: str) -> list[str]:
     """Complex tensors in the form that the next statements see them in."""
     if not (run.changed or run.optional):
         return []
     own = update.names.own
     joined = ", ".join(map(own, run.changed))
-    result = [f"if {asked}:"]
+    result = [f"if {is_complex}:"]
     if len(run.changed) == 1:
         result.append(f"    {joined} = torch.{run.view}({joined})")
     elif run.changed:
@@ -72,8 +72,6 @@ def _count(rule: ir.Rule, update: Update) -> list[str]:
     if rule.counted != "tensor":
         return []
     step = update.step.item
-    block = (*rule.prologue, *rule.step)
-    read = [ref for each in block for ref in ir.reads(each)]
-    if any(ref.role is ir.Role.COUNT and ref.type.on_host for ref in read):
+    if asks_count(rule):
         return [f"{step} += 1", f"{update.names.own('t')} = {step}.item()"]
     return [f"{step} += 1"]

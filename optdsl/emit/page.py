@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from . import foreach, loop
+from . import differentiable, foreach, loop
 from .body import INDENT
 from .checks import checks, flag_checks, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -225,6 +225,9 @@ def _updates(targets: ir.Targets, update: Update) -> list[str]:
         loop.emit(targets.loop, update),
         foreach.emit(targets.foreach, update),
     ]
+    if not (targets.loop.sparse and targets.loop.sparse.only):
+        pure = differentiable.emit(targets.differentiable, update)
+        written += [differentiable.scaled_functions(pure), pure]
     single, multi = targets.apart
     if single is not None:
         written.append(loop.emit(single, update, CAPTURABLE))

@@ -4,7 +4,7 @@ In: the lowered rules. Out: the lines of the method behind its closure.
 """
 
 from .. import ir
-from . import foreach, loop
+from . import differentiable, foreach, loop
 from .body import INDENT
 from .trial import trial_step
 from .update import Update, call
@@ -69,12 +69,14 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
             f"    _check_capturable({', '.join(['params', *kept])})",
         ]
         result += _without_host(targets, single, multi)
+    if rule.sparse and rule.sparse.only:
+        return result
     return [
         *result,
         'if group["differentiable"]:',
         "    if use_foreach:",
-        '        raise AssertionError("_foreach ops don\'t support autograd")',
-        "    update = torch.func.functionalize(update)",
+        "        raise AssertionError(\"_foreach ops don't support autograd\")",
+        f"    update = {update.function(differentiable.KIND)}",
     ]
 
 

@@ -3,6 +3,7 @@ parameter, and the values that a group has once. All update functions of a rule 
 same.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import ir
@@ -10,7 +11,7 @@ from .names import Names, plural, snake
 
 MAXIMIZE = "maximize"
 _TAKEN = (
-    "self group state params grads given closure loss update columns keys each is_complex is_sparse "
+    "self group state params grads given kept new closure loss update columns keys each is_complex is_sparse "
     "entries whole part parts tensors at values"
 ).split()
 _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
@@ -32,13 +33,12 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class Update:
     """The columns are `p`, `grad`, the states in order, `first` and the step count.
-    `flags` are the options that the step reads; `names` spells the names of the spec.
+    `names` spells the names of the spec.
     """
 
     rule_name: str
     columns: tuple[Column, ...]
     hypers: tuple[ir.Hyper, ...]
-    flags: tuple[str, ...]
     names: Names
     counted: str
 
@@ -90,10 +90,32 @@ def update_of(targets: ir.Targets) -> Update:
         step = names.own("t") if as_int else names.claim("step")
         annotation = f"list[{'int' if as_int else 'Tensor'}]"
         columns.append(Column(step, names.claim("steps"), annotation, 'state["step"]'))
-    used = {ref.name for ref in read if ref.role is not ir.Role.FLAG}
+    used = {ref.name for ref in read}
     hypers = tuple(each for each in rule.hypers if each.name in used)
-    flags = dict.fromkeys(ref.name for ref in read if ref.role is ir.Role.FLAG)
-    return Update(rule.name, tuple(columns), hypers, tuple(flags), names, rule.counted)
+    return Update(rule.name, tuple(columns), hypers, names, rule.counted)
+
+
+def asked(block: ir.Block) -> set[tuple[ir.Role, str]]:
+    """What statements read of the host: counts, states and hypers that are numbers."""
+    return {each for statement in block for each in _asked(statement)}
+
+
+def _asked(node: ir.Node) -> Iterator[tuple[ir.Role, str]]:
+    match node:
+        case ir.Ref():
+            if node.type.on_host:
+                yield node.role, node.name
+        case ir.Call("as_tensor", (ir.Ref(),)):
+            pass
+        case _:
+            for child in ir.children(node):
+                yield from _asked(child)
+
+
+def asks_count(rule: ir.Rule) -> bool:
+    """Whether an update reads the step count as a number."""
+    read = asked((*rule.prologue, *rule.step))
+    return any(role is ir.Role.COUNT for role, _ in read)
 
 
 def head(update: Update, function: str) -> list[str]:
@@ -103,8 +125,7 @@ def head(update: Update, function: str) -> list[str]:
     result += [f"    {each.items}: {each.annotation}," for each in update.columns]
     result.append("    *,")
     result += [f"    {own(each.name)}: {annotation(each)}," for each in update.hypers]
-    result += [f"    {each}: bool," for each in (*update.flags, MAXIMIZE)]
-    return [*result, ") -> None:"]
+    return [*result, f"    {MAXIMIZE}: bool,", ") -> None:"]
 
 
 def call(update: Update) -> list[str]:
@@ -113,9 +134,7 @@ def call(update: Update) -> list[str]:
     result = ["update("]
     result += [f"    {each.items}," for each in update.columns]
     result += [f'    {own(each.name)}=group["{each.name}"],' for each in update.hypers]
-    flags = (*update.flags, MAXIMIZE)
-    result += [f'    {each}=group["{each}"],' for each in flags]
-    return [*result, ")"]
+    return [*result, f'    {MAXIMIZE}=group["{MAXIMIZE}"],', ")"]
 
 
 def annotation(hyper: ir.Hyper) -> str:

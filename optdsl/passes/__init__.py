@@ -22,6 +22,7 @@ class Pass:
     run: Callable[[ir.Rule], ir.Rule]
     bit_exact: bool
     reason: str
+    in_place: bool = False
 
 
 PASSES = (
@@ -38,13 +39,20 @@ PASSES = (
         False,
         "addcmul, addcdiv and alpha= round once where `*` and `+` round twice",
     ),
-    Pass(detach, True, "a name that must outlive a write gets a copy of its own"),
-    Pass(reuse, True, "a value that no one reads again lends its memory to the next"),
+    Pass(
+        detach, True, "a name that must outlive a write gets a copy of its own", True
+    ),
+    Pass(
+        reuse, True, "a value that no one reads again lends its memory to the next", True
+    ),
 )
 
 
-def lower(rule: ir.Rule) -> ir.Rule:
-    """The rule after all passes, in order."""
+def lower(rule: ir.Rule, in_place: bool = True) -> ir.Rule:
+    """The rule after all passes, in order; after those that keep its values apart, where
+    nothing may be in place.
+    """
     for each in PASSES:
-        rule = each.run(rule)
+        if in_place or not each.in_place:
+            rule = each.run(rule)
     return rule

@@ -130,6 +130,8 @@ class Reuse:
         first = op.arguments[0]
         if op.name not in IN_PLACE | INTO_OUT or first.type != op.type:
             return op
+        if op.type.kind is ir.Kind.SCALAR and not is_storage(ir.written(first)):
+            return op  # A rate in a tensor may be more precise than this.
         if not op.type.shape.known and _tensors(op) > 1:
             return op  # Of two shapes, the result may be larger than either.
         root = ir.written(first)

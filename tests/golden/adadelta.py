@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content cf8f6057f310.
+# Compiled by optdsl from adadelta.opt, content f1a583fbbf88.
 
 import math
 import warnings
@@ -198,7 +198,7 @@ class Adadelta(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_adadelta
             update(
                 params,
                 grads,
@@ -377,6 +377,75 @@ def _multi_tensor_adadelta(
 
         # p -= lr*delta
         torch._foreach_add_(params, deltas, alpha=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcmul(y, z, value=scale)
+    return x.addcmul(y * scale, z)
+
+
+def _differentiable_adadelta(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    acc_deltas: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    rho: float,
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for p, grad, square_avg, acc_delta, step in zip(
+        params, grads, square_avgs, acc_deltas, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, square_avg, acc_delta, step)
+        p, square_avg, acc_delta, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if is_complex:
+            grad, square_avg, acc_delta = map(
+                torch.view_as_real, (grad, square_avg, acc_delta)
+            )
+
+        # square_avg = rho*square_avg + (1 - rho)*grad*grad
+        square_avg = _scaled_addcmul(square_avg * rho, grad, grad, 1 - rho)
+
+        # std = sqrt(square_avg + eps)
+        std = (square_avg + eps).sqrt()
+
+        # delta = sqrt(acc_delta + eps)/std * grad
+        delta = (acc_delta + eps).sqrt() / std * grad
+
+        # acc_delta = rho*acc_delta + (1 - rho)*delta*delta
+        acc_delta = _scaled_addcmul(acc_delta * rho, delta, delta, 1 - rho)
+        if is_complex:
+            delta = torch.view_as_complex(delta)
+
+        # p -= lr*delta
+        p = _scaled_add(p, delta, -lr)
+        if is_complex:
+            square_avg, acc_delta = map(torch.view_as_complex, (square_avg, acc_delta))
+
+        for each, new in zip(kept, (p, square_avg, acc_delta, step), strict=True):
+            if each is not None:
+                each.copy_(new)
 
 
 def _multi_tensor_adadelta_capturable(

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 533df4bd126e.
+# Compiled by optdsl from adafactor.opt, content d1b05ad039f0.
 
 import math
 import warnings
@@ -223,7 +223,7 @@ class Adafactor(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_adafactor
             update(
                 params,
                 grads,
@@ -342,7 +342,9 @@ def _single_tensor_adafactor(
 
         # floor = finfo_eps(p) if least == none else least
         floor = torch.finfo(p.dtype).eps if least is None else least
-        new = t**beta2_decay
+
+        # new = t**beta2_decay
+        new_ = t**beta2_decay
 
         # size_root = max(1, numel(p))**0.5
         size_root = max(1, p.numel()) ** 0.5
@@ -361,7 +363,7 @@ def _single_tensor_adafactor(
                 torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
                 .square()
                 .div_(grad.shape[-1]),
-                new,
+                new_,
             )
 
             # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
@@ -370,7 +372,7 @@ def _single_tensor_adafactor(
                 torch.linalg.vector_norm(grad, dim=-2, keepdim=True)
                 .square()
                 .div_(grad.shape[-2]),
-                new,
+                new_,
             )
 
             # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
@@ -379,7 +381,7 @@ def _single_tensor_adafactor(
             )
         else:
             # variance = lerp(variance, grad*grad, new)
-            variance.lerp_(grad * grad, new)
+            variance.lerp_(grad * grad, new_)
 
             # second = max(variance, floor*floor)
             second = variance.clamp(min=floor * floor)
@@ -423,16 +425,18 @@ def _multi_tensor_adafactor(
 
         # floor = finfo_eps(p) if least == none else least
         floor = torch.finfo(params[0].dtype).eps if least is None else least
-        new = t**beta2_decay
+
+        # new = t**beta2_decay
+        new_ = t**beta2_decay
 
         # size_root = max(1, numel(p))**0.5
         size_root = max(1, params[0].numel()) ** 0.5
 
         # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
-        alphas = torch._foreach_norm(params)
-        torch._foreach_div_(alphas, size_root)
-        torch._foreach_clamp_min_(alphas, scale)
-        torch._foreach_mul_(alphas, min(lr, 1 / t**0.5))
+        norms = torch._foreach_norm(params)
+        quotients = torch._foreach_div(norms, size_root)
+        clampeds = torch._foreach_clamp_min(quotients, scale)
+        alphas = torch._foreach_mul(clampeds, min(lr, 1 / t**0.5))
         if weight_decay != 0:
             # p *= 1 - lr*weight_decay
             torch._foreach_mul_(params, 1 - lr * weight_decay)
@@ -444,7 +448,7 @@ def _multi_tensor_adafactor(
             ]
             torch._foreach_mul_(norms, norms)
             torch._foreach_div_(norms, grads[0].shape[-1])
-            torch._foreach_lerp_(row_vars, norms, new)
+            torch._foreach_lerp_(row_vars, norms, new_)
             del norms
 
             # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
@@ -454,7 +458,7 @@ def _multi_tensor_adafactor(
             ]
             torch._foreach_mul_(norms, norms)
             torch._foreach_div_(norms, grads[0].shape[-2])
-            torch._foreach_lerp_(col_vars, norms, new)
+            torch._foreach_lerp_(col_vars, norms, new_)
             del norms
 
             # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
@@ -468,7 +472,7 @@ def _multi_tensor_adafactor(
         else:
             # variance = lerp(variance, grad*grad, new)
             products = torch._foreach_mul(grads, grads)
-            torch._foreach_lerp_(variances, products, new)
+            torch._foreach_lerp_(variances, products, new_)
             del products
 
             # second = max(variance, floor*floor)
@@ -482,10 +486,98 @@ def _multi_tensor_adafactor(
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         norms = torch._foreach_norm(updates)
-        torch._foreach_div_(norms, size_root * d)
-        torch._foreach_clamp_min_(norms, 1.0)
-        torch._foreach_div_(alphas, norms)
-        torch._foreach_addcmul_(params, alphas, updates, value=-1)
+        quotients = torch._foreach_div(norms, size_root * d)
+        clampeds = torch._foreach_clamp_min(quotients, 1.0)
+        quotient_2s = torch._foreach_div(alphas, clampeds)
+        torch._foreach_addcmul_(params, quotient_2s, updates, value=-1)
+
+
+def _differentiable_adafactor(
+    params: list[Tensor],
+    grads: list[Tensor],
+    row_vars: list[Tensor | None],
+    col_vars: list[Tensor | None],
+    variances: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    least, scale = eps
+
+    for p, grad, row_var, col_var, variance, step in zip(
+        params, grads, row_vars, col_vars, variances, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, row_var, col_var, variance, step)
+        p, row_var, col_var, variance, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        t = step.item()
+
+        # floor = finfo_eps(p) if least == none else least
+        floor = torch.finfo(p.dtype).eps if least is None else least
+
+        # new = t**beta2_decay
+        new_ = t**beta2_decay
+
+        # size_root = max(1, numel(p))**0.5
+        size_root = max(1, p.numel()) ** 0.5
+
+        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+        alpha = (torch.linalg.vector_norm(p) / size_root).clamp(min=scale) * min(
+            lr, 1 / t**0.5
+        )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        if p.ndim > 1:
+            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+            #     -1), new)
+            row_var = row_var.lerp(
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square()
+                / grad.shape[-1],
+                new_,
+            )
+
+            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+            #     -2), new)
+            col_var = col_var.lerp(
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square()
+                / grad.shape[-2],
+                new_,
+            )
+
+            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+            second = (
+                row_var @ col_var / row_var.mean(dim=-2, keepdim=True).clamp(min=floor)
+            )
+        else:
+            # variance = lerp(variance, grad*grad, new)
+            variance = variance.lerp(grad * grad, new_)
+
+            # second = max(variance, floor*floor)
+            second = variance.clamp(min=floor * floor)
+
+        # update = rsqrt(max(second, floor*floor))*grad
+        update_ = second.clamp(min=floor * floor).rsqrt() * grad
+
+        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+        p = p.addcmul(
+            alpha
+            / (torch.linalg.vector_norm(update_) / (size_root * d)).clamp(min=1.0),
+            update_,
+            value=-1,
+        )
+
+        for each, new in zip(kept, (p, row_var, col_var, variance, step), strict=True):
+            if each is not None:
+                each.copy_(new)
 
 
 def _single_tensor_adafactor_capturable(
@@ -515,18 +607,15 @@ def _single_tensor_adafactor_capturable(
         floor = torch.finfo(p.dtype).eps if least is None else least
 
         # new = t**beta2_decay
-        new = step.pow(beta2_decay)
+        new_ = step.pow(beta2_decay)
 
         # size_root = max(1, numel(p))**0.5
         size_root = max(1, p.numel()) ** 0.5
 
         # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
-        alpha = (
-            torch.linalg.vector_norm(p)
-            .div_(size_root)
-            .clamp_(min=scale)
-            .mul_((1 / step.pow(0.5)).clamp_(max=lr))
-        )
+        alpha = (torch.linalg.vector_norm(p) / size_root).clamp(min=scale) * (
+            1 / step.pow(0.5)
+        ).clamp(max=lr)
         if weight_decay != 0:
             # p *= 1 - lr*weight_decay
             p.mul_(1 - lr * weight_decay)
@@ -537,7 +626,7 @@ def _single_tensor_adafactor_capturable(
                 torch.linalg.vector_norm(grad, dim=-1, keepdim=True)
                 .square()
                 .div_(grad.shape[-1]),
-                new,
+                new_,
             )
 
             # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
@@ -546,7 +635,7 @@ def _single_tensor_adafactor_capturable(
                 torch.linalg.vector_norm(grad, dim=-2, keepdim=True)
                 .square()
                 .div_(grad.shape[-2]),
-                new,
+                new_,
             )
 
             # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
@@ -555,7 +644,7 @@ def _single_tensor_adafactor_capturable(
             )
         else:
             # variance = lerp(variance, grad*grad, new)
-            variance.lerp_(grad * grad, new)
+            variance.lerp_(grad * grad, new_)
 
             # second = max(variance, floor*floor)
             second = variance.clamp(min=floor * floor)
@@ -565,9 +654,8 @@ def _single_tensor_adafactor_capturable(
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         p.addcmul_(
-            alpha.div_(
-                torch.linalg.vector_norm(update_).div_(size_root * d).clamp_(min=1.0)
-            ),
+            alpha
+            / (torch.linalg.vector_norm(update_) / (size_root * d)).clamp(min=1.0),
             update_,
             value=-1,
         )
@@ -607,13 +695,13 @@ def _multi_tensor_adafactor_capturable(
         size_root = max(1, params[0].numel()) ** 0.5
 
         # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
-        alphas = torch._foreach_norm(params)
-        torch._foreach_div_(alphas, size_root)
-        torch._foreach_clamp_min_(alphas, scale)
+        norms = torch._foreach_norm(params)
+        quotients = torch._foreach_div(norms, size_root)
+        clampeds = torch._foreach_clamp_min(quotients, scale)
         powers = torch._foreach_pow(steps, 0.5)
         torch._foreach_reciprocal_(powers)
-        torch._foreach_clamp_max_(powers, lr)
-        torch._foreach_mul_(alphas, powers)
+        clamped_2s = torch._foreach_clamp_max(powers, lr)
+        alphas = torch._foreach_mul(clampeds, clamped_2s)
         if weight_decay != 0:
             # p *= 1 - lr*weight_decay
             torch._foreach_mul_(params, 1 - lr * weight_decay)
@@ -663,7 +751,7 @@ def _multi_tensor_adafactor_capturable(
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         norms = torch._foreach_norm(updates)
-        torch._foreach_div_(norms, size_root * d)
-        torch._foreach_clamp_min_(norms, 1.0)
-        torch._foreach_div_(alphas, norms)
-        torch._foreach_addcmul_(params, alphas, updates, value=-1)
+        quotients = torch._foreach_div(norms, size_root * d)
+        clampeds = torch._foreach_clamp_min(quotients, 1.0)
+        quotient_2s = torch._foreach_div(alphas, clampeds)
+        torch._foreach_addcmul_(params, quotient_2s, updates, value=-1)

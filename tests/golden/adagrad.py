@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content a744afca346e.
+# Compiled by optdsl from adagrad.opt, content af5b6852d187.
 
 import math
 import warnings
@@ -215,7 +215,7 @@ class Adagrad(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_adagrad
             update(
                 params,
                 grads,
@@ -390,6 +390,59 @@ def _multi_tensor_adagrad(
         torch._foreach_addcdiv_(params, grads, roots, value=-clr)
 
 
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcdiv(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcdiv(y, z, value=scale)
+    return x.addcdiv(y * scale, z)
+
+
+def _differentiable_adagrad(
+    params: list[Tensor],
+    grads: list[Tensor],
+    sums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, sum_, step)
+        p, sum_, step = (each if each is None else each.clone() for each in kept)
+        step = step + 1
+        t = step.item()
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        clr = lr / (1 + (t - 1) * lr_decay)
+        if is_complex:
+            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
+
+        # sum += grad*grad
+        sum_ = sum_.addcmul(grad, grad)
+
+        # p -= clr*grad/(sqrt(sum) + eps)
+        p = _scaled_addcdiv(p, grad, sum_.sqrt() + eps, -clr)
+        if is_complex:
+            p, sum_ = map(torch.view_as_complex, (p, sum_))
+
+        for each, new in zip(kept, (p, sum_, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
 def _single_tensor_adagrad_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -418,7 +471,7 @@ def _single_tensor_adagrad_capturable(
             grad = grad.add(p, alpha=weight_decay)
 
         # clr = lr/(1 + (t - 1)*lr_decay)
-        clr = lr / (step - 1).mul_(lr_decay).add_(1)
+        clr = lr / ((step - 1) * lr_decay + 1)
         if torch.is_complex(p):
             p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
 
@@ -462,9 +515,9 @@ def _multi_tensor_adagrad_capturable(
             del products
 
         # clr = lr/(1 + (t - 1)*lr_decay)
-        clrs = torch._foreach_sub(steps, 1)
-        torch._foreach_mul_(clrs, lr_decay)
-        torch._foreach_add_(clrs, 1)
+        differences = torch._foreach_sub(steps, 1)
+        products = torch._foreach_mul(differences, lr_decay)
+        clrs = torch._foreach_add(products, 1)
         torch._foreach_reciprocal_(clrs)
         torch._foreach_mul_(clrs, lr)
         if torch.is_complex(params[0]):

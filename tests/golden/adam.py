@@ -7,7 +7,7 @@ https://openreview.net/forum?id=ryQu7f-RZ
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content 2220078d688d.
+# Compiled by optdsl from adam.opt, content 33e88284a473.
 
 import math
 import warnings
@@ -223,7 +223,7 @@ class Adam(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_adam
             update(
                 params,
                 grads,
@@ -237,7 +237,6 @@ class Adam(Optimizer):
                 weight_decay=group["weight_decay"],
                 amsgrad=group["amsgrad"],
                 decoupled_weight_decay=group["decoupled_weight_decay"],
-                differentiable=group["differentiable"],
                 maximize=group["maximize"],
             )
 
@@ -277,14 +276,14 @@ def _check_hypers(group: dict[str, Any]) -> None:
         )
     if isinstance(lr, Tensor) and foreach and not capturable:
         raise ValueError(
-            "a tensor lr needs capturable "
+            f"a tensor lr needs capturable "
             f"(got lr={lr!r}, foreach={foreach!r}, capturable={capturable!r})"
         )
     if not isinstance(betas[0], Tensor) == isinstance(betas[1], Tensor):
-        raise ValueError("betas are two numbers or two tensors (got betas={betas!r})")
+        raise ValueError(f"betas are two numbers or two tensors (got betas={betas!r})")
     if isinstance(betas[0], Tensor) and foreach and not capturable:
         raise ValueError(
-            "tensor betas need capturable "
+            f"tensor betas need capturable "
             f"(got betas={betas!r}, foreach={foreach!r}, capturable={capturable!r})"
         )
     if group["fused"] and group["foreach"]:
@@ -346,7 +345,6 @@ def _single_tensor_adam(
     weight_decay: float,
     amsgrad: bool,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -380,24 +378,12 @@ def _single_tensor_adam(
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
             second = max_exp_avg_sq
-        if differentiable:
-            # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
-            minus_rate = (lr / (1 - beta1**step)).neg_()
 
-            # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
-            #     eps/minus_rate)
-            p.addcdiv_(
-                exp_avg,
-                second.sqrt()
-                .div_((1 - beta2**step).sqrt_().mul_(minus_rate))
-                .add_(eps / minus_rate),
-            )
-        else:
-            # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
-            denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
+        # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
+        denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
 
-            # p -= lr/(1 - beta1**t) * exp_avg/denom
-            p.addcdiv_(exp_avg, denom, value=-lr / (1 - beta1**t))
+        # p -= lr/(1 - beta1**t) * exp_avg/denom
+        p.addcdiv_(exp_avg, denom, value=-lr / (1 - beta1**t))
 
 
 def _multi_tensor_adam(
@@ -414,7 +400,6 @@ def _multi_tensor_adam(
     weight_decay: float,
     amsgrad: bool,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
@@ -471,6 +456,95 @@ def _multi_tensor_adam(
         torch._foreach_addcdiv_(params, exp_avgs, denoms, value=-lr / (1 - beta1**t))
 
 
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcmul(y, z, value=scale)
+    return x.addcmul(y * scale, z)
+
+
+def _differentiable_adam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, max_exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+        second = exp_avg_sq
+        if amsgrad:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            max_exp_avg_sq = torch.maximum(max_exp_avg_sq, exp_avg_sq)
+            second = max_exp_avg_sq
+
+        # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
+        minus_rate = -(lr / (1 - beta1**step))
+
+        # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
+        #     eps/minus_rate)
+        p = p.addcdiv(
+            exp_avg,
+            second.sqrt() / ((1 - beta2**step).sqrt() * minus_rate) + eps / minus_rate,
+        )
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_complex(max_exp_avg_sq)
+
+        for each, new in zip(
+            kept, (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)
+
+
 def _single_tensor_adam_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -485,7 +559,6 @@ def _single_tensor_adam_capturable(
     weight_decay: float,
     amsgrad: bool,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -520,14 +593,14 @@ def _single_tensor_adam_capturable(
             second = max_exp_avg_sq
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
-        minus_rate = (lr / (1 - beta1**step)).neg_()
+        minus_rate = -(lr / (1 - beta1**step))
 
         # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
         #     eps/minus_rate)
         p.addcdiv_(
             exp_avg,
             second.sqrt()
-            .div_((1 - beta2**step).sqrt_().mul_(minus_rate))
+            .div_((1 - beta2**step).sqrt() * minus_rate)
             .add_(eps / minus_rate),
         )
 
@@ -546,7 +619,6 @@ def _multi_tensor_adam_capturable(
     weight_decay: float,
     amsgrad: bool,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -592,12 +664,12 @@ def _multi_tensor_adam_capturable(
             seconds = max_exp_avg_sqs
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
-        minus_rates = torch._foreach_pow(beta1, steps)
-        torch._foreach_neg_(minus_rates)
-        torch._foreach_add_(minus_rates, 1)
-        torch._foreach_reciprocal_(minus_rates)
-        torch._foreach_mul_(minus_rates, lr)
-        torch._foreach_neg_(minus_rates)
+        powers = torch._foreach_pow(beta1, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        torch._foreach_reciprocal_(powers)
+        torch._foreach_mul_(powers, lr)
+        minus_rates = torch._foreach_neg(powers)
 
         # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
         #     eps/minus_rate)
@@ -605,9 +677,9 @@ def _multi_tensor_adam_capturable(
         powers = torch._foreach_pow(beta2, steps)
         torch._foreach_neg_(powers)
         torch._foreach_add_(powers, 1)
-        torch._foreach_sqrt_(powers)
-        torch._foreach_mul_(powers, minus_rates)
-        torch._foreach_div_(roots, powers)
+        root_2s = torch._foreach_sqrt(powers)
+        products = torch._foreach_mul(root_2s, minus_rates)
+        torch._foreach_div_(roots, products)
         reciprocals = torch._foreach_reciprocal(minus_rates)
         torch._foreach_mul_(reciprocals, eps)
         torch._foreach_add_(roots, reciprocals)

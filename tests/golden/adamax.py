@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 34a13ed8654d.
+# Compiled by optdsl from adamax.opt, content 6b311b8757a9.
 
 import math
 import warnings
@@ -202,7 +202,7 @@ class Adamax(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_adamax
             update(
                 params,
                 grads,
@@ -378,6 +378,70 @@ def _multi_tensor_adamax(
         torch._foreach_addcdiv_(params, exp_avgs, exp_infs, value=-lr / (1 - beta1**t))
 
 
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcdiv(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcdiv(y, z, value=scale)
+    return x.addcdiv(y * scale, z)
+
+
+def _differentiable_adamax(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_infs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_inf, step in zip(
+        params, grads, exp_avgs, exp_infs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_inf, step)
+        p, exp_avg, exp_inf, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        t = step.item()
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if is_complex:
+            p, grad, exp_avg, exp_inf = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_inf)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+        exp_inf = torch.maximum(exp_inf * beta2, grad.abs() + eps)
+
+        # p -= lr/(1 - beta1**t) * exp_avg/exp_inf
+        p = _scaled_addcdiv(p, exp_avg, exp_inf, -lr / (1 - beta1**t))
+        if is_complex:
+            p, exp_avg, exp_inf = map(torch.view_as_complex, (p, exp_avg, exp_inf))
+
+        for each, new in zip(kept, (p, exp_avg, exp_inf, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
 def _single_tensor_adamax_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -413,7 +477,7 @@ def _single_tensor_adamax_capturable(
         torch.maximum(exp_inf.mul_(beta2), grad.abs().add_(eps), out=exp_inf)
 
         # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
-        p.addcdiv_(exp_avg, exp_inf * (beta1**step).sub_(1).div_(lr))
+        p.addcdiv_(exp_avg, exp_inf * ((beta1**step - 1) / lr))
 
 
 def _multi_tensor_adamax_capturable(
@@ -469,7 +533,7 @@ def _multi_tensor_adamax_capturable(
 
         # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
         powers = torch._foreach_pow(beta1, steps)
-        torch._foreach_sub_(powers, 1)
-        torch._foreach_div_(powers, lr)
-        products = torch._foreach_mul(exp_infs, powers)
+        differences = torch._foreach_sub(powers, 1)
+        quotients = torch._foreach_div(differences, lr)
+        products = torch._foreach_mul(exp_infs, quotients)
         torch._foreach_addcdiv_(params, exp_avgs, products)

@@ -7,7 +7,7 @@ https://openreview.net/forum?id=ryQu7f-RZ
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 625ee365a5aa.
+# Compiled by optdsl from adamw.opt, content 9feb5edc8b6b.
 
 import math
 import warnings
@@ -219,7 +219,7 @@ class AdamW(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_adamw
             update(
                 params,
                 grads,
@@ -232,7 +232,6 @@ class AdamW(Optimizer):
                 eps=group["eps"],
                 weight_decay=group["weight_decay"],
                 amsgrad=group["amsgrad"],
-                differentiable=group["differentiable"],
                 maximize=group["maximize"],
             )
 
@@ -266,14 +265,14 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid amsgrad: {amsgrad!r}, expected True or False")
     if isinstance(lr, Tensor) and foreach and not capturable:
         raise ValueError(
-            "a tensor lr needs capturable "
+            f"a tensor lr needs capturable "
             f"(got lr={lr!r}, foreach={foreach!r}, capturable={capturable!r})"
         )
     if not isinstance(betas[0], Tensor) == isinstance(betas[1], Tensor):
-        raise ValueError("betas are two numbers or two tensors (got betas={betas!r})")
+        raise ValueError(f"betas are two numbers or two tensors (got betas={betas!r})")
     if isinstance(betas[0], Tensor) and foreach and not capturable:
         raise ValueError(
-            "tensor betas need capturable "
+            f"tensor betas need capturable "
             f"(got betas={betas!r}, foreach={foreach!r}, capturable={capturable!r})"
         )
     if group["fused"] and group["foreach"]:
@@ -334,7 +333,6 @@ def _single_tensor_adamw(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -365,24 +363,12 @@ def _single_tensor_adamw(
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
             second = max_exp_avg_sq
-        if differentiable:
-            # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
-            minus_rate = (lr / (1 - beta1**step)).neg_()
 
-            # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
-            #     eps/minus_rate)
-            p.addcdiv_(
-                exp_avg,
-                second.sqrt()
-                .div_((1 - beta2**step).sqrt_().mul_(minus_rate))
-                .add_(eps / minus_rate),
-            )
-        else:
-            # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
-            denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
+        # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
+        denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
 
-            # p -= lr/(1 - beta1**t) * exp_avg/denom
-            p.addcdiv_(exp_avg, denom, value=-lr / (1 - beta1**t))
+        # p -= lr/(1 - beta1**t) * exp_avg/denom
+        p.addcdiv_(exp_avg, denom, value=-lr / (1 - beta1**t))
 
 
 def _multi_tensor_adamw(
@@ -398,7 +384,6 @@ def _multi_tensor_adamw(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
@@ -447,6 +432,84 @@ def _multi_tensor_adamw(
         torch._foreach_addcdiv_(params, exp_avgs, denoms, value=-lr / (1 - beta1**t))
 
 
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcmul(y, z, value=scale)
+    return x.addcmul(y * scale, z)
+
+
+def _differentiable_adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, max_exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+        second = exp_avg_sq
+        if amsgrad:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            max_exp_avg_sq = torch.maximum(max_exp_avg_sq, exp_avg_sq)
+            second = max_exp_avg_sq
+
+        # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
+        minus_rate = -(lr / (1 - beta1**step))
+
+        # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
+        #     eps/minus_rate)
+        p = p.addcdiv(
+            exp_avg,
+            second.sqrt() / ((1 - beta2**step).sqrt() * minus_rate) + eps / minus_rate,
+        )
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_complex(max_exp_avg_sq)
+
+        for each, new in zip(
+            kept, (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)
+
+
 def _single_tensor_adamw_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -460,7 +523,6 @@ def _single_tensor_adamw_capturable(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -492,14 +554,14 @@ def _single_tensor_adamw_capturable(
             second = max_exp_avg_sq
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
-        minus_rate = (lr / (1 - beta1**step)).neg_()
+        minus_rate = -(lr / (1 - beta1**step))
 
         # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
         #     eps/minus_rate)
         p.addcdiv_(
             exp_avg,
             second.sqrt()
-            .div_((1 - beta2**step).sqrt_().mul_(minus_rate))
+            .div_((1 - beta2**step).sqrt() * minus_rate)
             .add_(eps / minus_rate),
         )
 
@@ -517,7 +579,6 @@ def _multi_tensor_adamw_capturable(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -553,12 +614,12 @@ def _multi_tensor_adamw_capturable(
             seconds = max_exp_avg_sqs
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
-        minus_rates = torch._foreach_pow(beta1, steps)
-        torch._foreach_neg_(minus_rates)
-        torch._foreach_add_(minus_rates, 1)
-        torch._foreach_reciprocal_(minus_rates)
-        torch._foreach_mul_(minus_rates, lr)
-        torch._foreach_neg_(minus_rates)
+        powers = torch._foreach_pow(beta1, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        torch._foreach_reciprocal_(powers)
+        torch._foreach_mul_(powers, lr)
+        minus_rates = torch._foreach_neg(powers)
 
         # p += exp_avg/(sqrt(second)/(sqrt(1 - beta2**as_tensor(t))*minus_rate) +
         #     eps/minus_rate)
@@ -566,9 +627,9 @@ def _multi_tensor_adamw_capturable(
         powers = torch._foreach_pow(beta2, steps)
         torch._foreach_neg_(powers)
         torch._foreach_add_(powers, 1)
-        torch._foreach_sqrt_(powers)
-        torch._foreach_mul_(powers, minus_rates)
-        torch._foreach_div_(roots, powers)
+        root_2s = torch._foreach_sqrt(powers)
+        products = torch._foreach_mul(root_2s, minus_rates)
+        torch._foreach_div_(roots, products)
         reciprocals = torch._foreach_reciprocal(minus_rates)
         torch._foreach_mul_(reciprocals, eps)
         torch._foreach_add_(roots, reciprocals)

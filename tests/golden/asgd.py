@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 98b7b3ac0889.
+# Compiled by optdsl from asgd.opt, content cb2b951bac2d.
 
 import math
 import warnings
@@ -235,7 +235,7 @@ class ASGD(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_asgd
             update(
                 params,
                 grads,
@@ -437,6 +437,70 @@ def _multi_tensor_asgd(
             mu.fill_(new_mu)
 
 
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _differentiable_asgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    axes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for p, grad, eta, mu, ax, step in zip(
+        params, grads, etas, mus, axes, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, eta, mu, ax, step)
+        p, eta, mu, ax, step = (each if each is None else each.clone() for each in kept)
+        step = step + 1
+        t = step.item()
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # p *= 1 - lambd*eta
+        p = p * (1 - lambd * eta.item())
+
+        # p -= eta*grad
+        p = _scaled_add(p, grad, -eta.item())
+        if mu.item() != 1:
+            # way = mu*(p - ax)
+            way = (p - ax) * mu.item()
+
+            # ax += way
+            ax = ax + way
+        else:
+            ax = p
+
+        # eta = lr/(1 + lambd*lr*t)**alpha
+        eta = torch.full_like(eta, lr / (1 + lambd * lr * t) ** alpha)
+
+        # mu = 1/max(1, t - t0)
+        mu = torch.full_like(mu, 1 / max(1, t - t0))
+        if is_complex:
+            p, ax = map(torch.view_as_complex, (p, ax))
+
+        for each, new in zip(kept, (p, eta, mu, ax, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
 def _single_tensor_asgd_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -474,10 +538,10 @@ def _single_tensor_asgd_capturable(
         ax.add_(way)
 
         # eta = lr/(1 + lambd*lr*t)**alpha
-        eta.copy_(lr / (step * (lambd * lr)).add_(1).pow_(alpha))
+        eta.copy_(lr / (step * (lambd * lr) + 1).pow(alpha))
 
         # mu = 1/max(1, t - t0)
-        mu.copy_(1 / (step - t0).clamp_(min=1))
+        mu.copy_(1 / (step - t0).clamp(min=1))
 
 
 def _multi_tensor_asgd_capturable(
@@ -534,14 +598,14 @@ def _multi_tensor_asgd_capturable(
 
         # eta = lr/(1 + lambd*lr*t)**alpha
         products = torch._foreach_mul(steps, lambd * lr)
-        torch._foreach_add_(products, 1)
-        torch._foreach_pow_(products, alpha)
-        torch._foreach_reciprocal_(products)
-        torch._foreach_mul_(products, lr)
-        torch._foreach_copy_(etas, products)
+        sums = torch._foreach_add(products, 1)
+        powers = torch._foreach_pow(sums, alpha)
+        torch._foreach_reciprocal_(powers)
+        torch._foreach_mul_(powers, lr)
+        torch._foreach_copy_(etas, powers)
 
         # mu = 1/max(1, t - t0)
         differences = torch._foreach_sub(steps, t0)
-        torch._foreach_clamp_min_(differences, 1)
-        torch._foreach_reciprocal_(differences)
-        torch._foreach_copy_(mus, differences)
+        clampeds = torch._foreach_clamp_min(differences, 1)
+        torch._foreach_reciprocal_(clampeds)
+        torch._foreach_copy_(mus, clampeds)

@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 81120875c0e5.
+# Compiled by optdsl from gradient_descent.opt, content f4088d19be52.
 
 import math
 import warnings
@@ -160,7 +160,7 @@ class GradientDescent(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_gradient_descent
             update(
                 params,
                 grads,
@@ -250,6 +250,35 @@ def _multi_tensor_gradient_descent(
 
         # p -= lr*grad
         torch._foreach_add_(params, grads, alpha=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _differentiable_gradient_descent(
+    params: list[Tensor],
+    grads: list[Tensor],
+    *,
+    lr: float,
+    maximize: bool,
+) -> None:
+    for p, grad in zip(params, grads, strict=True):
+        grad = grad if not maximize else -grad
+        kept, p = p, p.clone()
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad = map(torch.view_as_real, (p, grad))
+
+        # p -= lr*grad
+        p = _scaled_add(p, grad, -lr)
+        if is_complex:
+            p = torch.view_as_complex(p)
+
+        kept.copy_(p)
 
 
 def _multi_tensor_gradient_descent_capturable(

@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content f370af659691.
+# Compiled by optdsl from l2decay.opt, content 1d9483058df0.
 
 import math
 import warnings
@@ -162,7 +162,7 @@ class L2Decay(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_l2_decay
             update(
                 params,
                 grads,
@@ -270,6 +270,35 @@ def _multi_tensor_l2_decay(
 
         # p -= lr*grad
         torch._foreach_add_(params, grads, alpha=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _differentiable_l2_decay(
+    params: list[Tensor],
+    grads: list[Tensor],
+    *,
+    lr: float,
+    maximize: bool,
+) -> None:
+    for p, grad in zip(params, grads, strict=True):
+        grad = grad if not maximize else -grad
+        kept, p = p, p.clone()
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad = map(torch.view_as_real, (p, grad))
+
+        # p -= lr*grad
+        p = _scaled_add(p, grad, -lr)
+        if is_complex:
+            p = torch.view_as_complex(p)
+
+        kept.copy_(p)
 
 
 def _multi_tensor_l2_decay_capturable(

@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 13c067f6ece2.
+# Compiled by optdsl from lion.opt, content 177fa54b5e78.
 
 import math
 import warnings
@@ -177,7 +177,7 @@ class Lion(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_lion
             update(
                 params,
                 grads,
@@ -309,6 +309,49 @@ def _multi_tensor_lion(
         # exp_avg = beta2*exp_avg + (1 - beta2)*grad
         torch._foreach_mul_(exp_avgs, beta2)
         torch._foreach_add_(exp_avgs, grads, alpha=1 - beta2)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _differentiable_lion(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg in zip(params, grads, exp_avgs, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg)
+        p, exp_avg = (each if each is None else each.clone() for each in kept)
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg = map(torch.view_as_real, (p, grad, exp_avg))
+
+        # p *= 1 - lr*weight_decay
+        p = p * (1 - lr * weight_decay)
+
+        # p -= lr*sign(beta1*exp_avg + (1 - beta1)*grad)
+        p = _scaled_add(p, _scaled_add(exp_avg * beta1, grad, 1 - beta1).sign(), -lr)
+
+        # exp_avg = beta2*exp_avg + (1 - beta2)*grad
+        exp_avg = _scaled_add(exp_avg * beta2, grad, 1 - beta2)
+        if is_complex:
+            p, exp_avg = map(torch.view_as_complex, (p, exp_avg))
+
+        for each, new in zip(kept, (p, exp_avg), strict=True):
+            if each is not None:
+                each.copy_(new)
 
 
 def _multi_tensor_lion_capturable(

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content f42a3173ca08.
+# Compiled by optdsl from momentum.opt, content 15b258364b0a.
 
 import math
 import warnings
@@ -170,7 +170,7 @@ class Momentum(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_momentum
             update(
                 params,
                 grads,
@@ -277,6 +277,43 @@ def _multi_tensor_momentum(
 
         # p -= lr*buf
         torch._foreach_add_(params, bufs, alpha=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _differentiable_momentum(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bufs: list[Tensor],
+    *,
+    lr: float,
+    momentum: float,
+    maximize: bool,
+) -> None:
+    for p, grad, buf in zip(params, grads, bufs, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, buf)
+        p, buf = (each if each is None else each.clone() for each in kept)
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, buf = map(torch.view_as_real, (p, grad, buf))
+
+        # buf = momentum*buf + grad
+        buf = buf * momentum + grad
+
+        # p -= lr*buf
+        p = _scaled_add(p, buf, -lr)
+        if is_complex:
+            p, buf = map(torch.view_as_complex, (p, buf))
+
+        for each, new in zip(kept, (p, buf), strict=True):
+            if each is not None:
+                each.copy_(new)
 
 
 def _multi_tensor_momentum_capturable(

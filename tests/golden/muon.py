@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 36b3756c8cc2.
+# Compiled by optdsl from muon.opt, content 041d056b9fd1.
 
 import math
 import warnings
@@ -211,7 +211,7 @@ class Muon(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_muon
             update(
                 params,
                 grads,
@@ -280,7 +280,7 @@ def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
     for p in params:
         if not p.ndim == 2:
             raise ValueError(
-                "Muon only supports 2D parameters "
+                f"Muon only supports 2D parameters "
                 f"(got a {p.dtype} of shape {tuple(p.shape)})"
             )
 
@@ -330,7 +330,7 @@ def _orthogonalized(
         x = g.bfloat16()
 
     # x /= max(norm(x), eps)
-    x = x / torch.linalg.vector_norm(x).clamp_(min=eps)
+    x = x / torch.linalg.vector_norm(x).clamp(min=eps)
     for _ in range(steps):
         # gram = x @ transpose(x)
         gram = x @ x.mT
@@ -450,6 +450,67 @@ def _multi_tensor_muon(
             for update_ in updates
         ]
         torch._foreach_add_(params, orthogonalizeds, alpha=-lr * ratio)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _differentiable_muon(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+    adjust_lr_fn: str | None,
+    maximize: bool,
+) -> None:
+    for p, grad, momentum_buffer in zip(params, grads, momentum_buffers, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, momentum_buffer)
+        p, momentum_buffer = (each if each is None else each.clone() for each in kept)
+
+        # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+        momentum_buffer = momentum_buffer.lerp(grad, 1 - momentum)
+
+        # update = lerp(grad, momentum_buffer, momentum) if nesterov else
+        #     momentum_buffer
+        if nesterov:
+            update_ = grad.lerp(momentum_buffer, momentum)
+        else:
+            update_ = momentum_buffer
+
+        # rows, columns = (size(p, 0), size(p, 1))
+        rows, columns_ = (p.shape[0], p.shape[1])
+
+        # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw" else
+        #     sqrt(max(1, rows/columns))
+        ratio = (
+            0.2 * math.sqrt(max(rows, columns_))
+            if adjust_lr_fn == "match_rms_adamw"
+            else math.sqrt(max(1, rows / columns_))
+        )
+
+        # p *= 1 - lr*weight_decay
+        p = p * (1 - lr * weight_decay)
+
+        # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
+        p = _scaled_add(
+            p, _orthogonalized(update_, ns_coefficients, ns_steps, eps), -lr * ratio
+        )
+
+        for each, new in zip(kept, (p, momentum_buffer), strict=True):
+            if each is not None:
+                each.copy_(new)
 
 
 def _multi_tensor_muon_capturable(

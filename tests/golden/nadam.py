@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content e0585da48518.
+# Compiled by optdsl from nadam.opt, content cd4152f3a01c.
 
 import math
 import warnings
@@ -247,7 +247,7 @@ class NAdam(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_nadam
             update(
                 params,
                 grads,
@@ -261,7 +261,6 @@ class NAdam(Optimizer):
                 weight_decay=group["weight_decay"],
                 momentum_decay=group["momentum_decay"],
                 decoupled_weight_decay=group["decoupled_weight_decay"],
-                differentiable=group["differentiable"],
                 maximize=group["maximize"],
             )
 
@@ -358,7 +357,6 @@ def _single_tensor_nadam(
     weight_decay: float,
     momentum_decay: float,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -394,25 +392,14 @@ def _single_tensor_nadam(
 
         # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
         denom = (exp_avg_sq / (1 - beta2**t)).sqrt_().add_(eps)
-        if differentiable:
-            # product = as_tensor(mu_product)
-            product = mu_product
-            rate = -lr * (1 - mu) / (1 - product)
-            rate_next = -lr * mu_next / (1 - product * mu_next)
 
-            # p += grad*rate/denom
-            p.addcdiv_(grad * rate, denom)
+        # p -= lr*(1 - mu)/(1 - mu_product)*grad/denom
+        p.addcdiv_(grad, denom, value=-lr * (1 - mu) / (1 - mu_product.item()))
 
-            # p += exp_avg*rate_next/denom
-            p.addcdiv_(exp_avg * rate_next, denom)
-        else:
-            # p -= lr*(1 - mu)/(1 - mu_product)*grad/denom
-            p.addcdiv_(grad, denom, value=-lr * (1 - mu) / (1 - mu_product.item()))
-
-            # p -= lr*mu_next/(1 - mu_product*mu_next)*exp_avg/denom
-            p.addcdiv_(
-                exp_avg, denom, value=-lr * mu_next / (1 - mu_product.item() * mu_next)
-            )
+        # p -= lr*mu_next/(1 - mu_product*mu_next)*exp_avg/denom
+        p.addcdiv_(
+            exp_avg, denom, value=-lr * mu_next / (1 - mu_product.item() * mu_next)
+        )
 
 
 def _multi_tensor_nadam(
@@ -429,7 +416,6 @@ def _multi_tensor_nadam(
     weight_decay: float,
     momentum_decay: float,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     lr, eps, weight_decay, momentum_decay = map(
@@ -501,6 +487,97 @@ def _multi_tensor_nadam(
         )
 
 
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcmul(y, z, value=scale)
+    return x.addcmul(y * scale, z)
+
+
+def _differentiable_nadam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mu_products: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, mu_product, exp_avg, exp_avg_sq, step in zip(
+        params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, mu_product, exp_avg, exp_avg_sq, step)
+        p, mu_product, exp_avg, exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        t = step.item()
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                p = p * (1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                grad = _scaled_add(grad, p, weight_decay)
+        mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
+
+        # mu_product *= mu
+        mu_product = mu_product.mul(mu)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**t)).sqrt() + eps
+
+        # product = as_tensor(mu_product)
+        product = mu_product
+        rate = -lr * (1 - mu) / (1 - product)
+        rate_next = -lr * mu_next / (1 - product * mu_next)
+
+        # p += grad*rate/denom
+        p = p.addcdiv(grad * rate, denom)
+
+        # p += exp_avg*rate_next/denom
+        p = p.addcdiv(exp_avg * rate_next, denom)
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(
+            kept, (p, mu_product, exp_avg, exp_avg_sq, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)
+
+
 def _single_tensor_nadam_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -515,7 +592,6 @@ def _single_tensor_nadam_capturable(
     weight_decay: float,
     momentum_decay: float,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -538,10 +614,10 @@ def _single_tensor_nadam_capturable(
                 grad = grad.add(p, alpha=weight_decay)
 
         # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
-        mu = (1 - (0.96 ** (step * momentum_decay)).mul_(0.5)).mul_(beta1)
+        mu = (1 - 0.96 ** (step * momentum_decay) * 0.5) * beta1
 
         # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
-        mu_next = (1 - (0.96 ** (step + 1).mul_(momentum_decay)).mul_(0.5)).mul_(beta1)
+        mu_next = (1 - 0.96 ** ((step + 1) * momentum_decay) * 0.5) * beta1
 
         # mu_product *= mu
         mu_product.mul_(mu)
@@ -557,10 +633,10 @@ def _single_tensor_nadam_capturable(
         product = mu_product
 
         # rate = -lr*(1 - mu)/(1 - product)
-        rate = (1 - mu).mul_(-lr).div_(1 - product)
+        rate = (1 - mu) * -lr / (1 - product)
 
         # rate_next = -lr*mu_next/(1 - product*mu_next)
-        rate_next = (mu_next * -lr).div_(1 - product * mu_next)
+        rate_next = mu_next * -lr / (1 - product * mu_next)
 
         # p += grad*rate/denom
         p.addcdiv_(grad * rate, denom)
@@ -583,7 +659,6 @@ def _multi_tensor_nadam_capturable(
     weight_decay: float,
     momentum_decay: float,
     decoupled_weight_decay: bool,
-    differentiable: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -615,20 +690,20 @@ def _multi_tensor_nadam_capturable(
 
         # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
         product_2s = torch._foreach_mul(steps, momentum_decay)
-        mus = torch._foreach_pow(0.96, product_2s)
-        torch._foreach_mul_(mus, 0.5)
-        torch._foreach_neg_(mus)
-        torch._foreach_add_(mus, 1)
-        torch._foreach_mul_(mus, beta1)
+        powers = torch._foreach_pow(0.96, product_2s)
+        product_3s = torch._foreach_mul(powers, 0.5)
+        torch._foreach_neg_(product_3s)
+        torch._foreach_add_(product_3s, 1)
+        mus = torch._foreach_mul(product_3s, beta1)
 
         # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
         sums = torch._foreach_add(steps, 1)
-        torch._foreach_mul_(sums, momentum_decay)
-        mu_nexts = torch._foreach_pow(0.96, sums)
-        torch._foreach_mul_(mu_nexts, 0.5)
-        torch._foreach_neg_(mu_nexts)
-        torch._foreach_add_(mu_nexts, 1)
-        torch._foreach_mul_(mu_nexts, beta1)
+        product_2s = torch._foreach_mul(sums, momentum_decay)
+        powers = torch._foreach_pow(0.96, product_2s)
+        product_3s = torch._foreach_mul(powers, 0.5)
+        torch._foreach_neg_(product_3s)
+        torch._foreach_add_(product_3s, 1)
+        mu_nexts = torch._foreach_mul(product_3s, beta1)
 
         # mu_product *= mu
         torch._foreach_mul_(mu_products, mus)
@@ -652,19 +727,19 @@ def _multi_tensor_nadam_capturable(
         products = mu_products
 
         # rate = -lr*(1 - mu)/(1 - product)
-        rates = torch._foreach_neg(mus)
-        torch._foreach_add_(rates, 1)
-        torch._foreach_mul_(rates, -lr)
-        opposites = torch._foreach_neg(products)
+        opposites = torch._foreach_neg(mus)
         torch._foreach_add_(opposites, 1)
-        torch._foreach_div_(rates, opposites)
+        product_2s = torch._foreach_mul(opposites, -lr)
+        opposite_2s = torch._foreach_neg(products)
+        torch._foreach_add_(opposite_2s, 1)
+        rates = torch._foreach_div(product_2s, opposite_2s)
 
         # rate_next = -lr*mu_next/(1 - product*mu_next)
-        rate_nexts = torch._foreach_mul(mu_nexts, -lr)
-        product_2s = torch._foreach_mul(products, mu_nexts)
-        torch._foreach_neg_(product_2s)
-        torch._foreach_add_(product_2s, 1)
-        torch._foreach_div_(rate_nexts, product_2s)
+        product_2s = torch._foreach_mul(mu_nexts, -lr)
+        product_3s = torch._foreach_mul(products, mu_nexts)
+        torch._foreach_neg_(product_3s)
+        torch._foreach_add_(product_3s, 1)
+        rate_nexts = torch._foreach_div(product_2s, product_3s)
 
         # p += grad*rate/denom
         if grads is given:

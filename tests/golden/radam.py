@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 0977fa4f52f5.
+# Compiled by optdsl from radam.opt, content effa61ce09ce.
 
 import math
 import warnings
@@ -207,7 +207,7 @@ class RAdam(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_radam
             update(
                 params,
                 grads,
@@ -438,6 +438,92 @@ def _multi_tensor_radam(
         torch._foreach_sub_(params, updates)
 
 
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcmul(y, z, value=scale)
+    return x.addcmul(y * scale, z)
+
+
+def _differentiable_radam(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+    rho_inf = 2 / (1 - beta2) - 1
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        t = step.item()
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        if weight_decay != 0:
+            if decoupled_weight_decay:
+                # p *= 1 - lr*weight_decay
+                p = p * (1 - lr * weight_decay)
+            else:
+                # grad += weight_decay*p
+                grad = _scaled_add(grad, p, weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+        correction2 = 1 - beta2**t
+        rho = rho_inf - 2 * t * beta2**t / correction2
+
+        # update = exp_avg/(1 - beta1**t)
+        update_ = exp_avg / (1 - beta1**t)
+
+        # update *= lr
+        update_ = update_ * lr
+        if rho > 5:
+            # update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
+            update_ = update_ * (correction2**0.5 / (exp_avg_sq.sqrt() + eps))
+
+            # update *= rectified(rho, rho_inf)
+            update_ = update_ * _rectified(rho, rho_inf)
+
+        # p -= update
+        p = p - update_
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
 def _single_tensor_radam_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -482,7 +568,7 @@ def _single_tensor_radam_capturable(
         correction2 = 1 - beta2**step
 
         # rho = rho_inf - 2*t*beta2**t/correction2
-        rho = rho_inf - (step * beta2**step).mul_(2).div_(correction2)
+        rho = rho_inf - step * beta2**step * 2 / correction2
 
         # update = exp_avg/(1 - beta1**t)
         update_ = exp_avg / (1 - beta1**step)
@@ -492,7 +578,7 @@ def _single_tensor_radam_capturable(
 
         # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
         adaptive = _rectified(rho, rho_inf) * (
-            correction2.pow_(0.5) / exp_avg_sq.sqrt().add_(eps)
+            correction2.pow(0.5) / exp_avg_sq.sqrt().add_(eps)
         )
 
         # update *= where(rho > 5, adaptive, 1)
@@ -560,9 +646,9 @@ def _multi_tensor_radam_capturable(
 
         # rho = rho_inf - 2*t*beta2**t/correction2
         powers = torch._foreach_pow(beta2, steps)
-        rhos = torch._foreach_mul(steps, powers)
-        torch._foreach_mul_(rhos, 2)
-        torch._foreach_div_(rhos, correction2s)
+        products = torch._foreach_mul(steps, powers)
+        product_2s = torch._foreach_mul(products, 2)
+        rhos = torch._foreach_div(product_2s, correction2s)
         torch._foreach_neg_(rhos)
         torch._foreach_add_(rhos, rho_inf)
 
@@ -577,10 +663,10 @@ def _multi_tensor_radam_capturable(
 
         # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
         rectifieds = [_rectified(rho, rho_inf) for rho in rhos]
-        torch._foreach_pow_(correction2s, 0.5)
+        powers = torch._foreach_pow(correction2s, 0.5)
         roots = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_add_(roots, eps)
-        quotients = torch._foreach_div(correction2s, roots)
+        quotients = torch._foreach_div(powers, roots)
         del roots
         adaptives = torch._foreach_mul(rectifieds, quotients)
 

@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 1c9c8db941c8.
+# Compiled by optdsl from rmsprop.opt, content 09a77bf72ef0.
 
 import math
 import warnings
@@ -222,7 +222,7 @@ class RMSprop(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_rmsprop
             update(
                 params,
                 grads,
@@ -439,6 +439,100 @@ def _multi_tensor_rmsprop(
         else:
             # p -= lr*grad/avg
             torch._foreach_addcdiv_(params, grads, avgs, value=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcmul(y, z, value=scale)
+    return x.addcmul(y * scale, z)
+
+
+def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcdiv(y, z, value=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.addcdiv(y, z, value=scale)
+    return x.addcdiv(y * scale, z)
+
+
+def _differentiable_rmsprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    grad_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    maximize: bool,
+) -> None:
+    for p, grad, square_avg, momentum_buffer, grad_avg, step in zip(
+        params, grads, square_avgs, momentum_buffers, grad_avgs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, square_avg, momentum_buffer, grad_avg, step)
+        p, square_avg, momentum_buffer, grad_avg, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if is_complex:
+            p, grad, square_avg = map(torch.view_as_real, (p, grad, square_avg))
+            if momentum_buffer is not None:
+                momentum_buffer = torch.view_as_real(momentum_buffer)
+            if grad_avg is not None:
+                grad_avg = torch.view_as_real(grad_avg)
+
+        # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
+        square_avg = _scaled_addcmul(square_avg * alpha, grad, grad, 1 - alpha)
+        if centered:
+            # grad_avg = lerp(grad_avg, grad, 1 - alpha)
+            grad_avg = grad_avg.lerp(grad, 1 - alpha)
+
+            # avg = sqrt(square_avg - grad_avg*grad_avg)
+            avg = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt()
+        else:
+            # avg = sqrt(square_avg)
+            avg = square_avg.sqrt()
+
+        # avg += eps
+        avg = avg + eps
+        if momentum > 0:
+            # momentum_buffer = momentum*momentum_buffer + grad/avg
+            momentum_buffer = (momentum_buffer * momentum).addcdiv(grad, avg)
+
+            # p -= lr*momentum_buffer
+            p = _scaled_add(p, momentum_buffer, -lr)
+        else:
+            # p -= lr*grad/avg
+            p = _scaled_addcdiv(p, grad, avg, -lr)
+        if is_complex:
+            p, square_avg = map(torch.view_as_complex, (p, square_avg))
+            if momentum_buffer is not None:
+                momentum_buffer = torch.view_as_complex(momentum_buffer)
+            if grad_avg is not None:
+                grad_avg = torch.view_as_complex(grad_avg)
+
+        for each, new in zip(
+            kept, (p, square_avg, momentum_buffer, grad_avg, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)
 
 
 def _multi_tensor_rmsprop_capturable(

@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 740d8a4ba595.
+# Compiled by optdsl from rprop.opt, content d70d43ae6e55.
 
 import math
 import warnings
@@ -198,7 +198,7 @@ class Rprop(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_rprop
             update(
                 params,
                 grads,
@@ -233,7 +233,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     ):
         raise ValueError(f"Invalid step_sizes: {step_sizes!r}, expected 2 numbers")
     if not (0 < etas[0] and etas[0] < 1 and 1 < etas[1]):
-        raise ValueError("etas are below and above 1 (got etas={etas!r})")
+        raise ValueError(f"etas are below and above 1 (got etas={etas!r})")
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
     if group["fused"] and group["differentiable"]:
@@ -382,3 +382,58 @@ def _multi_tensor_rprop(
         # p -= sign(prev)*step_size
         signs = torch._foreach_sign(prevs)
         torch._foreach_addcmul_(params, signs, step_sizes, value=-1)
+
+
+def _differentiable_rprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    prevs: list[Tensor],
+    step_sizes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    etas: tuple[float, float],
+    step_sizes_: tuple[float, float],
+    maximize: bool,
+) -> None:
+    shrink, grow = etas
+
+    # smallest, largest = step_sizes
+    smallest, largest = step_sizes_
+
+    for p, grad, prev, step_size, step in zip(
+        params, grads, prevs, step_sizes, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, prev, step_size, step)
+        p, prev, step_size, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, prev, step_size = map(
+                torch.view_as_real, (p, grad, prev, step_size)
+            )
+
+        # agreement = sign(grad*prev)
+        agreement = (grad * prev).sign()
+
+        # step_size *= where(agreement > 0, grow, where(agreement < 0, shrink, 1))
+        step_size = step_size * torch.where(
+            agreement > 0, grow, torch.where(agreement < 0, p.new_full((), shrink), 1)
+        )
+
+        # step_size = clamp(step_size, smallest, largest)
+        step_size = step_size.clamp(min=smallest, max=largest)
+
+        # prev = where(agreement < 0, 0, grad)
+        prev = torch.where(agreement < 0, 0, grad)
+
+        # p -= sign(prev)*step_size
+        p = p.addcmul(prev.sign(), step_size, value=-1)
+        if is_complex:
+            p, prev, step_size = map(torch.view_as_complex, (p, prev, step_size))
+
+        for each, new in zip(kept, (p, prev, step_size, step), strict=True):
+            if each is not None:
+                each.copy_(new)

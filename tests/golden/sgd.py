@@ -9,7 +9,7 @@ the learning rate scales the buffer, not the gradient that enters it.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content b48b1d2b4e9a.
+# Compiled by optdsl from sgd.opt, content 4e89fffc9be1.
 
 import math
 import warnings
@@ -200,7 +200,7 @@ class SGD(Optimizer):
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
+                update = _differentiable_sgd
             update(
                 params,
                 grads,
@@ -240,7 +240,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid nesterov: {nesterov!r}, expected True or False")
     if nesterov and not (momentum > 0 and dampening == 0):
         raise ValueError(
-            "Nesterov momentum requires a momentum and zero dampening "
+            f"Nesterov momentum requires a momentum and zero dampening "
             f"(got nesterov={nesterov!r}, momentum={momentum!r}, "
             f"dampening={dampening!r})"
         )
@@ -383,6 +383,57 @@ def _multi_tensor_sgd(
 
         # p -= lr*grad
         torch._foreach_add_(params, grads, alpha=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), where scale may be a tensor."""
+    if not isinstance(scale, Tensor):
+        return x.add(y, alpha=scale)
+    return x.add(y * scale)
+
+
+def _differentiable_sgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    for p, grad, momentum_buffer, first in zip(
+        params, grads, momentum_buffers, firsts, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, momentum_buffer)
+        p, momentum_buffer = (each if each is None else each.clone() for each in kept)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if momentum != 0:
+            if first:
+                momentum_buffer = grad
+            else:
+                # momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+                momentum_buffer = _scaled_add(
+                    momentum_buffer * momentum, grad, 1 - dampening
+                )
+            if nesterov:
+                # grad += momentum*momentum_buffer
+                grad = _scaled_add(grad, momentum_buffer, momentum)
+            else:
+                grad = momentum_buffer
+
+        # p -= lr*grad
+        p = _scaled_add(p, grad, -lr)
+
+        for each, new in zip(kept, (p, momentum_buffer), strict=True):
+            if each is not None:
+                each.copy_(new)
 
 
 def _multi_tensor_sgd_capturable(

@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content e8f0b53bdede.
+# Compiled by optdsl from sparse_adam.opt, content fe095b210097.
 
 import math
 import warnings
@@ -195,10 +195,6 @@ class SparseAdam(Optimizer):
             update = (
                 _multi_tensor_sparse_adam if use_foreach else _single_tensor_sparse_adam
             )
-            if group["differentiable"]:
-                if use_foreach:
-                    raise AssertionError("_foreach ops don't support autograd")
-                update = torch.func.functionalize(update)
             update(
                 params,
                 grads,
@@ -233,6 +229,8 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
     if group["fused"] and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
+    if group["differentiable"]:
+        raise RuntimeError("SparseAdam is not differentiable: its gradients are sparse")
     if group["capturable"]:
         raise RuntimeError(
             "SparseAdam cannot be captured: its step count is a plain number"
@@ -244,12 +242,12 @@ def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
     for p in params:
         if p.is_sparse:
             raise ValueError(
-                "SparseAdam requires dense parameter tensors "
+                f"SparseAdam requires dense parameter tensors "
                 f"(got a {p.dtype} of shape {tuple(p.shape)})"
             )
         if torch.is_complex(p):
             raise ValueError(
-                "SparseAdam does not support complex parameters "
+                f"SparseAdam does not support complex parameters "
                 f"(got a {p.dtype} of shape {tuple(p.shape)})"
             )
 
