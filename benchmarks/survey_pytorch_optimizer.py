@@ -48,20 +48,18 @@ def judge(name: str) -> dict[str, Any]:
     try:
         subject = of_class(cls, cls.__name__, GIVEN.get(name))
         if name in GROUPS:
-            subject = replace(
-                subject, make=_with_groups(cls, subject.make, GROUPS[name])
-            )
+            make = _with_groups(subject.make, GROUPS[name])
+            own = [
+                each for each in subject.hypers if not each.name.startswith("adamw_")
+            ]
+            subject = replace(subject, make=make, hypers=tuple(own))
         return dict(verify(subject).as_json())
     except NoSubject as reason:
         return {"subject": cls.__name__, "not judged": str(reason)}
 
 
-def _with_groups(cls: type, make: Any, more: dict[str, Any]) -> Any:
-    """A constructor whose groups all say `more`, those that are added later too."""
-
-    class Told(cls):
-        def add_param_group(self, param_group: dict[str, Any]) -> None:
-            super().add_param_group({**more, **param_group})
+def _with_groups(make: Any, more: dict[str, Any]) -> Any:
+    """A constructor whose groups all say `more`."""
 
     def told(params: Iterable[Any], **hypers: Any) -> Any:
         groups = [

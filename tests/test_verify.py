@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from optdsl import OptdslError
 from optdsl.verify import NoSubject, verify
 from optdsl.verify.compare import difference
-from optdsl.verify.run import Trace, play
+from optdsl.verify.run import ITSELF, Trace, play
 from optdsl.verify.scene import SHAPES, Part, Scene
 from optdsl.verify.study import study
 from optdsl.verify.subject import of_class, of_spec, of_text
@@ -276,9 +276,9 @@ def test_a_sparse_gradient_has_some_rows_and_one_of_them_in_two_parts() -> None:
 
 
 def traced(values: list[float]) -> Trace:
-    start = {("one", "p"): torch.tensor([1.0], dtype=torch.float64)}
+    start = {("one", ITSELF): torch.tensor([1.0], dtype=torch.float64)}
     steps = tuple(
-        {("one", "p"): torch.tensor([each], dtype=torch.float64)} for each in values
+        {("one", ITSELF): torch.tensor([each], dtype=torch.float64)} for each in values
     )
     return Trace(start, steps)
 
@@ -301,7 +301,7 @@ def test_states_in_tuples_and_dicts_are_seen() -> None:
 
     studied = study(of_class(Nested))
     trace = play(studied.start(studied.scene(steps=1)))
-    assert {key for _, key in trace.steps[0]} == {"p", "of[0].buf", "of[2]"}
+    assert {key for _, key in trace.steps[0]} == {ITSELF, "of[0].buf", "of[2]"}
 
 
 def test_a_handwritten_hook_is_part_of_the_step() -> None:

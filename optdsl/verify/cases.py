@@ -75,30 +75,33 @@ def judged(
     studied: Studied,
     over: Iterable[Case],
     judge: Callable[[Case], str],
-    detail: str = "",
+    of_any_number: bool = False,
 ) -> Outcome:
     """The first case in which `judge` finds something to say, or an exception by accident.
-    A case that the subject refuses is left out, and one whose plain steps end in an
-    accident: that is the finding of one check, not of all.
+
+    A case that the subject refuses is left out. So is one whose plain steps end in an
+    accident or in no number, unless the property is `of_any_number`: that is the finding
+    of one check, not of all.
     """
-    count, refusal = 0, "there is nothing to try"
+    count, reason = 0, "there is nothing to try"
     for case in over:
-        if crash := studied.crash(case.scene, case.hypers):
-            refusal = crash
+        unfit = "" if of_any_number else studied.unfit(case.scene, case.hypers)
+        if unfit:
+            reason = unfit
             continue
         try:
             found = judge(case)
-        except LeftOut as reason:
-            refusal = str(reason)
+        except LeftOut as left_out:
+            reason = str(left_out)
             continue
         except Exception as error:
             if studied.subject.refuses(error):
-                refusal = words(error)
+                reason = words(error)
                 continue
             found = words(error)
         if found:
             return failed(f"{case}: {found}")
         count += 1
     if not count:
-        return not_applicable(refusal)
-    return passed(detail or f"{count} case{'s' * (count != 1)}")
+        return not_applicable(reason)
+    return passed(f"{count} case{'s' * (count != 1)}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .run import Key, Snapshot, Trace
+from .run import ITSELF, Key, Snapshot, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Difference:
     def __str__(self) -> str:
         where = f"step {self.step + 1}, {self.part}"
         if self.why:
-            return f"{where}: {self.tensor} {self.why}"
-        said = "p moved by" if self.tensor == "p" else f"{self.tensor} is"
+            return f"{where}: {self.tensor or 'p'} {self.why}"
+        said = "p moved by" if self.tensor == ITSELF else f"{self.tensor} is"
         ours, theirs = _apart(self.ours, self.theirs)
         return f"{where}: {said} {ours} instead of {theirs}"
 
@@ -75,7 +75,7 @@ def difference(
 def moved(start: Snapshot, key: Key, value: Tensor) -> Tensor:
     """How far a parameter is from its start; of a state, its value. In float64."""
     wide = value.to(torch.complex128 if value.is_complex() else torch.float64)
-    return wide - start[key] if key[1] == "p" else wide
+    return wide - start[key] if key[1] == ITSELF else wide
 
 
 def _worst(a: Tensor, b: Tensor, allowed: Tensor | None) -> tuple | None:
@@ -111,7 +111,7 @@ def finite(trace: Trace) -> Difference | None:
     """
     for step, snapshot in enumerate(trace.steps):
         for (part, tensor), value in snapshot.items():
-            if trace.start[part, "p"].numel() and not value.isfinite().all():
+            if trace.start[part, ITSELF].numel() and not value.isfinite().all():
                 bad = value[~value.isfinite()].flatten()[0].item()
                 return Difference(step, part, tensor, 0, 0, f"holds {bad}")
     return None

@@ -6,8 +6,8 @@ needs a momentum.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
 from .compare import difference, finite
@@ -51,32 +51,38 @@ def of(studied: "Studied") -> tuple[Option, ...]:
     for hyper in studied.subject.hypers:
         for name, value in hyper.others:
             named.setdefault(name, []).append((hyper.name, value))
-    found = {}
-    for scene in _scenes(studied):
-        search = _Search(studied, scene)
+    found: dict[str, Option] = {}
+    for tries, scene in _scenes(studied):
+        search = _Search(tries, scene, [each for each in found.values() if each.works])
         for name, values in named.items():
             if name not in found or (found[name].why and found[name].accepted):
                 found[name] = search.option(name, values)
     return tuple(found.values())
 
 
-def _scenes(studied: "Studied") -> Iterator[Scene]:
-    """A short one with parameters of which one or another feels most options; and for
-    what it does not show a long one with all kinds.
+def _scenes(studied: "Studied") -> Iterator[tuple["Studied", Scene]]:
+    """A short one with parameters of which one or another feels most options. For what it
+    does not show a long one with all kinds; and one with gradients of one direction, and
+    closures, for rules that wait for progress.
     """
     parts = [*studied.plain("one"), Part("zero", SHAPES[studied.shape], zero=True)]
     if studied.shape != "matrix" and studied.shapes["matrix"].went:
         parts.append(Part("matrix", SHAPES["matrix"]))
-    yield studied.scene(*parts, steps=SHORT)
-    yield studied.scene(*studied.every, steps=LONG)
+    yield studied, studied.scene(*parts, steps=SHORT)
+    long = studied.scene(*studied.every, steps=LONG)
+    yield studied, long
+    yield replace(studied, needs_closure=True), long.with_(steady=True)
 
 
 class _Search:
-    """Tries combinations in one scene, and remembers what came of them."""
+    """Tries combinations in one scene, and remembers what came of them. `found` are the
+    options that other scenes have shown.
+    """
 
-    def __init__(self, studied: "Studied", scene: Scene) -> None:
+    def __init__(self, studied: "Studied", scene: Scene, found: list[Option]) -> None:
         self.studied = studied
         self.scene = scene
+        self.found = found
         self.known: dict[str, Trace | str] = {}
 
     def played(self, hypers: dict[str, Any]) -> Trace | str:
@@ -110,8 +116,14 @@ class _Search:
         return self.dead(name, values)
 
     def companions(self, hyper: str) -> Iterator[dict[str, Any]]:
-        """Nothing; each other mode; the first value that is accepted of each number."""
+        """Nothing; each option that is known to work; each other mode; the first value
+        that is accepted of each number.
+        """
         yield {}
+        known = [each.hypers for each in self.found if hyper not in each.hypers]
+        yield from known
+        if self.scene.steady:  # the last scene
+            yield from (one | two for one, two in combinations(known, 2))
         for each in self.studied.subject.hypers:
             if each.name == hyper:
                 continue

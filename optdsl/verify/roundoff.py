@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .. import interpret, ir
-from .compare import moved
-from .run import Snapshot, Trace
+from .compare import Difference, difference, moved
+from .run import ITSELF, Snapshot, Trace
 from .scene import Scene, noise_of
 
 LUCK = 16  # how much further than the few runs that were drawn another one may go
@@ -91,12 +91,28 @@ def measured(
     return spread
 
 
+def apart(
+    ours: Trace, play: Callable[[Scene], Trace], scene: Scene
+) -> Difference | None:
+    """Where a trace parts from what `play` makes of a scene by more than round-off, both
+    of one class. They may differ as float32 does, whatever they are given: there are
+    classes that calculate in it inside.
+    """
+    theirs = play(scene)
+    if difference(ours, theirs) is None:
+        return None
+    allowed = allowance(play, scene, theirs, noise_of(torch.float32))
+    return difference(ours, theirs, allowed)
+
+
 def allowance(
-    play: Callable[[Scene], Trace], scene: Scene, exact: Trace
+    play: Callable[[Scene], Trace], scene: Scene, exact: Trace, noise: float
 ) -> list[Snapshot]:
-    """How far each tensor of a scene may be off, in the precision of the scene."""
+    """How far each tensor of a scene may be off where all that is given is off by `noise`,
+    or by the precision of the scene.
+    """
     size = scene.held or scene.dtype
-    noise = noise_of(size)
+    noise = max(noise, noise_of(size))
     ulp = torch.finfo(size).eps
     spread: list[Snapshot] = []
     for step, snapshot in enumerate(exact.steps):
@@ -104,7 +120,9 @@ def allowance(
         for key, value in snapshot.items():
             far = moved(exact.start, key, value).abs()
             # A parameter is rounded once a step, whatever the size of its update.
-            floor = 2 * (step + 1) * ulp * value.abs().double() if key[1] == "p" else 0
+            floor = (
+                2 * (step + 1) * ulp * value.abs().double() if key[1] == ITSELF else 0
+            )
             largest = far.nan_to_num().max() if far.numel() else 0
             spread[-1][key] = noise * largest + floor + 0 * far.nan_to_num()
     for seed in range(1, DRAWS):

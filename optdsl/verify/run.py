@@ -19,7 +19,8 @@ from .scene import Part, Scene
 Hypers = Mapping[str, Any]
 Make = Callable[..., Optimizer]
 Change = Callable[[Tensor], Tensor]
-Key = tuple[str, str]  # a parameter, and "p" or the name of a state
+ITSELF = ""  # what no state is called
+Key = tuple[str, str]  # a parameter, and ITSELF or the name of a state
 Snapshot = dict[Key, Tensor]
 ONE_GROUP: tuple[Hypers, ...] = ({},)
 
@@ -36,7 +37,7 @@ class Trace:
         return self._kept(lambda key: key[0] in names, since)
 
     def without_states(self) -> "Trace":
-        return self._kept(lambda key: key[1] == "p")
+        return self._kept(lambda key: key[1] == ITSELF)
 
     def _kept(self, wanted: Callable[[Key], bool], since: int = 0) -> "Trace":
         def kept(snapshot: Snapshot) -> Snapshot:
@@ -92,7 +93,9 @@ class Run:
         return seen
 
     def start(self) -> Snapshot:
-        return {(name, "p"): p.detach().clone() for name, p in self.parameters.items()}
+        return {
+            (name, ITSELF): p.detach().clone() for name, p in self.parameters.items()
+        }
 
 
 def _numbers(path: str, value: Any) -> Iterator[tuple[str, Tensor]]:

@@ -60,6 +60,7 @@ class Scene:
     `layout` of the gradients is dense, sparse (some rows, one of them in two parts) or
     whole (sparse, with every row). `held` is a precision that all values have passed
     through; with `noise`, all are wrong by this share of themselves, drawn by `seed`.
+    Where `steady`, gradients keep their direction but for a third.
     """
 
     parts: tuple[Part, ...]
@@ -70,6 +71,7 @@ class Scene:
     held: torch.dtype | None = None
     noise: float = 0.0
     seed: int = 0
+    steady: bool = False
 
     @property
     def numbers(self) -> range:
@@ -94,6 +96,8 @@ class Scene:
 
     def _values(self, part: Part, number: int) -> Tensor:
         value = _drawn(part.name, number, part.shape)
+        if self.steady and number >= 0:
+            value = _drawn(part.name, 0, part.shape) + 0.3 * value
         if not self.dtype.is_complex:
             value = value.real
         if self.noise:

@@ -4,14 +4,15 @@ In: a subject. Out: a Studied, which knows the shapes, dtypes and gradients that
 subject steps with, and the options that it accepts; or the reason why it takes nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import torch
 
 from . import options
-from .compare import difference
+from .compare import difference, finite
 from .options import Option
 from .outcome import words
 from .run import ONE_GROUP, Hypers, Run, Trace, play, start
@@ -49,11 +50,10 @@ class Studied:
     shapes: dict[str, Trial] = field(default_factory=dict)
     dtypes: dict[torch.dtype, Trial] = field(default_factory=dict)
     layouts: dict[str, Trial] = field(default_factory=dict)
-    random: bool = False
     coupled: bool = False
     counts: str = ""
     options: tuple[Option, ...] = ()
-    known: dict[str, str] = field(default_factory=dict, repr=False)
+    known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     # ---- scenes
 
@@ -96,21 +96,35 @@ class Studied:
     ) -> Trace:  # fmt: skip
         return play(self.start(scene, hypers, groups, backwards))
 
-    def crash(self, scene: Scene, hypers: Hypers) -> str:
-        """The words of the exception that the plain steps of a scene end in, or ''."""
-        key = f"{scene!r} {hypers!r}"
-        if key not in self.known:
-            self.known[key] = self.tried(scene, hypers).words
-        return self.known[key]
+    def unfit(self, scene: Scene, hypers: Hypers) -> str:
+        """Why a scene says nothing about more than itself: its plain steps end in an
+        exception, or in something that is no number. '' where neither happens.
+        """
+
+        def ask(*_: Any) -> str:
+            try:
+                found = finite(self.play(scene, hypers))
+                return "" if found is None else str(found)
+            except Exception as error:
+                return words(error)
+
+        return self._asked(repr(scene), hypers, ask)
 
     def one_by_one(self, hypers: Hypers) -> str:
         """Why it says nothing how a parameter does without the others, or ''."""
-        if self.random:
-            return "its steps draw random numbers"
-        key = f"one by one {hypers!r}"
+        if self.random_with(hypers):
+            return RANDOM
+        coupled, _ = self._asked("neighbours", hypers, _neighbours)
+        return COUPLED if coupled else ""
+
+    def random_with(self, hypers: Hypers) -> bool:
+        """Whether the steps draw random numbers."""
+        return self._asked("random", hypers, _is_random)
+
+    def _asked(self, what: str, hypers: Hypers, ask: Callable) -> Any:
+        key = f"{what} {hypers!r}"
         if key not in self.known:
-            coupled, _ = _neighbours(self, hypers)
-            self.known[key] = COUPLED if coupled else ""
+            self.known[key] = ask(self, hypers)
         return self.known[key]
 
     def tried(self, scene: Scene, hypers: Hypers | None = None) -> Trial:
@@ -121,6 +135,7 @@ class Studied:
         return Trial()
 
 
+RANDOM = "its steps draw random numbers"
 COUPLED = "its parameters depend on each other's values"
 MISSING = ("late", "never", "sometimes")
 TRANSPOSED = Part("transposed", (3, 4), strided=True)
@@ -147,14 +162,10 @@ def study(subject: Subject) -> Studied:
         each: found.tried(found.scene(steps=2).with_(layout=each))
         for each in ("dense", "sparse")
     }
-    coupled, counts = _neighbours(found)
-    found = _with(found, shapes=shapes, dtypes=dtypes, layouts=layouts, coupled=coupled,
-                  counts=counts, random=_is_random(found))  # fmt: skip
-    return _with(found, options=options.of(found))
-
-
-def _with(studied: Studied, **known) -> Studied:
-    return Studied(**{**vars(studied), **known})
+    found = replace(found, shapes=shapes, dtypes=dtypes, layouts=layouts)
+    coupled, counts = _neighbours(found, {})
+    found = replace(found, coupled=coupled, counts=counts)
+    return replace(found, options=options.of(found))
 
 
 def _plain(subject: Subject) -> Studied:
@@ -173,14 +184,16 @@ def _plain(subject: Subject) -> Studied:
     raise NoSubject(first.words)
 
 
-def _is_random(studied: Studied) -> bool:
-    scene = studied.scene(steps=2)
-    return (
-        difference(studied.play(scene), studied.play(scene.with_(seed=1))) is not None
-    )
+def _is_random(studied: Studied, hypers: Hypers) -> bool:
+    scene = studied.scene(*studied.every)
+    try:
+        one, two = (studied.play(scene.with_(seed=seed), hypers) for seed in (0, 1))
+    except Exception:  # for another check to tell
+        return False
+    return difference(one, two) is not None
 
 
-def _neighbours(studied: Studied, hypers: Hypers | None = None) -> tuple[bool, str]:
+def _neighbours(studied: Studied, hypers: Hypers) -> tuple[bool, str]:
     """Whether a parameter steps otherwise beside others: by their values, or, which no
     rule wants, because they are there.
     """

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError, gradcheck
 
 from ..cases import Case, LeftOut, judged, single
-from ..compare import difference
 from ..outcome import Outcome, not_applicable, words
-from ..roundoff import allowance
+from ..roundoff import apart
 from ..run import Snapshot, Trace
 from ..study import Studied
 from .targets import exact_scalars
@@ -26,11 +25,8 @@ def differentiable(studied: Studied) -> Outcome:
         return not_applicable("its gradients are sparse")
 
     def judge(case: Case) -> str:
-        values, expected = _values(studied, case), studied.play(case.scene, case.hypers)
-        allowed = allowance(
-            lambda it: studied.play(it, case.hypers), case.scene, expected
-        )
-        found = difference(Trace(expected.start, values), expected, allowed)
+        ours = Trace(studied.start(case.scene).start(), _values(studied, case))
+        found = apart(ours, lambda it: studied.play(it, case.hypers), case.scene)
         if found is not None:
             return f"differentiable=True, {found} in the loop"
         found = _wrong_derivative(studied, case)

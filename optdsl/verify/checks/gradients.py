@@ -3,9 +3,9 @@
 import torch
 
 from ..cases import Case, LeftOut, cases, judged, single
-from ..compare import difference, finite, same_bits
+from ..compare import finite, same_bits
 from ..outcome import Outcome, not_applicable
-from ..roundoff import allowance
+from ..roundoff import apart
 from ..run import Trace, play
 from ..scene import LATE, Scene
 from ..study import Studied
@@ -19,14 +19,8 @@ def maximizing(studied: Studied) -> Outcome:
         def minimize(scene: Scene):
             return play(studied.start(scene, case.hypers), torch.neg).without_states()
 
-        up = studied.play(
-            case.scene, {**case.hypers, "maximize": True}
-        ).without_states()
-        down = minimize(case.scene)
-        if difference(up, down) is None:
-            return ""
-        allowed = allowance(minimize, case.scene, down)
-        found = difference(up, down, allowed)
+        up = studied.play(case.scene, {**case.hypers, "maximize": True})
+        found = apart(up.without_states(), minimize, case.scene)
         return "" if found is None else f"maximize=True, {found} with -gradients"
 
     return judged(studied, cases(studied), judge)
@@ -86,7 +80,7 @@ def without_gradient(studied: Studied) -> Outcome:
                         return f"step {step + 1} makes its state {key[1]}"
                     if not same_bits(value, before[key]):
                         found = _changed(value, before[key])
-                        return f"step {step + 1}: {key[1]} {found}"
+                        return f"step {step + 1}: {key[1] or 'p'} {found}"
             before = after
         return ""
 
@@ -102,11 +96,7 @@ def late(studied: Studied) -> Outcome:
         scene = case.scene.with_(parts=(one, late), steps=LATE + case.scene.steps)
         alone = case.scene.with_(parts=(fresh,), first=LATE)
         ours = studied.play(scene, case.hypers).of(["late"], since=LATE)
-        theirs = studied.play(alone, case.hypers)
-        if difference(ours, theirs) is None:
-            return ""
-        allowed = allowance(lambda it: studied.play(it, case.hypers), alone, theirs)
-        found = difference(ours, theirs, allowed)
+        found = apart(ours, lambda it: studied.play(it, case.hypers), alone)
         return "" if found is None else f"{found} when it is fresh"
 
     return judged(studied, single(studied), judge)

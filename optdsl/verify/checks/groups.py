@@ -1,28 +1,17 @@
 """Properties about groups: each has hypers of its own, and nothing else tells them apart."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 
-from ..cases import Case, cases, judged, said, single
+from ..cases import Case, LeftOut, cases, judged, said, single
 from ..compare import difference
 from ..options import Option
 from ..outcome import Outcome, failed, not_applicable, passed
-from ..roundoff import allowance
-from ..run import Trace
+from ..roundoff import apart
+from ..run import ONE_GROUP, Hypers, Trace
 from ..scene import Scene
-from ..study import Studied
-
-
-def _differ(
-    ours: Callable[[Scene], Trace], theirs: Callable[[Scene], Trace], scene: Scene
-) -> str:
-    """Where two ways to run a scene part by more than round-off."""
-    one, two = ours(scene), theirs(scene)
-    if difference(one, two) is None:
-        return ""
-    found = difference(one, two, allowance(theirs, scene, two))
-    return "" if found is None else str(found)
+from ..study import RANDOM, Studied
 
 
 def _beside(studied: Studied, case: Case) -> Scene:
@@ -34,30 +23,29 @@ def _beside(studied: Studied, case: Case) -> Scene:
 
 def equal_groups(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
-        found = _differ(
-            lambda scene: studied.play(scene, case.hypers, ({}, {})),
-            lambda scene: studied.play(scene, case.hypers),
-            _beside(studied, case),
-        )
-        return found and f"{found} in one group"
+        if studied.random_with(case.hypers):
+            raise LeftOut(RANDOM)  # a group may draw for itself
+        scene = _beside(studied, case)
+        two = studied.play(scene, case.hypers, ({}, {}))
+        found = apart(two, lambda it: studied.play(it, case.hypers), scene)
+        return "" if found is None else f"{found} in one group"
 
     return judged(studied, cases(studied), judge)
 
 
 def order(studied: Studied) -> Outcome:
-    if studied.random:
-        return not_applicable("its steps draw random numbers")
-
     def judge(case: Case) -> str:
-        for groups, what in (({},), "parameters"), (({}, {}), "groups"):
-            found = _differ(
-                lambda scene, groups=groups: studied.play(
-                    scene, case.hypers, groups, True
-                ),
-                lambda scene, groups=groups: studied.play(scene, case.hypers, groups),
-                _beside(studied, case),
-            )
-            if found:
+        if studied.random_with(case.hypers):
+            raise LeftOut(RANDOM)
+        scene = _beside(studied, case)
+        for groups, what in (ONE_GROUP, "parameters"), (({}, {}), "groups"):
+            backwards = studied.play(scene, case.hypers, groups, True)
+
+            def forwards(it: Scene, groups: Sequence[Hypers] = groups) -> Trace:
+                return studied.play(it, case.hypers, groups)
+
+            found = apart(backwards, forwards, scene)
+            if found is not None:
                 return f"with the {what} backwards, {found}"
         return ""
 
@@ -65,8 +53,8 @@ def order(studied: Studied) -> Outcome:
 
 
 def beside_others(studied: Studied) -> Outcome:
-    if studied.random or studied.coupled:
-        return not_applicable(studied.one_by_one({}))
+    if reason := studied.one_by_one({}):
+        return not_applicable(reason)
     if studied.counts:
         scene = studied.scene(*studied.plain("one", "two"), steps=2)
         return failed(f"{said({})}, {scene}: {studied.counts} when it is alone")
@@ -114,18 +102,14 @@ def disobeys(studied: Studied, option: Option) -> str:
             return ""  # it may be for the whole optimizer
         raise
     for name, hypers in ("one", option.needs), ("two", option.hypers):
-        alone = studied.play(scene, hypers).of([name])
-        if difference(whole.of([name]), alone) is None:
-            continue
-        allowed = allowance(
-            lambda it, hypers=hypers: studied.play(it, hypers), scene, alone
-        )
-        found = difference(whole.of([name]), alone, allowed)
+
+        def alone(it: Scene, name: str = name, hypers: Hypers = hypers) -> Trace:
+            return studied.play(it, hypers).of([name])
+
+        found = apart(whole.of([name]), alone, scene)
         if found is not None:
-            whose = (
-                "the second group alone" if name == "two" else "the first group alone"
-            )
-            return f"{case}: {found} as for {whose}"
+            whose = "second" if name == "two" else "first"
+            return f"{case}: {found} as for the {whose} group alone"
     return ""
 
 

@@ -9,7 +9,7 @@ from ..cases import Case, cases, judged
 from ..compare import difference
 from ..outcome import Outcome, not_applicable
 from ..roundoff import measured
-from ..run import Snapshot, Trace
+from ..run import ITSELF, Snapshot, Trace
 from ..scene import Scene
 from ..study import Studied
 from .targets import capturable_on_cpu, exact_scalars
@@ -77,7 +77,7 @@ def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Sn
         interpret.step(rule, [*memories.values()])
         steps.append({})
         for name, memory in memories.items():
-            steps[-1][name, "p"] = memory.p.clone()
+            steps[-1][name, ITSELF] = memory.p.clone()
             for key, value in memory.states.items():
                 steps[-1][name, key] = torch.as_tensor(
                     value, dtype=torch.float64

@@ -1,14 +1,16 @@
 """Properties about shapes and dtypes."""
 
+from collections.abc import Iterator
+
 import torch
 
-from ..cases import Case, cases, judged, single
+from ..cases import Case, LeftOut, cases, judged, single
 from ..compare import difference, finite, moved
-from ..outcome import Outcome, failed, not_applicable, passed
-from ..roundoff import LUCK, SHORT, allowance
-from ..run import Snapshot, Trace
+from ..outcome import Outcome, failed, not_applicable, passed, words
+from ..roundoff import LUCK, SHORT, apart
+from ..run import ITSELF, Snapshot, Trace
 from ..scene import SHAPES, Part
-from ..study import TRANSPOSED, Studied
+from ..study import RANDOM, TRANSPOSED, Studied
 
 NEAR = 0.25  # what eight bits may make of a quantity, as a share of it
 
@@ -23,11 +25,24 @@ def everything_steps(studied: Studied) -> Outcome:
     ]
     works = [each for each in studied.options if each.works]
     pairs = [Case(scene, each.hypers) for each in works for scene in scenes]
-    for case in (*pairs, *cases(studied)):
-        trial = studied.tried(case.scene, case.hypers)
-        if not trial.went and not trial.refused:
-            return failed(f"{case}: {trial.words}")
+    for case in _smallest_first(studied, pairs):
+        try:
+            found = finite(studied.play(case.scene, case.hypers))
+        except Exception as error:
+            if not studied.subject.refuses(error):
+                return failed(f"{case}: {words(error)}")
+        else:
+            if found is not None and not case.hypers:  # an option may lead anywhere
+                return failed(f"{case}: {found}")
     return passed(f"{len(pairs)} pairs of an option and a shape or dtype")
+
+
+def _smallest_first(studied: Studied, pairs: list[Case]) -> Iterator[Case]:
+    """Pairs of an option and one thing more come before everything at once."""
+    plain = list(cases(studied))
+    yield from (each for each in plain if not each.hypers)
+    yield from pairs
+    yield from (each for each in plain if each.hypers)
 
 
 def shapes(studied: Studied) -> Outcome:
@@ -67,6 +82,8 @@ def _strided(studied: Studied, case: Case) -> str:
     flat = Part(TRANSPOSED.name, TRANSPOSED.shape)
     plain = case.scene.with_(parts=(flat,))
     expected = studied.play(plain, case.hypers)
+    if studied.random_with(case.hypers):
+        raise LeftOut(RANDOM)
     for what in ("p and p.grad are", "p.grad is", "p is"):
         scene = plain if what == "p.grad is" else case.scene
         run = studied.start(scene, case.hypers)
@@ -77,10 +94,7 @@ def _strided(studied: Studied, case: Case) -> str:
             run.move(step)
             steps.append(run.snapshot())
         got = Trace(expected.start, tuple(steps))
-        if difference(got, expected) is None:
-            continue
-        allowed = allowance(lambda it: studied.play(it, case.hypers), plain, expected)
-        found = difference(got, expected, allowed)
+        found = apart(got, lambda it: studied.play(it, case.hypers), plain)
         if found is not None:
             return f"{what} not contiguous, {found} with contiguous memory"
     return ""
@@ -97,9 +111,11 @@ def short_is_near(studied: Studied) -> Outcome:
     trial = studied.dtypes[torch.bfloat16]
     if not trial.went:
         return not_applicable(trial.words)
-    if studied.random:
-        return not_applicable("its steps draw random numbers")
-    return judged(studied, _visible(studied), lambda case: far_from_wide(studied, case))
+    if studied.random_with({}):
+        return not_applicable(RANDOM)
+    return judged(
+        studied, _visible(studied), lambda case: far_from_wide(studied, case), True
+    )
 
 
 def _visible(studied: Studied) -> list[Case]:
@@ -134,7 +150,7 @@ def _sized(trace: Trace) -> Trace:
 
     def sized(snapshot: Snapshot) -> Snapshot:
         return {
-            key: value if key[1] == "p" else value.double().square().mean().sqrt()
+            key: value if key[1] == ITSELF else value.double().square().mean().sqrt()
             for key, value in snapshot.items()
         }
 
@@ -157,5 +173,5 @@ def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
                     spread, (here - there).abs().nan_to_num(torch.inf)
                 )
             bound = NEAR * largest + LUCK * spread
-            allowed[-1][key] = bound + (rounding if key[1] == "p" else 0)
+            allowed[-1][key] = bound + (rounding if key[1] == ITSELF else 0)
     return allowed

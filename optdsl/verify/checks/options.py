@@ -12,6 +12,7 @@ from ..compare import difference
 from ..hyper import Hyper
 from ..outcome import Outcome, failed, not_applicable, passed
 from ..run import Trace
+from ..scene import SHAPES, Part
 from ..study import Studied, Trial
 
 DECAYS = (0.5, 0.1)
@@ -40,7 +41,9 @@ def weight_decay_matters(studied: Studied) -> Outcome:
     decays = [each for each in studied.subject.hypers if _is_decay(each)]
     if not decays:
         return not_applicable("it has no weight decay")
-    scene = studied.scene(*studied.plain("one", "two"))
+    # Of several shapes, since a rule may mean to decay matrices alone.
+    shapes = [each for each in ("matrix", "kernel") if studied.shapes[each].went]
+    scene = studied.scene(studied.one, *(Part(each, SHAPES[each]) for each in shapes))
     count = 0
     for mode in _modes(studied):
         for decay in decays:
@@ -94,11 +97,10 @@ def _is_named_decay(name: str) -> bool:
 
 
 def _played(studied: Studied, scene, hypers: dict[str, Any]) -> Trace | None:
-    """What parameters do, or None where these hypers are not allowed."""
-    try:
-        return studied.play(scene, hypers).without_states()
-    except Exception:
+    """What parameters do, or None where these hypers are not allowed or lead nowhere."""
+    if studied.unfit(scene, hypers):
         return None
+    return studied.play(scene, hypers).without_states()
 
 
 # ---- what has to be refused

@@ -11,7 +11,7 @@ from ..cases import Case, cases, said
 from ..compare import difference, largest
 from ..outcome import Outcome, failed, not_applicable, passed, words
 from ..roundoff import allowance
-from ..run import ONE_GROUP, Hypers, Snapshot, Trace
+from ..run import ITSELF, ONE_GROUP, Hypers, Snapshot, Trace
 from ..study import DTYPES, Studied
 from .groups import disobeys
 from .numbers import far_from_wide
@@ -131,8 +131,8 @@ def _cases(pair: Pair) -> Iterator[tuple[Case, Groups]]:
 def _apart(pair: Pair, case: Case, groups: Groups) -> str | None:
     """Where the two part, '' where they do not, None where the case says nothing."""
     hypers = {**pair.shared, **case.hypers, **pair.flags}
-    if crash := pair.ours.crash(case.scene, case.hypers):
-        pair.notes.left_out[f"{case}: left out, {crash}"] = None
+    if unfit := pair.ours.unfit(case.scene, case.hypers):
+        pair.notes.left_out[f"{case}: left out, {unfit}"] = None
         return None
     mine = pair.ours.play(case.scene, hypers, groups)
     try:
@@ -141,15 +141,15 @@ def _apart(pair: Pair, case: Case, groups: Groups) -> str | None:
         pair.notes.left_out[f"{case}: left out, {words(error)} in the reference"] = None
         return None
     _note_states(pair.notes, mine, its, pair.renamed)
-    apart = pair.notes.apart.setdefault(case.scene.dtype, 0.0)
+    far = pair.notes.apart.setdefault(case.scene.dtype, 0.0)
     if difference(mine, its) is None:
         return ""
     allowed = allowance(
-        lambda scene: pair.ours.play(scene, hypers, groups), case.scene, mine
+        lambda scene: pair.ours.play(scene, hypers, groups), case.scene, mine, 0.0
     )
     found = difference(mine, its, allowed)
     if found is None:
-        pair.notes.apart[case.scene.dtype] = max(apart, largest(mine, its))
+        pair.notes.apart[case.scene.dtype] = max(far, largest(mine, its))
         return ""
     if reason := _their_own_fault(pair, case):
         pair.notes.left_out[f"{said(case.hypers)}: left out, {reason}"] = None
@@ -177,8 +177,8 @@ def _note_states(
     back = {our: their for their, our in renamed.items()}
     notes.states[0].update(key for _, key in ours)
     notes.states[1].update(back.get(key, key) for _, key in theirs)
-    moving = {name for name, key in ours if key != "p"} & {
-        name for name, key in theirs if key != "p"
+    moving = {name for name, key in ours if key != ITSELF} & {
+        name for name, key in theirs if key != ITSELF
     }
     for name, key in (*ours, *theirs):
         if name in moving and ((name, key) in ours) != ((name, key) in theirs):
