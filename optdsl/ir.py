@@ -348,6 +348,7 @@ class Targets:
     differentiable: Rule
     captured: Rule | None
     captured_foreach: Rule | None
+    captured_differentiable: Rule | None
     why_not: str = ""
 
     def blocks(self) -> Iterator[Block]:

@@ -75,12 +75,14 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
             first = error.diagnostics[0]
             captured, why_not = None, f"{first.message} (line {first.line})"
     alone = captured and lower(captured)
+    apart = captured and lower(captured, in_place=False)
     return ir.Targets(
         loop=lower(checked),
         foreach=flatten(lower(many)),
         differentiable=lower(pure, in_place=False),
         captured=alone,
         captured_foreach=alone and flatten(alone, captured=True),
+        captured_differentiable=apart,
         why_not=why_not,
     )
 

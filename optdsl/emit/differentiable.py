@@ -19,7 +19,7 @@ KIND = "differentiable"
 _SCALED = ("add", "addcmul", "addcdiv")
 
 
-def emit(rule: ir.Rule, update: Update) -> list[str]:
+def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     """The lines of a function that runs the rule one parameter at a time."""
 
     def name(ref: ir.Ref) -> str:
@@ -65,9 +65,17 @@ def emit(rule: ir.Rule, update: Update) -> list[str]:
         inner += written
     inner += ["", *written_back]
     body += [INDENT + line if line else "" for line in inner]
-    result = head(update, update.function(KIND))
+    result = head(update, update.function(KIND) + suffix)
     result += [INDENT + line if line else "" for line in body]
     return [part for line in result for part in fit(line)]
+
+
+def is_apart(targets: ir.Targets, update: Update) -> bool:
+    """Whether a captured step computes otherwise than one with the host."""
+    captured = targets.captured_differentiable
+    if captured is None:
+        return False
+    return emit(captured, update) != emit(targets.differentiable, update)
 
 
 def _new_values(name: Name) -> Single:
@@ -143,10 +151,10 @@ def scaled_functions(written: list[str]) -> list[str]:
             tensors = ", ".join(f"{each}: Tensor" for each in parameters.split(", "))
             result += [
                 f"def _scaled_{name}({tensors}, scale: Any) -> Tensor:",
-                f'    """x.{name}({factors}, {keyword}=scale), where scale may be a tensor."""',
-                "    if not isinstance(scale, Tensor):",
-                f"        return x.{name}({factors}, {keyword}=scale)",
-                f"    return x.{name}({factors.replace('y', 'y * scale', 1)})",
+                f'    """x.{name}({factors}, {keyword}=scale), with a gradient for scale."""',
+                "    if isinstance(scale, Tensor) and scale.requires_grad:",
+                f"        return x.{name}({factors.replace('y', 'y * scale', 1)})",
+                f"    return x.{name}({factors}, {keyword}=scale)",
                 "",
                 "",
             ]

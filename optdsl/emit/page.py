@@ -227,6 +227,9 @@ def _updates(targets: ir.Targets, update: Update) -> list[str]:
     ]
     if not (targets.loop.sparse and targets.loop.sparse.only):
         pure = differentiable.emit(targets.differentiable, update)
+        if differentiable.is_apart(targets, update):
+            captured = targets.captured_differentiable
+            pure += ["", "", *differentiable.emit(captured, update, CAPTURABLE)]
         written += [differentiable.scaled_functions(pure), pure]
     single, multi = targets.apart
     if single is not None:

@@ -71,12 +71,19 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
         result += _without_host(targets, single, multi)
     if rule.sparse and rule.sparse.only:
         return result
+    pure, captured = update.function(differentiable.KIND), []
+    if differentiable.is_apart(targets, update):
+        captured = [
+            '    if group["capturable"]:',
+            f"        update = {pure}{CAPTURABLE}",
+        ]
     return [
         *result,
         'if group["differentiable"]:',
         "    if use_foreach:",
         "        raise AssertionError(\"_foreach ops don't support autograd\")",
-        f"    update = {update.function(differentiable.KIND)}",
+        f"    update = {pure}",
+        *captured,
     ]
 
 
