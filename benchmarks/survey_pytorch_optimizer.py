@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,26 +47,13 @@ def judge(name: str) -> dict[str, Any]:
     try:
         subject = of_class(cls, cls.__name__, GIVEN.get(name))
         if name in GROUPS:
-            make = _with_groups(subject.make, GROUPS[name])
             own = [
                 each for each in subject.hypers if not each.name.startswith("adamw_")
             ]
-            subject = replace(subject, make=make, hypers=tuple(own))
+            subject = replace(subject, group=GROUPS[name], hypers=tuple(own))
         return dict(verify(subject).as_json())
     except NoSubject as reason:
         return {"subject": cls.__name__, "not judged": str(reason)}
-
-
-def _with_groups(make: Any, more: dict[str, Any]) -> Any:
-    """A constructor whose groups all say `more`."""
-
-    def told(params: Iterable[Any], **hypers: Any) -> Any:
-        groups = [
-            each if isinstance(each, dict) else {"params": [each]} for each in params
-        ]
-        return make([{**more, **each} for each in groups], **hypers)
-
-    return told
 
 
 def judged_apart(name: str) -> dict[str, Any]:

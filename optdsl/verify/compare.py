@@ -29,7 +29,7 @@ class Difference:
         if self.why:
             return f"{where}: {self.tensor or 'p'} {self.why}"
         said = "p moved by" if self.tensor == ITSELF else f"{self.tensor} is"
-        ours, theirs = _apart(self.ours, self.theirs)
+        ours, theirs = told_apart(self.ours, self.theirs)
         return f"{where}: {said} {ours} instead of {theirs}"
 
 
@@ -117,7 +117,7 @@ def finite(trace: Trace) -> Difference | None:
     return None
 
 
-def _apart(ours: complex, theirs: complex) -> tuple[str, str]:
+def told_apart(ours: complex, theirs: complex) -> tuple[str, str]:
     """Two numbers with as many digits as it takes to tell them apart."""
     for digits in (4, 6, 8, 12):
         said = f"{ours:.{digits}g}", f"{theirs:.{digits}g}"

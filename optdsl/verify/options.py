@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .compare import difference, finite
 from .outcome import words
 from .run import Trace
@@ -62,8 +64,9 @@ def of(studied: "Studied") -> tuple[Option, ...]:
 
 def _scenes(studied: "Studied") -> Iterator[tuple["Studied", Scene]]:
     """A short one with parameters of which one or another feels most options. For what it
-    does not show a long one with all kinds; and one with gradients of one direction, and
-    closures, for rules that wait for progress.
+    does not show a long one with all kinds; the same in bfloat16, which some options are
+    for; and one with gradients of one direction, and closures, for rules that wait for
+    progress.
     """
     parts = [*studied.plain("one"), Part("zero", SHAPES[studied.shape], zero=True)]
     if studied.shape != "matrix" and studied.shapes["matrix"].went:
@@ -71,6 +74,8 @@ def _scenes(studied: "Studied") -> Iterator[tuple["Studied", Scene]]:
     yield studied, studied.scene(*parts, steps=SHORT)
     long = studied.scene(*studied.every, steps=LONG)
     yield studied, long
+    if studied.dtypes[torch.bfloat16].went:
+        yield studied, long.with_(dtype=torch.bfloat16)
     yield replace(studied, needs_closure=True), long.with_(steady=True)
 
 

@@ -92,16 +92,15 @@ def measured(
 
 
 def apart(
-    ours: Trace, play: Callable[[Scene], Trace], scene: Scene
+    ours: Trace, play: Callable[[Scene], Trace], scene: Scene, inside: torch.dtype
 ) -> Difference | None:
     """Where a trace parts from what `play` makes of a scene by more than round-off, both
-    of one class. They may differ as float32 does, whatever they are given: there are
-    classes that calculate in it inside.
+    of one class that calculates in the precision `inside`, whatever it is given.
     """
     theirs = play(scene)
     if difference(ours, theirs) is None:
         return None
-    allowed = allowance(play, scene, theirs, noise_of(torch.float32))
+    allowed = allowance(play, scene, theirs, noise_of(inside))
     return difference(ours, theirs, allowed)
 
 
@@ -133,5 +132,8 @@ def allowance(
                     off = moved(exact.start, key, here[key]) - moved(
                         wrong.start, key, there[key]
                     )
-                    far[key] = far[key] + LUCK * off.abs().nan_to_num(torch.inf)
+                    if off.numel():  # an element may be lucky, a tensor is not
+                        far[key] = (
+                            far[key] + LUCK * off.abs().nan_to_num(torch.inf).max()
+                        )
     return spread

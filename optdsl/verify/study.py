@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from . import options
-from .compare import difference, finite
+from .compare import Difference, difference, finite
 from .options import Option
 from .outcome import words
+from .precision import lowest
+from .roundoff import apart
 from .run import ONE_GROUP, Hypers, Run, Trace, play, start
 from .scene import SHAPES, Part, Scene
 from .subject import NoSubject, Subject
@@ -86,9 +88,9 @@ class Studied:
         self, scene: Scene, hypers: Hypers | None = None,
         groups: Sequence[Hypers] = ONE_GROUP, backwards: bool = False,
     ) -> Run:  # fmt: skip
-        return start(
-            self.subject.make, scene, hypers, groups, self.needs_closure, backwards
-        )
+        told = [{**self.subject.group, **group} for group in groups]
+        make, closure = self.subject.make, self.needs_closure
+        return start(make, scene, hypers, told, closure, backwards)
 
     def play(
         self, scene: Scene, hypers: Hypers | None = None,
@@ -109,6 +111,12 @@ class Studied:
                 return words(error)
 
         return self._asked(repr(scene), hypers, ask)
+
+    def apart(
+        self, ours: Trace, play: Callable[[Scene], Trace], scene: Scene, hypers: Hypers
+    ) -> Difference | None:
+        """Where a trace parts from another run of this class by more than round-off."""
+        return apart(ours, play, scene, self._asked("precision", hypers, _precision))
 
     def one_by_one(self, hypers: Hypers) -> str:
         """Why it says nothing how a parameter does without the others, or ''."""
@@ -182,6 +190,11 @@ def _plain(subject: Subject) -> Studied:
             return studied
         first = first or trial
     raise NoSubject(first.words)
+
+
+def _precision(studied: Studied, hypers: Hypers) -> torch.dtype:
+    scene = studied.scene(*studied.every, steps=2)
+    return lowest(lambda: studied.tried(scene, hypers))
 
 
 def _is_random(studied: Studied, hypers: Hypers) -> bool:

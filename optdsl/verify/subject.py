@@ -7,7 +7,7 @@ import importlib
 import linecache
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.optim import Optimizer
@@ -30,7 +30,8 @@ class NoSubject(Exception):
 @dataclass(frozen=True, slots=True)
 class Subject:
     """`make(params, **hypers)` gives the optimizer that runs its loop, where there is a
-    choice. `reference` is a dotted path, or empty.
+    choice; each group of the parameters has to say what is in `group`. `reference` is a
+    dotted path, or empty.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Subject:
     make: Make
     artifacts: Artifacts | None = None
     reference: str = ""
+    group: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rule(self) -> ir.Rule | None:

@@ -9,7 +9,6 @@ from torch.autograd.gradcheck import GradcheckError, gradcheck
 
 from ..cases import Case, LeftOut, judged, single
 from ..outcome import Outcome, not_applicable, words
-from ..roundoff import apart
 from ..run import Snapshot, Trace
 from ..study import Studied
 from .targets import exact_scalars
@@ -26,7 +25,9 @@ def differentiable(studied: Studied) -> Outcome:
 
     def judge(case: Case) -> str:
         ours = Trace(studied.start(case.scene).start(), _values(studied, case))
-        found = apart(ours, lambda it: studied.play(it, case.hypers), case.scene)
+        found = studied.apart(
+            ours, lambda it: studied.play(it, case.hypers), case.scene, case.hypers
+        )
         if found is not None:
             return f"differentiable=True, {found} in the loop"
         found = _wrong_derivative(studied, case)
@@ -37,7 +38,8 @@ def differentiable(studied: Studied) -> Outcome:
 
 
 def _make(studied: Studied, case: Case, p: Tensor) -> torch.optim.Optimizer:
-    return studied.subject.make([p], **{**case.hypers, "differentiable": True})
+    group = {"params": [p], **studied.subject.group}
+    return studied.subject.make([group], **{**case.hypers, "differentiable": True})
 
 
 def _values(studied: Studied, case: Case) -> tuple[Snapshot, ...]:

@@ -3,9 +3,8 @@
 import torch
 
 from ..cases import Case, LeftOut, cases, judged, single
-from ..compare import finite, same_bits
+from ..compare import finite, same_bits, told_apart
 from ..outcome import Outcome, not_applicable
-from ..roundoff import apart
 from ..run import Trace, play
 from ..scene import LATE, Scene
 from ..study import Studied
@@ -20,7 +19,7 @@ def maximizing(studied: Studied) -> Outcome:
             return play(studied.start(scene, case.hypers), torch.neg).without_states()
 
         up = studied.play(case.scene, {**case.hypers, "maximize": True})
-        found = apart(up.without_states(), minimize, case.scene)
+        found = studied.apart(up.without_states(), minimize, case.scene, case.hypers)
         return "" if found is None else f"maximize=True, {found} with -gradients"
 
     return judged(studied, cases(studied), judge)
@@ -59,8 +58,8 @@ def _changed(grad: torch.Tensor | None, before: torch.Tensor | None) -> str:
     if grad.shape != before.shape or grad.dtype != before.dtype:
         return f"is {grad.dtype} of shape {tuple(grad.shape)}"
     at = int((grad != before).flatten().to(torch.uint8).argmax())
-    now, then = grad.flatten()[at].item(), before.flatten()[at].item()
-    return f"is {now:.4g} instead of {then:.4g}"
+    now, then = told_apart(grad.flatten()[at].item(), before.flatten()[at].item())
+    return f"is {now} instead of {then}"
 
 
 def without_gradient(studied: Studied) -> Outcome:
@@ -96,7 +95,9 @@ def late(studied: Studied) -> Outcome:
         scene = case.scene.with_(parts=(one, late), steps=LATE + case.scene.steps)
         alone = case.scene.with_(parts=(fresh,), first=LATE)
         ours = studied.play(scene, case.hypers).of(["late"], since=LATE)
-        found = apart(ours, lambda it: studied.play(it, case.hypers), alone)
+        found = studied.apart(
+            ours, lambda it: studied.play(it, case.hypers), alone, case.hypers
+        )
         return "" if found is None else f"{found} when it is fresh"
 
     return judged(studied, single(studied), judge)

@@ -8,7 +8,6 @@ from ..cases import Case, LeftOut, cases, judged, said, single
 from ..compare import difference
 from ..options import Option
 from ..outcome import Outcome, failed, not_applicable, passed
-from ..roundoff import apart
 from ..run import ONE_GROUP, Hypers, Trace
 from ..scene import Scene
 from ..study import RANDOM, Studied
@@ -27,7 +26,9 @@ def equal_groups(studied: Studied) -> Outcome:
             raise LeftOut(RANDOM)  # a group may draw for itself
         scene = _beside(studied, case)
         two = studied.play(scene, case.hypers, ({}, {}))
-        found = apart(two, lambda it: studied.play(it, case.hypers), scene)
+        found = studied.apart(
+            two, lambda it: studied.play(it, case.hypers), scene, case.hypers
+        )
         return "" if found is None else f"{found} in one group"
 
     return judged(studied, cases(studied), judge)
@@ -44,7 +45,7 @@ def order(studied: Studied) -> Outcome:
             def forwards(it: Scene, groups: Sequence[Hypers] = groups) -> Trace:
                 return studied.play(it, case.hypers, groups)
 
-            found = apart(backwards, forwards, scene)
+            found = studied.apart(backwards, forwards, scene, case.hypers)
             if found is not None:
                 return f"with the {what} backwards, {found}"
         return ""
@@ -106,7 +107,7 @@ def disobeys(studied: Studied, option: Option) -> str:
         def alone(it: Scene, name: str = name, hypers: Hypers = hypers) -> Trace:
             return studied.play(it, hypers).of([name])
 
-        found = apart(whole.of([name]), alone, scene)
+        found = studied.apart(whole.of([name]), alone, scene, hypers)
         if found is not None:
             whose = "second" if name == "two" else "first"
             return f"{case}: {found} as for the {whose} group alone"
@@ -152,7 +153,9 @@ def added_later(studied: Studied) -> Outcome:
             ours.append(run.snapshot())
         p = whole.parameter(two)
         run.parameters["two"], run.parts["two"] = p, two
-        run.optimizer.add_param_group({"params": [p], **hypers})
+        run.optimizer.add_param_group(
+            {"params": [p], **studied.subject.group, **hypers}
+        )
         begun = studied.start(whole, case.hypers).start()
         for step in (2, 3, 4):
             run.step(step)

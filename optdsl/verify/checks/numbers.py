@@ -7,8 +7,8 @@ import torch
 from ..cases import Case, LeftOut, cases, judged, single
 from ..compare import difference, finite, moved
 from ..outcome import Outcome, failed, not_applicable, passed, words
-from ..roundoff import LUCK, SHORT, apart
-from ..run import ITSELF, Snapshot, Trace
+from ..roundoff import LUCK, SHORT
+from ..run import ITSELF, Key, Snapshot, Trace
 from ..scene import SHAPES, Part
 from ..study import RANDOM, TRANSPOSED, Studied
 
@@ -94,7 +94,9 @@ def _strided(studied: Studied, case: Case) -> str:
             run.move(step)
             steps.append(run.snapshot())
         got = Trace(expected.start, tuple(steps))
-        found = apart(got, lambda it: studied.play(it, case.hypers), plain)
+        found = studied.apart(
+            got, lambda it: studied.play(it, case.hypers), plain, case.hypers
+        )
         if found is not None:
             return f"{what} not contiguous, {found} with contiguous memory"
     return ""
@@ -159,11 +161,15 @@ def _sized(trace: Trace) -> Trace:
 
 def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
     allowed: list[dict] = []
+    largest: dict[
+        Key, float
+    ] = {}  # so far: what has become small again was rounded then
     for step, snapshot in enumerate(theirs.steps):
         allowed.append({})
         for key, value in snapshot.items():
             far = moved(theirs.start, key, value).abs()
-            largest = far.nan_to_num().max().item() if far.numel() else 0.0
+            now = far.nan_to_num().max().item() if far.numel() else 0.0
+            largest[key] = max(now, largest.get(key, 0.0))
             rounding = 4 * (step + 1) * SHORT * value.abs().double()
             spread = torch.zeros_like(far)
             for each in wrong:
@@ -172,6 +178,6 @@ def _near(ours: Trace, theirs: Trace, wrong: list[Trace]) -> list[dict]:
                 spread = torch.maximum(
                     spread, (here - there).abs().nan_to_num(torch.inf)
                 )
-            bound = NEAR * largest + LUCK * spread
+            bound = NEAR * largest[key] + LUCK * spread
             allowed[-1][key] = bound + (rounding if key[1] == ITSELF else 0)
     return allowed

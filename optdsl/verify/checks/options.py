@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
-from torch.optim import Optimizer
+import torch
 
 from ..cases import said
 from ..compare import difference
 from ..hyper import Hyper
 from ..outcome import Outcome, failed, not_applicable, passed
 from ..run import Trace
-from ..scene import SHAPES, Part
+from ..scene import SHAPES, Part, Scene
 from ..study import Studied, Trial
 
 DECAYS = (0.5, 0.1)
@@ -41,28 +41,41 @@ def weight_decay_matters(studied: Studied) -> Outcome:
     decays = [each for each in studied.subject.hypers if _is_decay(each)]
     if not decays:
         return not_applicable("it has no weight decay")
-    # Of several shapes, since a rule may mean to decay matrices alone.
-    shapes = [each for each in ("matrix", "kernel") if studied.shapes[each].went]
-    scene = studied.scene(studied.one, *(Part(each, SHAPES[each]) for each in shapes))
     count = 0
-    for mode in _modes(studied):
-        for decay in decays:
-            if decay.name in mode:
-                continue
-            without = _played(studied, scene, {**mode, decay.name: 0.0})
-            with_ = [
-                _played(studied, scene, {**mode, decay.name: value}) for value in DECAYS
-            ]
-            tried = [each for each in with_ if each is not None]
-            if without is None or not tried:
-                continue
-            count += 1
-            if all(difference(without, each) is None for each in tried):
-                way = f"{said(mode)}, " if mode else "defaults, "
-                return failed(f"{way}{scene}: {decay.name}={DECAYS[0]} steps as 0 does")
+    for scene in _scenes(studied):
+        for mode in _modes(studied):
+            for decay in decays:
+                if decay.name not in mode:
+                    found, tried = _decays(studied, scene, mode, decay.name)
+                    if found:
+                        return failed(found)
+                    count += tried
     if not count:
         return not_applicable(f"{decays[0].name} can be no other number")
     return passed(f"{count} mode{'s' * (count != 1)}")
+
+
+def _scenes(studied: Studied) -> Iterator[Scene]:
+    """Several shapes, since a rule may mean to decay matrices alone; complex numbers too."""
+    shapes = [each for each in ("matrix", "kernel") if studied.shapes[each].went]
+    scene = studied.scene(studied.one, *(Part(each, SHAPES[each]) for each in shapes))
+    yield scene
+    if studied.dtypes[torch.complex64].went:
+        yield scene.with_(dtype=torch.complex64)
+
+
+def _decays(
+    studied: Studied, scene: Scene, mode: dict[str, Any], name: str
+) -> tuple[str, bool]:
+    """What is wrong with the decay in a mode, and whether there was anything to try."""
+    without = _played(studied, scene, {**mode, name: 0.0})
+    with_ = [_played(studied, scene, {**mode, name: value}) for value in DECAYS]
+    tried = [each for each in with_ if each is not None]
+    if without is None or not tried:
+        return "", False
+    if all(difference(without, each) is None for each in tried):
+        return f"{said(mode)}, {scene}: {name}={DECAYS[0]} steps as 0 does", True
+    return "", True
 
 
 def _is_decay(hyper: Hyper) -> bool:
@@ -96,7 +109,7 @@ def _is_named_decay(name: str) -> bool:
     return name in ("weight_decay", "wd")
 
 
-def _played(studied: Studied, scene, hypers: dict[str, Any]) -> Trace | None:
+def _played(studied: Studied, scene: Scene, hypers: dict[str, Any]) -> Trace | None:
     """What parameters do, or None where these hypers are not allowed or lead nowhere."""
     if studied.unfit(scene, hypers):
         return None
@@ -152,16 +165,12 @@ def _doubtful(hyper: Hyper) -> list[Any]:
 
 def _let_in(studied: Studied, name: str, value: Any) -> str:
     """Where a group with this value is accepted, or ''."""
-    one, two = studied.plain("one", "two")
-
-    def in_a_group() -> Optimizer:
-        return studied.subject.make([{"params": [scene.parameter(one)], name: value}])
-
-    scene = studied.scene(one, two)
-    if _trial(studied, in_a_group).went:
+    scene, (two,) = studied.scene(), studied.plain("two")
+    own = {name: value}
+    if _trial(studied, lambda: studied.start(scene, {}, (own,))).went:
         return "accepted in a group"
-    optimizer = studied.subject.make([{"params": [scene.parameter(one)]}])
-    more = {"params": [scene.parameter(two)], name: value}
+    optimizer = studied.start(scene).optimizer
+    more = {"params": [scene.parameter(two)], **studied.subject.group, **own}
     if _trial(studied, lambda: optimizer.add_param_group(more)).went:
         return "accepted in a group that is added"
     if len(optimizer.param_groups) != 1:
@@ -170,11 +179,7 @@ def _let_in(studied: Studied, name: str, value: Any) -> str:
 
 
 def _makes(studied: Studied, hypers: dict[str, Any]) -> Trial:
-    part = studied.one
-    return _trial(
-        studied,
-        lambda: studied.subject.make([studied.scene().parameter(part)], **hypers),
-    )
+    return _trial(studied, lambda: studied.start(studied.scene(), hypers))
 
 
 def _trial(studied: Studied, make: Callable[[], Any]) -> Trial:

@@ -10,7 +10,6 @@ import torch
 from ..cases import Case, cases, judged
 from ..compare import difference, largest
 from ..outcome import PASS, Outcome, not_applicable, passed
-from ..roundoff import apart
 from ..run import Trace
 from ..scene import Scene
 from ..study import Studied
@@ -81,7 +80,7 @@ def compared(studied: Studied, case: Case, flags: dict[str, Any]) -> tuple[str, 
     def again(scene: Scene) -> Trace:
         return studied.play(scene, hypers, _groups(studied, case))
 
-    found = apart(ours, again, case.scene)
+    found = studied.apart(ours, again, case.scene, hypers)
     return ("" if found is None else str(found)), largest(ours, theirs)
 
 
