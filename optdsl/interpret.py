@@ -71,6 +71,10 @@ def _keep(rule: ir.Rule, run: "Run", memory: Memory) -> None:
             memory.states[state.name] = run.values[state.name]
 
 
+# Sums whose order, and so whose last bit, would depend on the layout in memory.
+_ORDERED = frozenset({"sum", "mean", "linalg.vector_norm", "norm", "matmul", "addmm"})
+
+
 class _Returned(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -191,6 +195,8 @@ class Run:
 
     def _op(self, op: ir.Op) -> Any:
         arguments = [self.value(each) for each in op.arguments]
+        if op.name in _ORDERED:
+            arguments = [each.contiguous() for each in arguments]
         keywords = {name: self.value(value) for name, value in op.keywords}
         if op.in_place and hasattr(Tensor, op.name + "_"):
             return getattr(arguments[0], op.name + "_")(*arguments[1:], **keywords)

@@ -94,6 +94,36 @@ _BODIES = {
             else: m += 1
             x = p*2
             p -= m*x""",
+    "state_of_a_view": """
+        require ndim(p) == 2, "matrices"
+        state m = transpose(p)
+        state g = transpose(grad)
+        step:
+            p -= 0.1*transpose(m) + grad
+            m *= 0.5
+            g *= 2
+            p -= transpose(g)""",
+    "a_flag_turned_around": """
+        step:
+            if not capturable: p -= grad
+            else: p -= grad/as_tensor(t)*t""",
+    "a_flag_behind_a_condition": """
+        step:
+            if ndim(p) > 1 and capturable: p -= grad
+            elif differentiable or capturable: p -= grad
+            else: p -= 1*grad""",
+    "a_shape_that_a_loop_loses": """
+        require ndim(p) == 2, "matrices"
+        state m = grad @ transpose(grad)
+        step:
+            x = m
+            y = 0.5*m
+            repeat 3:
+                y = x + 0
+                y += m
+                x = mean(y, dim=-1, keepdim=true)*transpose(x)
+            p -= norm(y)*grad
+            m += 1""",
     "names_that_python_keeps": """
         state a = 0
         state i = grad

@@ -1,7 +1,9 @@
 """What random specs are made of: declarations, conditions and expressions.
 
 Kinds of expressions: T like the parameter, R a row of it, S a tensor scalar, F and G
-flags like T and R, H a host scalar, C a host condition.
+flags like T and R, H a host scalar, K one of hypers and numbers alone, J one that comes
+off a device, C a host condition. Where parameters are matrices: Q the rows of the
+parameter times its rows, U the transpose of T.
 """
 
 import re
@@ -27,6 +29,8 @@ FORMS = {
         "({T} if {F} else {T})", "where({G}, {T}, {T})", "where(({T} < {T}*{H}), {T}, {T})",
         "({T} if {C} else {T})", "({C?T})", "full_like({T}, {H})", "({T} + zeros_like({T}))",
         "({F}*{T})", "({T}*{F})", "({T} + {H}*{T}*{F})", "({F}*{T}*{T} - {T})", "({G}*{T})",
+        "({J}*{T})", "({T} - {J}*{T})", "{T}/(1 + {J}**2)", "lerp({T}, {T}, {J})",
+        "({T}*{J} + {J})",
     ),
     "R": (
         "({R} + {R})", "({R}*{R})", "({H}*{R})", "({S}*{R})", "({R} - {H}*{R}*{R})", "-{R}",
@@ -41,19 +45,36 @@ FORMS = {
         "sqrt(abs({S}) + 1e-3)", "max({S}, {S})", "min({S}, {H})", "{S}/(1 + abs({S}))",
         "lerp({S}, {S}, {H})", "({S} if {C} else {S})", "where({S} > {S}, {S}, {S})",
         "({S} if norm({T}) > {H} else {H})", "tanh({S})", "{S}**2",
+        "as_tensor({H})", "as_tensor({J})", "({J}*{S})", "({S} + {J})",
     ),
+    "J": ("item({S})", "({J}*{J})", "({H}*{J})", "({J} - {K})", "max({K}, {J})",
+          "{K}/(1 + {J}**2)"),
     "F": ("({T} > {T})", "({T} < {H})", "({T} > {H} and {T} < {T})", "(not {T} > {S})",
           "({F} or {F})", "isfinite({T})", "({H} < {T} <= {T})"),
     "G": ("({R} > {R})", "({R} <= {H})"),
     "H": ("({H} + {H})", "({H}*{H})", "max({H}, {H})", "({H} if {C} else {H})",
-          "sqrt(abs({H}))", "{H}/(1 + {H})"),
-    "C": ("not {C}", "({C} and {C})", "({C} or {C})", "{H} > {H}"),
+          "sqrt(abs({H}))", "{H}/(1 + {H})", "({K} % 2)", "({K} // 1)"),
+    "K": ("({K} + {K})", "({K}*{K})", "max({K}, {K})", "({K} if {C} else {K})",
+          "sqrt(abs({K}))", "{K}/(1 + {K})", "({K} % 1)", "(rounds // 2)", "floor(3*{K})",
+          "(0.3 if pair[0] == none else pair[0])", "(pair[1] - {K})"),
+    "C": ("not {C}", "({C} and {C})", "({C} or {C})", "{H} > {H}", "rounds % 2 == 1"),
 }  # fmt: skip
+MATRIX_FORMS = {
+    "T": ("0.1*({Q} @ {T})", "({H}*{T} + {Q} @ {T})", "({T} - 0.1*{Q} @ {T})", "transpose({U})",
+          "(0.5*{T} @ ({U} @ {T}))", "transpose(transpose({T}))", "({Q} @ ({T}))"),
+    "Q": ("0.1*({T} @ transpose({T}))", "({Q} + {Q})", "0.1*{Q} @ {Q}",
+          "({T} @ {U})/(1 + {S}**2)", "({H}*{Q} + {H}*{Q} @ {Q})", "-{Q}", "tanh({Q})",
+          "max({Q}, {H})", "transpose({Q})", "({Q} - {T} @ {U})", "({Q} if {C} else {Q})"),
+    "U": ("transpose({T})", "({U} + {U})", "({U} @ {Q})", "({H}*{U})", "({U} - {H}*{U}*{U})"),
+}  # fmt: skip
+# Places in a form that a tensor scalar cannot take.
+_HOST_ALONE = ("clamp", "full_like", " if {C}", "{H} > {H}")
 NUMBERS = ("0.5", "0.1", "0.9", "0.25", "1", "2")
 HYPERS = {
     "lr": "hyper lr = 0.1 in (0, 1]", "eps": "hyper eps = 0.5",
     "betas": "hyper betas = (0.9, 0.5) in [0, 1)",
     "flag": "hyper flag = false", "other": "hyper other = true",
+    "rounds": "hyper rounds: int = 2 in [0, 5)", "pair": "hyper pair = (none, 0.5)",
 }  # fmt: skip
 STATES = (
     ("T", "state {} = 0"), ("T", "state {} = 0"), ("T", "state {} = 0.5"),
@@ -61,10 +82,15 @@ STATES = (
     ("S", "state {} = norm(grad)"),
     ("R", "state {} = mean(grad, dim=-1, keepdim=true)"), ("H", "state {}: scalar = 0.5"),
 )  # fmt: skip
-HYPER_KINDS = {"lr": "H", "eps": "H"}
+MATRIX_STATES = (
+    ("Q", "state {} = grad @ transpose(grad)"), ("Q", "state {} = 0.5*p @ transpose(p)"),
+    ("U", "state {} = transpose(grad)"), ("U", "state {} = transpose(p)"),
+)  # fmt: skip
+HYPER_KINDS = {"lr": "K", "eps": "K"}
 FIRST = {
     "T": "grad", "R": "mean(grad, dim=-1, keepdim=true)", "S": "norm(grad)", "H": "0.5",
-    "F": "(grad > 0)", "G": "(mean(grad, dim=-1, keepdim=true) > 0)",
+    "F": "(grad > 0)", "G": "(mean(grad, dim=-1, keepdim=true) > 0)", "J": "item(norm(grad))",
+    "Q": "(grad @ transpose(grad))", "U": "transpose(grad)",
 }  # fmt: skip
 CONDITIONS = {
     "pre_step": ("other", "lr > 0.05", "ndim(p) > 1"),
@@ -72,16 +98,29 @@ CONDITIONS = {
     "post_step": ("other", "t > 1", "lr > 0.05", "flag"),
     "def": ("numel(a) > 4",),
 }  # fmt: skip
+# The two sides of a branch that a target may decide, which mean the same.
+SIDES = (
+    ("({H}*{T})", "(as_tensor({H})*{T})"), ("({T} - {H})", "({T} - as_tensor({H}))"),
+    ("({T} + {S}*{T})", "({S}*{T} + {T})"), ("lerp({T}, {T}, {K})", "lerp({T}, {T}, {K})"),
+    ("{T}/(1 + ({H})**2)", "{T}/(1 + as_tensor({H})**2)"), ("({J} - {T})", "({J} - {T})"),
+    ("where({F}, {T}, {H})", "where({F}, {T}, as_tensor({H}))"),
+)  # fmt: skip
+FLAGS = (
+    "capturable", "capturable or differentiable", "differentiable or capturable",
+    "not capturable", "capturable and not differentiable", "{C} and capturable",
+)  # fmt: skip
 
 
 class Phrases:
     """Draws expressions: `kinds` of the names that may be read here, and the `target`
-    that they should mention.
+    that they should mention. Where the spec is to be `captured`, no count and no state
+    decides what the host does; `matrix` says that parameters are matrices here.
     """
 
     def __init__(self, draw) -> None:
         self.draw = draw
         self.place, self.target = "step", ""
+        self.captured = self.matrix = False
         self.states: dict[str, tuple[str, str, str]] = {}  # kind, declaration, guard
         self.defs: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
@@ -102,13 +141,29 @@ class Phrases:
                 self.expr("T", depth - 1) for _ in range(self.defs[name].count(",") + 1)
             )
             return f"{name}({inner})"
-        form = self.one(FORMS[kind])
-        if "keepdim" in form and self.place == "def":
+        form = self.one(self.forms(kind))
+        if self.place == "def" and re.search(
+            r"keepdim|rounds|pair|\{J\}|as_tensor", form
+        ):
             return self.leaf(kind)
         if form == "({C?T})" and self.place in ("step", "post_step"):
             return self.guarded(depth)
-        form = form.replace("C?T", "T")
-        return re.sub(r"\{(\w)\}", lambda found: self.expr(found[1], depth - 1), form)
+        return self.filled(form.replace("C?T", "T"), depth - 1)
+
+    def forms(self, kind: str) -> tuple[str, ...]:
+        forms = FORMS.get(kind, ())
+        return (*forms, *MATRIX_FORMS.get(kind, ())) if self.matrix else forms
+
+    def filled(self, form: str, depth: int, drawn: dict[str, str] | None = None) -> str:
+        """The form with its holes filled; those of a kind that is `drawn`, with that."""
+        if self.captured and any(each in form for each in _HOST_ALONE):
+            form = form.replace("{H}", "{K}")
+        fill = drawn or {}
+        return re.sub(
+            r"\{(\w)\}",
+            lambda hole: fill.get(hole[1]) or self.expr(hole[1], depth),
+            form,
+        )
 
     def guarded(self, depth: int) -> str:
         """A choice by a flag that some states need."""
@@ -117,15 +172,19 @@ class Phrases:
         return f"({then} if flag else {self.expr('T', depth - 1)})"
 
     def leaf(self, kind: str) -> str:
-        names = [name for name, each in self.kinds.items() if each == kind]
+        same = {"H": "HK"}.get(kind, kind)
+        names = [name for name, each in self.kinds.items() if each in same]
         if self.kinds.get(self.target) == kind and self.below(2):
             return self.target
-        if kind == "H":
+        if kind in "HK":
             return self.one([*NUMBERS, *names])
         if names:
             return self.one(names)
         if kind == "C":
-            return self.one(CONDITIONS[self.place])
+            conditions = CONDITIONS[self.place]
+            if self.captured:
+                conditions = [each for each in conditions if each != "t > 1"]
+            return self.one(conditions)
         tensor = next(name for name, each in self.kinds.items() if each == "T")
         return FIRST[kind].replace("grad", tensor)
 

@@ -6,10 +6,20 @@ import re
 
 from hypothesis import assume
 from hypothesis import strategies as st
-from oracle import checked
-from random_forms import HYPER_KINDS, HYPERS, NUMBERS, STATES, Phrases
+from random_forms import (
+    FLAGS,
+    HYPER_KINDS,
+    HYPERS,
+    MATRIX_STATES,
+    NUMBERS,
+    SIDES,
+    STATES,
+    Phrases,
+)
 
 from optdsl import OptdslError
+from optdsl.pipeline import build
+from optdsl.source import Source
 
 
 class Author(Phrases):
@@ -41,7 +51,11 @@ class Author(Phrases):
             self.swap,
             self.both,
         ]
-        return self.one([*options, *[self.branch] * bool(depth), self.assign])(depth)
+        if depth:
+            options += [self.branch, self.loop]
+            if self.place == "step":
+                options += [self.matrices, *[self.sides] * 2 * self.captured]
+        return self.one([*options, self.assign])(depth)
 
     def assigned(self, name: str, value: str) -> str:
         """The assignment; no value is lost that nothing has read."""
@@ -53,7 +67,7 @@ class Author(Phrases):
 
     def value(self, name: str) -> str:
         kind = self.kinds[name]
-        fits = {"T": "TTTTTTTTTRSH", "R": "RRRRRSH", "S": "SSSSSSH", "H": "H"}[kind]
+        fits = {"T": "TTTTTTTTTRSH", "R": "RRRRRSH", "S": "SSSSSSH"}.get(kind, kind)
         self.target = name
         value = self.expr(self.one(fits) if name in self.storage else kind, 3)
         self.target = ""
@@ -82,7 +96,7 @@ class Author(Phrases):
 
     def alias(self, depth: int) -> list[str]:
         """A name, or a state, for what has a name already."""
-        old = self.one([name for name, kind in self.kinds.items() if kind in "TRS"])
+        old = self.one([name for name, kind in self.kinds.items() if kind in "TRSQU"])
         same = [name for name in self.writable if self.kinds[name] == self.kinds[old]]
         if same and self.below(2):
             return [self.assigned(self.one(same), old)]
@@ -96,7 +110,8 @@ class Author(Phrases):
         return [line]
 
     def local(self, depth: int) -> list[str]:
-        kind = self.one("TTTTRSH") if self.place != "def" else "T"
+        kinds = "TTTTRSHJK" + "QQU" * self.matrix
+        kind = self.one(kinds) if self.place != "def" else "T"
         return self.bound(kind, self.expr(kind, 2))
 
     def swap(self, depth: int) -> list[str]:
@@ -134,10 +149,58 @@ class Author(Phrases):
         self.pending = after if "else" in words else after | pending
         return lines
 
+    def inner(self, depth: int) -> list[str]:
+        """A block whose locals are gone after it, and have been read."""
+        before = dict(self.kinds), list(self.writable)
+        body = self.block(1 + self.below(3), depth - 1)
+        body += self.consumed(set(self.kinds) - set(before[0]))
+        self.kinds, self.writable = before
+        return ["    " + line for line in body]
+
+    def loop(self, depth: int) -> list[str]:
+        """A few rounds, which hand values on from one to the next."""
+        rounds = ["2", "3", "1", "numel(a)//numel(a)"]
+        if self.place != "def":
+            rounds = ["2", "3", "0", "rounds", "rounds // 2 + 1", "min(2, numel(p))"]
+        count, before = self.one(rounds), set(self.pending)
+        body = self.inner(depth)
+        self.pending |= before
+        return [f"repeat {self.read(count)}:", *body]
+
+    def matrices(self, depth: int) -> list[str]:
+        """Statements where the parameter is known to have rows and columns."""
+        before, self.matrix = self.matrix, True
+        pending = set(self.pending)
+        body = self.inner(depth)
+        self.matrix = before
+        self.pending |= pending
+        return ["if ndim(p) > 1:", *body]
+
+    def sides(self, depth: int) -> list[str]:
+        """A local with a value for each side of a branch that a target may decide."""
+        forms = list(self.one(SIDES))
+        if self.below(2):
+            forms.reverse()
+        drawn = {kind: self.expr(kind, 1) for kind in "HKTSFJ"}
+        values = [self.filled(form, 0, drawn) for form in forms]
+        condition = self.filled(self.one(FLAGS), 1)
+        name = self.fresh()
+        self.read(" ".join((condition, *values)))
+        self.pending.add(name)
+        self.added(name, "T")
+        if self.below(2):
+            return [f"{name} = {values[0]} if {condition} else {values[1]}"]
+        lines = (f"    {name} = {value}" for value in values)
+        return [f"if {condition}:", next(lines), "else:", next(lines)]
+
     def consumed(self, names: set[str]) -> list[str]:
         """What reads the locals of a branch before it ends."""
         waiting = sorted(each for each in self.pending & names if each.startswith("x"))
         self.pending -= names - set(self.states)
+        waiting = [
+            each if self.kinds[each] not in "QU" else f"norm({each})"
+            for each in waiting
+        ]
         if not waiting:
             return []
         tensors = [each for each in self.writable if self.kinds[each] == "T"]
@@ -179,6 +242,10 @@ class Author(Phrases):
         waiting = sorted((self.pending - set(self.states) - {"p"}) & set(self.kinds))
         if self.place == "pre_step":
             waiting = [each for each in waiting if each != "grad"]
+        waiting = [
+            each if self.kinds[each] not in "QU" else f"norm({each})"
+            for each in waiting
+        ]
         if not waiting and name in self.pending:
             return []
         return [f"{name} -= 0.1*({' + '.join(waiting or [self.one(NUMBERS)])})"]
@@ -225,14 +292,15 @@ class Author(Phrases):
         if self.below(3) == 2:
             self.kinds |= {"b1": "H", "b2": "H"}
         body = self.block(2 + self.below(5), 2)
-        for name, (_, _, guard) in self.states.items():
+        for name, (kind, _, guard) in self.states.items():
             text = "\n".join(body)
             written = re.search(rf"\b{name} .?= ", text)
             if written and re.search(rf"= .*\b{name}\b", text):
                 continue
+            used = f"norm({name})" if kind in "QU" else name
             lines = [
                 self.assigned(name, f"0.9*{name} + {self.one(NUMBERS)}"),
-                f"p -= 0.1*{name}",
+                f"p -= 0.1*{used}",
             ]
             if guard:
                 lines = [f"if {guard}:", *("    " + line for line in lines)]
@@ -245,9 +313,10 @@ class Author(Phrases):
         return "step:\n" + "".join(f"    {line}\n" for line in body)
 
     def spec(self) -> str:
+        self.captured, self.matrix = self.below(2) == 1, self.below(4) == 3
         functions = [self.function(f"f{at}") for at in range(self.below(3))]
         for at in range(1 + self.below(3)):
-            kind, text = self.one(STATES)
+            kind, text = self.one((*STATES, *MATRIX_STATES * self.matrix))
             guard = self.one(("", "", "", "flag"))
             self.states[f"s{at}"] = (kind, text.format(f"s{at}"), guard)
         step = self.step()
@@ -264,6 +333,8 @@ class Author(Phrases):
         used = [
             text for name, text in HYPERS.items() if re.search(rf"\b{name}\b", body)
         ]
+        if self.matrix:
+            used.append('require ndim(p) == 2, "matrices"')
         return "\n".join(["optimizer Random", *used, body])
 
 
@@ -272,7 +343,7 @@ def specs(draw) -> str:
     """The text of a valid spec."""
     text = Author(draw).spec()
     try:
-        checked(text)
+        build(Source("random.opt", text))
     except OptdslError:
         assume(False)
     return text

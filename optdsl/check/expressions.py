@@ -3,13 +3,15 @@
 A mistake gives an expression of unknown type, which silences everything built on it.
 """
 
+from dataclasses import replace
+
 from .. import ir, syntax, vocabulary
 from ..diagnostics import did_you_mean
 from ..source import Span
 from .calls import check_call
 from .kinds import broadcast, select, unknown, wrong_operand
 from .names import check_name
-from .scope import Scope, holds, holds_not
+from .scope import Scope, holds, holds_not, key
 
 
 def check_expression(expr: syntax.Expression, scope: Scope) -> ir.Expr:
@@ -273,7 +275,10 @@ def _index(expr: syntax.Index, scope: Scope) -> ir.Expr:
         scope.report("E0406", title, expr.index.span)
         return unknown(expr.span)
     at = int(written)
-    return ir.Index(value, at, value.type.item(at), expr.span)
+    item = ir.Index(value, at, value.type.item(at), expr.span)
+    if item.type.optional and f"({key(item)} != None)" in scope.facts:
+        return replace(item, type=ir.NUMBER)
+    return item
 
 
 def asks_of_target(written: syntax.Expression) -> bool:

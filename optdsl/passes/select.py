@@ -9,6 +9,7 @@ import dataclasses
 
 from .. import ir
 from ..source import Span
+from .aliases import VIEWS
 from .terms import interpolation, joined_type, split, with_sign
 
 _SPELLED = {
@@ -27,11 +28,18 @@ def select(rule: ir.Rule) -> ir.Rule:
         for each in rule.functions
     )
     states = tuple(
-        dataclasses.replace(each, initial=Selection(own).expr(each.initial))
+        dataclasses.replace(each, initial=_owned(Selection(own).expr(each.initial)))
         for each in rule.states
     )
     rule = ir.with_blocks(rule, lambda block: _block(block, own))
     return dataclasses.replace(rule, functions=functions, states=states)
+
+
+def _owned(initial: ir.Expr) -> ir.Expr:
+    """The first value of a state in memory of its own."""
+    if isinstance(initial, ir.Op) and initial.name in VIEWS:
+        return ir.Op("clone", (initial,), (), initial.type, initial.span)
+    return initial
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
