@@ -286,6 +286,18 @@ class Sparse:
 
 
 @dataclass(frozen=True, slots=True)
+class Arguments:
+    """The constructor's arguments in their order; hypers that are none of them are part
+    of every group with their defaults. The options `apart` are in a group only where they
+    are on.
+    """
+
+    positional: tuple[str, ...]
+    named: tuple[str, ...]
+    apart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Require:
     condition: Expr
     message: str
@@ -312,7 +324,7 @@ class Hook:
 class Rule:
     """An optimizer: its declarations, its hooks, its step. `prologue` is the host work
     that is the same for every parameter of a group. `counted` says how the step count is
-    kept: "", "tensor" or "int". `positional` are the arguments that need no name. In the
+    kept: "", "tensor" or "int". In the
     statements of the step that lie in `complex`, complex parameters are complex numbers;
     in all others they are pairs of reals.
     """
@@ -330,7 +342,7 @@ class Rule:
     post_steps: tuple[Hook, ...]
     source: Source = field(compare=False, repr=False)
     prologue: Block = ()
-    positional: tuple[str, ...] = ()
+    arguments: Arguments = Arguments((), ())
     sparse: Sparse | None = None
     complex: tuple[Span, ...] = ()
 

@@ -241,6 +241,14 @@ class Positional:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """The arguments that have to be given by their names."""
+
+    names: tuple[Identifier, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Sparse:
     """Which sparse gradients are taken: all, those under a condition, or no others."""
 
@@ -295,6 +303,7 @@ Declaration = (
     | Reference
     | Hyper
     | Positional
+    | Named
     | State
     | Counter
     | Sparse

@@ -95,7 +95,7 @@ SYNONYMS = {
 FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
-    "optimizer reference hyper positional require state sparse_grads only def pre_step "
+    "optimizer reference hyper positional named require state sparse_grads only def pre_step "
     "post_step step if elif else repeat complex "
     "return and or not in when true false none"
 ).split()

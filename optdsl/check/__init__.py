@@ -62,7 +62,7 @@ def check(
         step=step,
         post_steps=post_steps,
         source=source,
-        positional=declarations.check_positional(spec, scope),
+        arguments=declarations.check_arguments(spec, scope),
         sparse=check_sparse(spec, scope),
         complex=check_complex(spec, scope),
     )

@@ -280,24 +280,43 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
     )
 
 
-def check_positional(spec: syntax.Spec, scope: Scope) -> tuple[str, ...]:
-    """The arguments that need no name: every hyper, unless the spec says which."""
-    written = spec.of(syntax.Positional)
-    if not written:
-        return tuple(scope.hypers)
-    for each in written[1:]:
-        first = Label(written[0].span, "the first one")
-        scope.report("E0112", "a second `positional`", each.span, others=(first,))
-    names = [each.text for each in written[0].names]
-    known = (*scope.hypers, *vocabulary.FLAGS)
-    for at, each in enumerate(written[0].names):
+def check_arguments(spec: syntax.Spec, scope: Scope) -> ir.Arguments:
+    """The arguments of the constructor: every hyper by place and every option by name,
+    unless the spec says which.
+    """
+    written: dict[type, list[str]] = {}
+    for kind, word in ((syntax.Positional, "positional"), (syntax.Named, "named")):
+        found = spec.of(kind)
+        for each in found[1:]:
+            first = Label(found[0].span, "the first one")
+            scope.report("E0112", f"a second `{word}`", each.span, others=(first,))
+        listed = [name for each in found[:1] for name in each.names]
+        taken = [name for names in written.values() for name in names]
+        written[kind] = _listed(listed, taken, scope)
+    positional, named = written.values()
+    listed = (*positional, *named)
+    rest = [name for name in scope.hypers if name not in listed]
+    options = tuple(name for name in vocabulary.FLAGS if name not in listed)
+    if not spec.of(syntax.Positional):
+        positional, rest = rest, []
+    elif named:
+        rest = []
+    apart = options if listed else ()
+    return ir.Arguments(tuple(positional), (*named, *rest, *options), apart)
+
+
+def _listed(names: list[syntax.Identifier], taken: list[str], scope: Scope) -> list[str]:
+    """The names of arguments, each of which there is once."""
+    known, listed = (*scope.hypers, *vocabulary.FLAGS), [*taken]
+    for each in names:
         if each.text not in known:
             near = did_you_mean(each.text, known)
             title = f"`{each.text}` is no argument of the constructor"
             scope.report("E0201", title, each.span, near)
-        elif each.text in names[:at]:
+        elif each.text in listed:
             scope.report("E0202", f"`{each.text}` is named twice", each.span)
-    return tuple(names)
+        listed.append(each.text)
+    return listed[len(taken) :]
 
 
 def check_requires(spec: syntax.Spec, scope: Scope) -> tuple[ir.Require, ...]:

@@ -7,6 +7,7 @@ from .body import INDENT
 from .expr import text
 from .layout import WIDTH
 from .names import Names
+from .signature import FLAGS, option
 
 
 def checks(rule: ir.Rule) -> list[str]:
@@ -21,7 +22,7 @@ def checks(rule: ir.Rule) -> list[str]:
         if ref.role is ir.Role.FLAG
     )
     read = (*(each.name for each in rule.hypers), *flags)
-    result = [f'{names.own(each)} = group["{each}"]' for each in read]
+    result = [f"{names.own(each)} = {_asked(rule, each)}" for each in read]
     for hyper in rule.hypers:
         own = names.own(hyper.name)
         accepted, said = _condition(hyper, own, item)
@@ -50,7 +51,7 @@ def param_checks(rule: ir.Rule) -> list[str]:
     """The lines of `_check_params`, which gets the parameters and their group."""
     result = []
     for require in filter(of_params, rule.requires):
-        broken = text(_negated(require.condition), _of_group)
+        broken = text(_negated(require.condition), lambda ref: _of_group(rule, ref))
         message = require.message.replace("\\", "\\\\")
         result += [f"    if {broken}:"]
         lines = raising(
@@ -60,8 +61,13 @@ def param_checks(rule: ir.Rule) -> list[str]:
     return ["for p in params:", *result] if result else []
 
 
-def _of_group(ref: ir.Ref) -> str:
-    return "p" if ref.role is ir.Role.PARAM else f'group["{ref.name}"]'
+def _of_group(rule: ir.Rule, ref: ir.Ref) -> str:
+    return "p" if ref.role is ir.Role.PARAM else _asked(rule, ref.name)
+
+
+def _asked(rule: ir.Rule, name: str) -> str:
+    """How a group is asked for a hyper or an option."""
+    return option(rule, name) if name in FLAGS else f'group["{name}"]'
 
 
 def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
@@ -71,14 +77,16 @@ def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
         ("foreach", "`fused` and `foreach` cannot be `True` together"),
         ("differentiable", "`fused` does not support `differentiable`"),
     ):
-        result.append(f'if group["fused"] and group["{other}"]:')
+        result.append(f"if {option(rule, 'fused')} and {option(rule, other)}:")
         result += raising(f'"{said}', error="RuntimeError")
     if rule.sparse and rule.sparse.only:
         message = f'"{rule.name} is not differentiable: its gradients are sparse'
-        result += ['if group["differentiable"]:', *raising(message, error="RuntimeError")]
+        asked = option(rule, "differentiable")
+        result += [f"if {asked}:", *raising(message, error="RuntimeError")]
     if why_not_capturable:
         message = f'"{rule.name} cannot be captured: {why_not_capturable}'
-        result += ['if group["capturable"]:', *raising(message, error="RuntimeError")]
+        asked = option(rule, "capturable")
+        result += [f"if {asked}:", *raising(message, error="RuntimeError")]
     return result
 
 
@@ -103,10 +111,10 @@ def _negated(condition: ir.Expr) -> ir.Expr:
 
 def raising(*pieces: str, error: str = "ValueError", depth: int = 1) -> list[str]:
     """`raise` with a message of several texts, each given without its last quote."""
-    if len(pieces) > 1 and not pieces[0].startswith("f"):
-        plain = pieces[0].replace("{", "{{").replace("}", "}}")
-        pieces = (f"f{plain}", *pieces[1:])
-    joined = "".join(each if at == 0 else each[2:] for at, each in enumerate(pieces))
+    first = pieces[0]
+    if len(pieces) > 1 and not first.startswith("f"):
+        first = "f" + first.replace("{", "{{").replace("}", "}}")
+    joined = first + "".join(each[2:] for each in pieces[1:])
     whole, room = f'    raise {error}({joined}")', WIDTH - depth * len(INDENT)
     if len(whole) <= room:
         return [whole]

@@ -9,6 +9,7 @@ from .expr import Name, text
 from .layout import fit
 from .complex import takes_complex
 from .update import Update
+from .signature import option
 from .sparse import refusals
 
 
@@ -72,7 +73,8 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
     if first:
         result.append("first = len(state) == 0")
     if any(_reads_grad(each) for each in rule.states):
-        result.append('grad = p.grad if not group["maximize"] else -p.grad')
+        asked = option(rule, "maximize")
+        result.append(f"grad = p.grad if not {asked} else -p.grad")
     making = []
     if rule.counted == "int":
         making.append('state["step"] = 0')
@@ -131,14 +133,14 @@ def zero_dim(rule: ir.Rule) -> str:
     """The function that makes the 0-d tensors of the state, where there are any."""
     if rule.counted != "tensor" and not any(each.scalar for each in rule.states):
         return ""
-    return ZERO_DIM
+    return ZERO_DIM.format(option(rule, "capturable"))
 
 
 ZERO_DIM = '''
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    device = p.device if {} else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 '''
 

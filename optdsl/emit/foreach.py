@@ -265,8 +265,12 @@ class Lists:
             yield f"    {name} = grads"
 
     def _values(self, value: ir.Expr) -> str:
-        if isinstance(value, ir.Ref):
-            return self.listed(value)
+        match value:
+            case ir.Ref():
+                return self.listed(value)
+            case ir.Choose(condition, ir.Ref() as then, ir.Ref() as otherwise):
+                chosen = f"{self.listed(then)} if {text(condition, self.host)}"
+                return f"{chosen} else {self.listed(otherwise)}"
         if isinstance(value, ir.Op) and value.listed:
             return self._call(value)
         items, lists = self._rows(value)

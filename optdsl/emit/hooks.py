@@ -4,6 +4,7 @@ from .. import ir
 from .body import INDENT, lines, one_at_a_time
 from .complex import takes_complex
 from .names import Names
+from .signature import option
 
 _WHEN = {"pre": "before every step", "post": "after every step"}
 
@@ -63,7 +64,8 @@ def _begin(
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
     result.append(f"p = {as_real.format('param') if real else 'param'}")
     if ir.Role.GRAD in roles:
-        result.append('grad = param.grad if not group["maximize"] else -param.grad')
+        asked = option(rule, "maximize")
+        result.append(f"grad = param.grad if not {asked} else -param.grad")
         if real:
             result += [
                 "if torch.is_complex(grad):",
@@ -102,5 +104,6 @@ def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str
                 "if torch.is_complex(param):",
                 "    grad = torch.view_as_complex(grad)",
             ]
-        result.append('param.grad = grad if not group["maximize"] else -grad')
+        asked = option(rule, "maximize")
+        result.append(f"param.grad = grad if not {asked} else -grad")
     return result

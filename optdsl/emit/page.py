@@ -20,7 +20,7 @@ from .docs import class_doc, docstring, whole
 from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .names import safe_file_name
-from .signature import default, parameters
+from .signature import defaults, left_out, parameters, setdefaults
 from .step import CAPTURABLE, CHECK_CAPTURABLE, step
 from .trial import trial
 from .update import Update, update_of
@@ -72,10 +72,10 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "class_name": rule.name,
         "class_doc": docstring(class_doc(rule), INDENT),
         "parameters": _lines(parameters(rule), 2),
-        "defaults": _lines([f'"{each.name}": {each.name},' for each in rule.hypers], 3),
-        "setdefaults": _lines(_setdefaults(rule), 3),
+        "defaults": _lines(defaults(rule), 2),
+        "setdefaults": _lines(setdefaults(rule), 3),
         "old_pickles": _lines(old_pickles(rule), 3),
-        "scalars": _lines(_scalars(rule), 2),
+        "scalars": _lines([*left_out(rule), *_scalars(rule)], 2),
         "param_checks": _lines(_checked_params(rule), 2),
         "check_params": _function_of_params(rule),
         "trial": _joined(trial(rule, update), 1),
@@ -210,10 +210,6 @@ def _function_of_params(rule: ir.Rule) -> str:
     ]
     head.append('    """Raise where a parameter is none that this rule is for."""')
     return _joined([*head, *(INDENT + line for line in body), ""], 0)
-
-
-def _setdefaults(rule: ir.Rule) -> list[str]:
-    return [f'group.setdefault("{each.name}", {default(each)})' for each in rule.hypers]
 
 
 # ---- updates

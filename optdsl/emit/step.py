@@ -6,6 +6,8 @@ In: the lowered rules. Out: the lines of the method behind its closure.
 from .. import ir
 from . import differentiable, foreach, loop
 from .body import INDENT
+from .differentiable import KIND
+from .signature import option
 from .trial import trial_step
 from .update import Update, call
 
@@ -31,7 +33,7 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
     body = [f"{each.items}: {each.annotation} = []" for each in update.columns]
     body += [f"self._init_group(group, {update.lists})"]
     body += _choice(targets, update)
-    body += call(update)
+    body += call(update, option(rule, "maximize"))
     steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
     if rule.pre_steps:
         steps = [*(f"self.{each.name}()" for each in rule.pre_steps), "", *steps]
@@ -45,11 +47,14 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
 def _choice(targets: ir.Targets, update: Update) -> list[str]:
     """Which function updates a group."""
     rule = targets.loop
+    foreach_, fused, differentiable_, capturable = (
+        option(rule, name) for name in ("foreach", "fused", KIND, "capturable")
+    )
     result = [
-        'use_foreach = group["foreach"] or group["fused"]',
-        'if group["foreach"] is None and group["fused"] is None:',
+        f"use_foreach = {foreach_} or {fused}",
+        f"if {foreach_} is None and {fused} is None:",
         "    _, use_foreach = _default_to_fused_or_foreach(",
-        '        params, group["differentiable"]',
+        f"        params, {differentiable_}",
         "    )",
     ]
     if rule.sparse is not None and not rule.sparse.only:
@@ -65,7 +70,7 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
         ]
         kept += [update.step.items] if rule.counted == "tensor" else []
         result += [
-            'if group["capturable"]:',
+            f"if {capturable}:",
             f"    _check_capturable({', '.join(['params', *kept])})",
         ]
         result += _without_host(targets, single, multi)
@@ -74,12 +79,12 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
     pure, captured = update.function(differentiable.KIND), []
     if differentiable.is_apart(targets, update):
         captured = [
-            '    if group["capturable"]:',
+            f"    if {capturable}:",
             f"        update = {pure}{CAPTURABLE}",
         ]
     return [
         *result,
-        'if group["differentiable"]:',
+        f"if {differentiable_}:",
         "    if use_foreach:",
         "        raise AssertionError(\"_foreach ops don't support autograd\")",
         f"    update = {pure}",
@@ -89,7 +94,7 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
 
 def _without_host(targets: ir.Targets, single: str, multi: str) -> list[str]:
     """The functions for steps that are captured or compiled, where they differ."""
-    asked = 'group["capturable"] or torch.compiler.is_compiling()'
+    asked = f"{option(targets.loop, 'capturable')} or torch.compiler.is_compiling()"
     match targets.apart:
         case None, None:
             return []

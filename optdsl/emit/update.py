@@ -11,7 +11,7 @@ from .names import Names, plural, snake
 
 MAXIMIZE = "maximize"
 _TAKEN = (
-    "self group state params grads given kept new closure loss update columns keys each is_complex is_sparse "
+    "self group state params grads given kept new closure loss columns keys each is_complex is_sparse "
     "entries whole part parts tensors at values"
 ).split()
 _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
@@ -128,13 +128,13 @@ def head(update: Update, function: str) -> list[str]:
     return [*result, f"    {MAXIMIZE}: bool,", ") -> None:"]
 
 
-def call(update: Update) -> list[str]:
+def call(update: Update, maximize: str) -> list[str]:
     """The lines of a call of the function named `update`, with the values of a group."""
     own = update.names.own
     result = ["update("]
     result += [f"    {each.items}," for each in update.columns]
     result += [f'    {own(each.name)}=group["{each.name}"],' for each in update.hypers]
-    return [*result, f'    {MAXIMIZE}=group["{MAXIMIZE}"],', ")"]
+    return [*result, f"    {MAXIMIZE}={maximize},", ")"]
 
 
 def annotation(hyper: ir.Hyper) -> str:

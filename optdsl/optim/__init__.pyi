@@ -16,8 +16,8 @@ class Adadelta(Optimizer):
         weight_decay: float = 0,
         foreach: bool | None = None,
         *,
-        maximize: bool = False,
         capturable: bool = False,
+        maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None: ...
@@ -34,8 +34,8 @@ class Adafactor(Optimizer):
         d: float = 1.0,
         weight_decay: float = 0.0,
         *,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -55,9 +55,9 @@ class Adagrad(Optimizer):
         foreach: bool | None = None,
         *,
         maximize: bool = False,
-        capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        capturable: bool = False,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
@@ -72,12 +72,12 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
-        decoupled_weight_decay: bool = False,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
@@ -93,8 +93,8 @@ class Adamax(Optimizer):
         foreach: bool | None = None,
         *,
         maximize: bool = False,
-        capturable: bool = False,
         differentiable: bool = False,
+        capturable: bool = False,
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
@@ -236,8 +236,8 @@ class NAdam(Optimizer):
         momentum_decay: float = 4e-3,
         decoupled_weight_decay: bool = False,
         *,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -255,8 +255,8 @@ class RAdam(Optimizer):
         weight_decay: float = 0,
         decoupled_weight_decay: bool = False,
         *,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -292,9 +292,9 @@ class Rprop(Optimizer):
         etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50),
         *,
-        maximize: bool = False,
-        foreach: bool | None = None,
         capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None: ...
@@ -313,9 +313,9 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
-        capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        capturable: bool = False,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 

@@ -20,8 +20,8 @@ _PLANNED = {
     "store": "storage declarations",
 }
 _DECLARATIONS = (
-    "optimizer", "reference", "hyper", "positional", "require", "state", "sparse_grads",
-    "def", "pre_step", "post_step", "step",
+    "optimizer", "reference", "hyper", "positional", "named", "require", "state",
+    "sparse_grads", "def", "pre_step", "post_step", "step",
 )  # fmt: skip
 _WORDS = (
     "and",

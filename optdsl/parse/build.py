@@ -100,6 +100,8 @@ def _declaration(tree: Tree) -> syntax.Declaration:
         case "positional":
             names = tuple(map(_identifier, parts[0].children))
             return syntax.Positional(names, span)
+        case "named":
+            return syntax.Named(tuple(map(_identifier, parts[0].children)), span)
         case "sparse":
             only = isinstance(parts[0], Token)
             when = None if only or parts[0] is None else _expression(parts[0])

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content f1a583fbbf88.
+# Compiled by optdsl from adadelta.opt, content 134fcfb15670.
 
 import math
 import warnings
@@ -66,8 +66,8 @@ class Adadelta(Optimizer):
         weight_decay: float = 0,
         foreach: bool | None = None,
         *,
-        maximize: bool = False,
         capturable: bool = False,
+        maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
@@ -99,7 +99,6 @@ class Adadelta(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step",):
@@ -109,6 +108,10 @@ class Adadelta(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"fused": None}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "rho", "eps", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -185,8 +188,8 @@ class Adadelta(Optimizer):
             acc_deltas: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, square_avgs, acc_deltas, steps)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
                     params, group["differentiable"]
                 )
@@ -231,9 +234,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -380,17 +383,17 @@ def _multi_tensor_adadelta(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcmul(y, z, value=scale)
-    return x.addcmul(y * scale, z)
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
 
 
 def _differentiable_adadelta(

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content d1b05ad039f0.
+# Compiled by optdsl from adafactor.opt, content cdb505bbf26b.
 
 import math
 import warnings
@@ -76,8 +76,8 @@ class Adafactor(Optimizer):
         d: float = 1.0,
         weight_decay: float = 0.0,
         *,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -110,9 +110,6 @@ class Adafactor(Optimizer):
             group.setdefault("weight_decay", 0.0)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step",):
@@ -122,6 +119,14 @@ class Adafactor(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {
+            "capturable": False,
+            "differentiable": False,
+            "fused": None,
+        }.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "beta2_decay", "eps", "d", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -206,24 +211,26 @@ class Adafactor(Optimizer):
             variances: list[Tensor | None] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, row_vars, col_vars, variances, steps)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
-                    params, group["differentiable"]
+                    params, group.get("differentiable", False)
                 )
             update = (
                 _multi_tensor_adafactor if use_foreach else _single_tensor_adafactor
             )
-            if group["capturable"]:
+            if group.get("capturable", False):
                 _check_capturable(params, steps)
-            if group["capturable"] or torch.compiler.is_compiling():
+            if group.get("capturable", False) or torch.compiler.is_compiling():
                 update = _single_tensor_adafactor_capturable
                 if use_foreach:
                     update = _multi_tensor_adafactor_capturable
-            if group["differentiable"]:
+            if group.get("differentiable", False):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_adafactor
+                if group.get("capturable", False):
+                    update = _differentiable_adafactor_capturable
             update(
                 params,
                 grads,
@@ -271,9 +278,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group.get("differentiable", False):
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -291,7 +298,7 @@ def _as_scalar(value: Any) -> Any:
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    device = p.device if group.get("capturable", False) else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -387,13 +394,13 @@ def _single_tensor_adafactor(
             second = variance.clamp(min=floor * floor)
 
         # update = rsqrt(max(second, floor*floor))*grad
-        update_ = second.clamp_(min=floor * floor).rsqrt_().mul_(grad)
+        update = second.clamp_(min=floor * floor).rsqrt_().mul_(grad)
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         p.add_(
-            update_,
+            update,
             alpha=-alpha
-            / max(1.0, torch.linalg.vector_norm(update_).item() / (size_root * d)),
+            / max(1.0, torch.linalg.vector_norm(update).item() / (size_root * d)),
         )
 
 
@@ -565,13 +572,98 @@ def _differentiable_adafactor(
             second = variance.clamp(min=floor * floor)
 
         # update = rsqrt(max(second, floor*floor))*grad
-        update_ = second.clamp(min=floor * floor).rsqrt() * grad
+        update = second.clamp(min=floor * floor).rsqrt() * grad
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         p = p.addcmul(
-            alpha
-            / (torch.linalg.vector_norm(update_) / (size_root * d)).clamp(min=1.0),
-            update_,
+            alpha / (torch.linalg.vector_norm(update) / (size_root * d)).clamp(min=1.0),
+            update,
+            value=-1,
+        )
+
+        for each, new in zip(kept, (p, row_var, col_var, variance, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _differentiable_adafactor_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    row_vars: list[Tensor | None],
+    col_vars: list[Tensor | None],
+    variances: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    least, scale = eps
+
+    for p, grad, row_var, col_var, variance, step in zip(
+        params, grads, row_vars, col_vars, variances, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, row_var, col_var, variance, step)
+        p, row_var, col_var, variance, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+
+        # floor = finfo_eps(p) if least == none else least
+        floor = torch.finfo(p.dtype).eps if least is None else least
+
+        # new = t**beta2_decay
+        new_ = step.pow(beta2_decay)
+
+        # size_root = max(1, numel(p))**0.5
+        size_root = max(1, p.numel()) ** 0.5
+
+        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+        alpha = (torch.linalg.vector_norm(p) / size_root).clamp(min=scale) * (
+            1 / step.pow(0.5)
+        ).clamp(max=lr)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        if p.ndim > 1:
+            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+            #     -1), new)
+            row_var = row_var.lerp(
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square()
+                / grad.shape[-1],
+                new_,
+            )
+
+            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+            #     -2), new)
+            col_var = col_var.lerp(
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square()
+                / grad.shape[-2],
+                new_,
+            )
+
+            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+            second = (
+                row_var @ col_var / row_var.mean(dim=-2, keepdim=True).clamp(min=floor)
+            )
+        else:
+            # variance = lerp(variance, grad*grad, new)
+            variance = variance.lerp(grad * grad, new_)
+
+            # second = max(variance, floor*floor)
+            second = variance.clamp(min=floor * floor)
+
+        # update = rsqrt(max(second, floor*floor))*grad
+        update = second.clamp(min=floor * floor).rsqrt() * grad
+
+        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+        p = p.addcmul(
+            alpha / (torch.linalg.vector_norm(update) / (size_root * d)).clamp(min=1.0),
+            update,
             value=-1,
         )
 
@@ -650,13 +742,12 @@ def _single_tensor_adafactor_capturable(
             second = variance.clamp(min=floor * floor)
 
         # update = rsqrt(max(second, floor*floor))*grad
-        update_ = second.clamp_(min=floor * floor).rsqrt_().mul_(grad)
+        update = second.clamp_(min=floor * floor).rsqrt_().mul_(grad)
 
         # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
         p.addcmul_(
-            alpha
-            / (torch.linalg.vector_norm(update_) / (size_root * d)).clamp(min=1.0),
-            update_,
+            alpha / (torch.linalg.vector_norm(update) / (size_root * d)).clamp(min=1.0),
+            update,
             value=-1,
         )
 

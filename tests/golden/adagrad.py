@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content af5b6852d187.
+# Compiled by optdsl from adagrad.opt, content 06061d45222b.
 
 import math
 import warnings
@@ -73,9 +73,9 @@ class Adagrad(Optimizer):
         foreach: bool | None = None,
         *,
         maximize: bool = False,
-        capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        capturable: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -105,7 +105,6 @@ class Adagrad(Optimizer):
             group.setdefault("eps", 1e-10)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
             group.setdefault("fused", None)
             for p in group["params"]:
@@ -117,6 +116,10 @@ class Adagrad(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"capturable": False}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in (
             "lr",
             "lr_decay",
@@ -206,9 +209,9 @@ class Adagrad(Optimizer):
             if use_foreach and any(grad.is_sparse for grad in grads):
                 use_foreach = False
             update = _multi_tensor_adagrad if use_foreach else _single_tensor_adagrad
-            if group["capturable"]:
+            if group.get("capturable", False):
                 _check_capturable(params, steps)
-            if group["capturable"] or torch.compiler.is_compiling():
+            if group.get("capturable", False) or torch.compiler.is_compiling():
                 update = _single_tensor_adagrad_capturable
                 if use_foreach:
                     update = _multi_tensor_adagrad_capturable
@@ -216,6 +219,8 @@ class Adagrad(Optimizer):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_adagrad
+                if group.get("capturable", False):
+                    update = _differentiable_adagrad_capturable
             update(
                 params,
                 grads,
@@ -278,7 +283,7 @@ def _as_scalar(value: Any) -> Any:
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    device = p.device if group.get("capturable", False) else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -391,17 +396,17 @@ def _multi_tensor_adagrad(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcdiv(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcdiv(y, z, value=scale)
-    return x.addcdiv(y * scale, z)
+    """x.addcdiv(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcdiv(y * scale, z)
+    return x.addcdiv(y, z, value=scale)
 
 
 def _differentiable_adagrad(
@@ -435,6 +440,46 @@ def _differentiable_adagrad(
 
         # p -= clr*grad/(sqrt(sum) + eps)
         p = _scaled_addcdiv(p, grad, sum_.sqrt() + eps, -clr)
+        if is_complex:
+            p, sum_ = map(torch.view_as_complex, (p, sum_))
+
+        for each, new in zip(kept, (p, sum_, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _differentiable_adagrad_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    sums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, sum_, step)
+        p, sum_, step = (each if each is None else each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # clr = lr/(1 + (t - 1)*lr_decay)
+        clr = lr / ((step - 1) * lr_decay + 1)
+        if is_complex:
+            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
+
+        # sum += grad*grad
+        sum_ = sum_.addcmul(grad, grad)
+
+        # p -= clr*grad/(sqrt(sum) + eps)
+        p = p.addcdiv(clr * grad, sum_.sqrt() + eps, value=-1)
         if is_complex:
             p, sum_ = map(torch.view_as_complex, (p, sum_))
 

@@ -4,10 +4,11 @@ Kingma and Ba (2015), Adam: A Method for Stochastic Optimization,
 https://arxiv.org/abs/1412.6980
 AMSGrad: Reddi et al. (2018), On the Convergence of Adam and Beyond,
 https://openreview.net/forum?id=ryQu7f-RZ
+Betas that are tensors keep their precision; torch rounds them to the dtype of p.
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content 33e88284a473.
+# Compiled by optdsl from adam.opt, content 3d016537287d.
 
 import math
 import warnings
@@ -74,12 +75,12 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
-        decoupled_weight_decay: bool = False,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -274,17 +275,17 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
             f"expected True or False"
         )
-    if isinstance(lr, Tensor) and foreach and not capturable:
-        raise ValueError(
-            f"a tensor lr needs capturable "
-            f"(got lr={lr!r}, foreach={foreach!r}, capturable={capturable!r})"
-        )
     if not isinstance(betas[0], Tensor) == isinstance(betas[1], Tensor):
         raise ValueError(f"betas are two numbers or two tensors (got betas={betas!r})")
-    if isinstance(betas[0], Tensor) and foreach and not capturable:
+    if (
+        foreach
+        and (isinstance(lr, Tensor) or isinstance(betas[0], Tensor))
+        and not capturable
+    ):
         raise ValueError(
-            f"tensor betas need capturable "
-            f"(got betas={betas!r}, foreach={foreach!r}, capturable={capturable!r})"
+            "tensors need capturable "
+            f"(got foreach={foreach!r}, lr={lr!r}, betas={betas!r}, "
+            f"capturable={capturable!r})"
         )
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -373,11 +374,10 @@ def _single_tensor_adam(
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        second = exp_avg_sq
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
-            second = max_exp_avg_sq
+        second = max_exp_avg_sq if amsgrad else exp_avg_sq
 
         # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
         denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
@@ -441,11 +441,12 @@ def _multi_tensor_adam(
         torch._foreach_mul_(exp_avg_sqs, beta2)
         torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
         del grads
-        seconds = exp_avg_sqs
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
-            seconds = max_exp_avg_sqs
+
+        # second = max_exp_avg_sq if amsgrad else exp_avg_sq
+        seconds = max_exp_avg_sqs if amsgrad else exp_avg_sqs
 
         # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
         denoms = torch._foreach_sqrt(seconds)
@@ -457,17 +458,17 @@ def _multi_tensor_adam(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcmul(y, z, value=scale)
-    return x.addcmul(y * scale, z)
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
 
 
 def _differentiable_adam(
@@ -516,11 +517,10 @@ def _differentiable_adam(
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-        second = exp_avg_sq
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             max_exp_avg_sq = torch.maximum(max_exp_avg_sq, exp_avg_sq)
-            second = max_exp_avg_sq
+        second = max_exp_avg_sq if amsgrad else exp_avg_sq
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
         minus_rate = -(lr / (1 - beta1**step))
@@ -586,11 +586,10 @@ def _single_tensor_adam_capturable(
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        second = exp_avg_sq
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
-            second = max_exp_avg_sq
+        second = max_exp_avg_sq if amsgrad else exp_avg_sq
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
         minus_rate = -(lr / (1 - beta1**step))
@@ -657,11 +656,12 @@ def _multi_tensor_adam_capturable(
         products = torch._foreach_mul(grads, 1 - beta2)
         torch._foreach_addcmul_(exp_avg_sqs, products, grads)
         del grads, products
-        seconds = exp_avg_sqs
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
-            seconds = max_exp_avg_sqs
+
+        # second = max_exp_avg_sq if amsgrad else exp_avg_sq
+        seconds = max_exp_avg_sqs if amsgrad else exp_avg_sqs
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
         powers = torch._foreach_pow(beta1, steps)

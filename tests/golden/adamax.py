@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 6b311b8757a9.
+# Compiled by optdsl from adamax.opt, content be88c3f233c9.
 
 import math
 import warnings
@@ -69,8 +69,8 @@ class Adamax(Optimizer):
         foreach: bool | None = None,
         *,
         maximize: bool = False,
-        capturable: bool = False,
         differentiable: bool = False,
+        capturable: bool = False,
         fused: bool | None = None,
     ) -> None:
         defaults = {
@@ -101,7 +101,6 @@ class Adamax(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step",):
@@ -111,6 +110,10 @@ class Adamax(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"fused": None}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "betas", "eps", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -187,8 +190,8 @@ class Adamax(Optimizer):
             exp_infs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_infs, steps)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
                     params, group["differentiable"]
                 )
@@ -203,6 +206,8 @@ class Adamax(Optimizer):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_adamax
+                if group["capturable"]:
+                    update = _differentiable_adamax_capturable
             update(
                 params,
                 grads,
@@ -239,9 +244,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -379,17 +384,17 @@ def _multi_tensor_adamax(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcdiv(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcdiv(y, z, value=scale)
-    return x.addcdiv(y * scale, z)
+    """x.addcdiv(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcdiv(y * scale, z)
+    return x.addcdiv(y, z, value=scale)
 
 
 def _differentiable_adamax(
@@ -434,6 +439,55 @@ def _differentiable_adamax(
 
         # p -= lr/(1 - beta1**t) * exp_avg/exp_inf
         p = _scaled_addcdiv(p, exp_avg, exp_inf, -lr / (1 - beta1**t))
+        if is_complex:
+            p, exp_avg, exp_inf = map(torch.view_as_complex, (p, exp_avg, exp_inf))
+
+        for each, new in zip(kept, (p, exp_avg, exp_inf, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _differentiable_adamax_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_infs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_inf, step in zip(
+        params, grads, exp_avgs, exp_infs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_inf, step)
+        p, exp_avg, exp_inf, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if is_complex:
+            p, grad, exp_avg, exp_inf = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_inf)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+        exp_inf = torch.maximum(exp_inf * beta2, grad.abs() + eps)
+
+        # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
+        p = p.addcdiv(exp_avg, exp_inf * ((beta1**step - 1) / lr))
         if is_complex:
             p, exp_avg, exp_inf = map(torch.view_as_complex, (p, exp_avg, exp_inf))
 

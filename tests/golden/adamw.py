@@ -4,10 +4,11 @@ Loshchilov and Hutter (2019), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 AMSGrad: Reddi et al. (2018), On the Convergence of Adam and Beyond,
 https://openreview.net/forum?id=ryQu7f-RZ
+Betas that are tensors keep their precision; torch rounds them to the dtype of p.
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 9feb5edc8b6b.
+# Compiled by optdsl from adamw.opt, content efc812ab15cb.
 
 import math
 import warnings
@@ -43,6 +44,8 @@ class AdamW(Optimizer):
             inf] (default: 1e-2).
         amsgrad (bool, optional): divide by the largest second moment so far (default:
             False).
+        decoupled_weight_decay (bool, optional): part of every group, as in torch
+            (default: True).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
@@ -85,6 +88,7 @@ class AdamW(Optimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
+            "decoupled_weight_decay": True,
             "maximize": maximize,
             "foreach": foreach,
             "capturable": capturable,
@@ -105,6 +109,7 @@ class AdamW(Optimizer):
             group.setdefault("eps", 1e-8)
             group.setdefault("weight_decay", 1e-2)
             group.setdefault("amsgrad", False)
+            group.setdefault("decoupled_weight_decay", True)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
@@ -232,6 +237,7 @@ class AdamW(Optimizer):
                 eps=group["eps"],
                 weight_decay=group["weight_decay"],
                 amsgrad=group["amsgrad"],
+                decoupled_weight_decay=group["decoupled_weight_decay"],
                 maximize=group["maximize"],
             )
 
@@ -245,6 +251,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
     eps = group["eps"]
     weight_decay = group["weight_decay"]
     amsgrad = group["amsgrad"]
+    decoupled_weight_decay = group["decoupled_weight_decay"]
     foreach = group["foreach"]
     capturable = group["capturable"]
     if not (_is_number(lr) and 0 <= lr <= math.inf):
@@ -263,17 +270,22 @@ def _check_hypers(group: dict[str, Any]) -> None:
         )
     if amsgrad not in (False, True):
         raise ValueError(f"Invalid amsgrad: {amsgrad!r}, expected True or False")
-    if isinstance(lr, Tensor) and foreach and not capturable:
+    if decoupled_weight_decay not in (False, True):
         raise ValueError(
-            f"a tensor lr needs capturable "
-            f"(got lr={lr!r}, foreach={foreach!r}, capturable={capturable!r})"
+            f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
+            f"expected True or False"
         )
     if not isinstance(betas[0], Tensor) == isinstance(betas[1], Tensor):
         raise ValueError(f"betas are two numbers or two tensors (got betas={betas!r})")
-    if isinstance(betas[0], Tensor) and foreach and not capturable:
+    if (
+        foreach
+        and (isinstance(lr, Tensor) or isinstance(betas[0], Tensor))
+        and not capturable
+    ):
         raise ValueError(
-            f"tensor betas need capturable "
-            f"(got betas={betas!r}, foreach={foreach!r}, capturable={capturable!r})"
+            "tensors need capturable "
+            f"(got foreach={foreach!r}, lr={lr!r}, betas={betas!r}, "
+            f"capturable={capturable!r})"
         )
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -333,6 +345,7 @@ def _single_tensor_adamw(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
+    decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -343,26 +356,28 @@ def _single_tensor_adamw(
         grad = grad if not maximize else -grad
         step += 1
         t = step.item()
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
             if max_exp_avg_sq is not None:
                 max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        second = exp_avg_sq
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
-            second = max_exp_avg_sq
+        second = max_exp_avg_sq if amsgrad else exp_avg_sq
 
         # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
         denom = second.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
@@ -384,6 +399,7 @@ def _multi_tensor_adamw(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
+    decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
@@ -395,10 +411,20 @@ def _multi_tensor_adamw(
     for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(
         columns, keys
     ):
+        given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
         torch._foreach_add_(steps, 1)
         t = steps[0].item()
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
             grads = [torch.view_as_real(each) for each in grads]
@@ -406,9 +432,7 @@ def _multi_tensor_adamw(
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
             if max_exp_avg_sqs[0] is not None:
                 max_exp_avg_sqs = [torch.view_as_real(each) for each in max_exp_avg_sqs]
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
+            given = grads
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
@@ -417,11 +441,12 @@ def _multi_tensor_adamw(
         torch._foreach_mul_(exp_avg_sqs, beta2)
         torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
         del grads
-        seconds = exp_avg_sqs
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
-            seconds = max_exp_avg_sqs
+
+        # second = max_exp_avg_sq if amsgrad else exp_avg_sq
+        seconds = max_exp_avg_sqs if amsgrad else exp_avg_sqs
 
         # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
         denoms = torch._foreach_sqrt(seconds)
@@ -432,11 +457,18 @@ def _multi_tensor_adamw(
         torch._foreach_addcdiv_(params, exp_avgs, denoms, value=-lr / (1 - beta1**t))
 
 
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
+
+
 def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcmul(y, z, value=scale)
-    return x.addcmul(y * scale, z)
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
 
 
 def _differentiable_adamw(
@@ -452,6 +484,7 @@ def _differentiable_adamw(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
+    decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -466,26 +499,28 @@ def _differentiable_adamw(
         )
         step = step + 1
         is_complex = torch.is_complex(p)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
         if is_complex:
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
             if max_exp_avg_sq is not None:
                 max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg = exp_avg.lerp(grad, 1 - beta1)
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-        second = exp_avg_sq
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             max_exp_avg_sq = torch.maximum(max_exp_avg_sq, exp_avg_sq)
-            second = max_exp_avg_sq
+        second = max_exp_avg_sq if amsgrad else exp_avg_sq
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
         minus_rate = -(lr / (1 - beta1**step))
@@ -523,6 +558,7 @@ def _single_tensor_adamw_capturable(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
+    decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -532,26 +568,28 @@ def _single_tensor_adamw_capturable(
     ):
         grad = grad if not maximize else -grad
         step += 1
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
             if max_exp_avg_sq is not None:
                 max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        second = exp_avg_sq
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
-            second = max_exp_avg_sq
+        second = max_exp_avg_sq if amsgrad else exp_avg_sq
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
         minus_rate = -(lr / (1 - beta1**step))
@@ -579,15 +617,28 @@ def _multi_tensor_adamw_capturable(
     eps: float,
     weight_decay: float,
     amsgrad: bool,
+    decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
 
     columns = [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps]
     for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(columns):
+        given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
         torch._foreach_add_(steps, 1)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
             grads = [torch.view_as_real(each) for each in grads]
@@ -595,9 +646,7 @@ def _multi_tensor_adamw_capturable(
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
             if max_exp_avg_sqs[0] is not None:
                 max_exp_avg_sqs = [torch.view_as_real(each) for each in max_exp_avg_sqs]
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
+            given = grads
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
@@ -607,11 +656,12 @@ def _multi_tensor_adamw_capturable(
         products = torch._foreach_mul(grads, 1 - beta2)
         torch._foreach_addcmul_(exp_avg_sqs, products, grads)
         del grads, products
-        seconds = exp_avg_sqs
         if amsgrad:
             # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
             torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
-            seconds = max_exp_avg_sqs
+
+        # second = max_exp_avg_sq if amsgrad else exp_avg_sq
+        seconds = max_exp_avg_sqs if amsgrad else exp_avg_sqs
 
         # minus_rate = -(lr/(1 - beta1**as_tensor(t)))
         powers = torch._foreach_pow(beta1, steps)

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content cb2b951bac2d.
+# Compiled by optdsl from asgd.opt, content f8f554cad526.
 
 import math
 import warnings
@@ -106,7 +106,6 @@ class ASGD(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step", "eta", "mu"):
@@ -116,6 +115,10 @@ class ASGD(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"fused": None}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "lambd", "alpha", "t0", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -220,8 +223,8 @@ class ASGD(Optimizer):
             axes: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, etas, mus, axes, steps)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
                     params, group["differentiable"]
                 )
@@ -236,6 +239,8 @@ class ASGD(Optimizer):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_asgd
+                if group["capturable"]:
+                    update = _differentiable_asgd_capturable
             update(
                 params,
                 grads,
@@ -273,9 +278,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -438,10 +443,10 @@ def _multi_tensor_asgd(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _differentiable_asgd(
@@ -493,6 +498,58 @@ def _differentiable_asgd(
 
         # mu = 1/max(1, t - t0)
         mu = torch.full_like(mu, 1 / max(1, t - t0))
+        if is_complex:
+            p, ax = map(torch.view_as_complex, (p, ax))
+
+        for each, new in zip(kept, (p, eta, mu, ax, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _differentiable_asgd_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    axes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for p, grad, eta, mu, ax, step in zip(
+        params, grads, etas, mus, axes, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, eta, mu, ax, step)
+        p, eta, mu, ax, step = (each if each is None else each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # p *= 1 - lambd*eta
+        p = p * (1 - eta * lambd)
+
+        # p -= eta*grad
+        p = p.addcmul(eta, grad, value=-1)
+        way = mu * (p - ax)
+
+        # ax += way
+        ax = ax + way
+
+        # eta = lr/(1 + lambd*lr*t)**alpha
+        eta = lr / (step * (lambd * lr) + 1).pow(alpha)
+
+        # mu = 1/max(1, t - t0)
+        mu = 1 / (step - t0).clamp(min=1)
         if is_complex:
             p, ax = map(torch.view_as_complex, (p, ax))
 

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 15b258364b0a.
+# Compiled by optdsl from momentum.opt, content 3846d3c5f36b.
 
 import math
 import warnings
@@ -280,10 +280,10 @@ def _multi_tensor_momentum(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _differentiable_momentum(

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 041d056b9fd1.
+# Compiled by optdsl from muon.opt, content 14e93a0c55f9.
 
 import math
 import warnings
@@ -116,11 +116,6 @@ class Muon(Optimizer):
             group.setdefault("eps", 1e-7)
             group.setdefault("ns_steps", 5)
             group.setdefault("adjust_lr_fn", None)
-            group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
@@ -130,6 +125,16 @@ class Muon(Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {
+            "maximize": False,
+            "foreach": None,
+            "capturable": False,
+            "differentiable": False,
+            "fused": None,
+        }.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "weight_decay", "momentum", "ns_coefficients", "eps"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -198,17 +203,19 @@ class Muon(Optimizer):
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
             self._init_group(group, params, grads, momentum_buffers)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group.get("foreach") or group.get("fused")
+            if group.get("foreach") is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
-                    params, group["differentiable"]
+                    params, group.get("differentiable", False)
                 )
             update = _multi_tensor_muon if use_foreach else _single_tensor_muon
-            if group["capturable"]:
+            if group.get("capturable", False):
                 _check_capturable(params)
-            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+            if use_foreach and (
+                group.get("capturable", False) or torch.compiler.is_compiling()
+            ):
                 update = _multi_tensor_muon_capturable
-            if group["differentiable"]:
+            if group.get("differentiable", False):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_muon
@@ -224,7 +231,7 @@ class Muon(Optimizer):
                 eps=group["eps"],
                 ns_steps=group["ns_steps"],
                 adjust_lr_fn=group["adjust_lr_fn"],
-                maximize=group["maximize"],
+                maximize=group.get("maximize", False),
             )
 
         return loss
@@ -269,9 +276,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"Invalid adjust_lr_fn: {adjust_lr_fn!r}, "
             f"expected one of 'original', 'match_rms_adamw', or None"
         )
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group.get("differentiable", False):
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -280,7 +287,7 @@ def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
     for p in params:
         if not p.ndim == 2:
             raise ValueError(
-                f"Muon only supports 2D parameters "
+                "Muon only supports 2D parameters "
                 f"(got a {p.dtype} of shape {tuple(p.shape)})"
             )
 
@@ -366,9 +373,9 @@ def _single_tensor_muon(
         # update = lerp(grad, momentum_buffer, momentum) if nesterov else
         #     momentum_buffer
         if nesterov:
-            update_ = grad.lerp(momentum_buffer, momentum)
+            update = grad.lerp(momentum_buffer, momentum)
         else:
-            update_ = momentum_buffer
+            update = momentum_buffer
 
         # rows, columns = (size(p, 0), size(p, 1))
         rows, columns_ = (p.shape[0], p.shape[1])
@@ -386,7 +393,7 @@ def _single_tensor_muon(
 
         # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
         p.add_(
-            _orthogonalized(update_, ns_coefficients, ns_steps, eps), alpha=-lr * ratio
+            _orthogonalized(update, ns_coefficients, ns_steps, eps), alpha=-lr * ratio
         )
 
 
@@ -446,17 +453,17 @@ def _multi_tensor_muon(
 
         # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
         orthogonalizeds = [
-            _orthogonalized(update_, ns_coefficients, ns_steps, eps)
-            for update_ in updates
+            _orthogonalized(update, ns_coefficients, ns_steps, eps)
+            for update in updates
         ]
         torch._foreach_add_(params, orthogonalizeds, alpha=-lr * ratio)
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _differentiable_muon(
@@ -485,9 +492,9 @@ def _differentiable_muon(
         # update = lerp(grad, momentum_buffer, momentum) if nesterov else
         #     momentum_buffer
         if nesterov:
-            update_ = grad.lerp(momentum_buffer, momentum)
+            update = grad.lerp(momentum_buffer, momentum)
         else:
-            update_ = momentum_buffer
+            update = momentum_buffer
 
         # rows, columns = (size(p, 0), size(p, 1))
         rows, columns_ = (p.shape[0], p.shape[1])
@@ -505,7 +512,7 @@ def _differentiable_muon(
 
         # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
         p = _scaled_add(
-            p, _orthogonalized(update_, ns_coefficients, ns_steps, eps), -lr * ratio
+            p, _orthogonalized(update, ns_coefficients, ns_steps, eps), -lr * ratio
         )
 
         for each, new in zip(kept, (p, momentum_buffer), strict=True):
@@ -566,8 +573,8 @@ def _multi_tensor_muon_capturable(
 
         # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
         orthogonalizeds = [
-            _orthogonalized(update_, ns_coefficients, ns_steps, eps)
-            for update_ in updates
+            _orthogonalized(update, ns_coefficients, ns_steps, eps)
+            for update in updates
         ]
         del updates
         products = torch._foreach_mul(orthogonalizeds, -lr * ratio)

@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content cd4152f3a01c.
+# Compiled by optdsl from nadam.opt, content 337e4901fcae.
 
 import math
 import warnings
@@ -74,8 +74,8 @@ class NAdam(Optimizer):
         momentum_decay: float = 4e-3,
         decoupled_weight_decay: bool = False,
         *,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -112,7 +112,6 @@ class NAdam(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step", "mu_product"):
@@ -122,6 +121,10 @@ class NAdam(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"fused": None}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "betas", "eps", "weight_decay", "momentum_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -232,8 +235,8 @@ class NAdam(Optimizer):
             self._init_group(
                 group, params, grads, mu_products, exp_avgs, exp_avg_sqs, steps
             )
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
                     params, group["differentiable"]
                 )
@@ -248,6 +251,8 @@ class NAdam(Optimizer):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_nadam
+                if group["capturable"]:
+                    update = _differentiable_nadam_capturable
             update(
                 params,
                 grads,
@@ -298,9 +303,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
             f"expected True or False"
         )
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -371,13 +376,12 @@ def _single_tensor_nadam(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                p.mul_(1 - lr * weight_decay)
-            else:
-                # grad += weight_decay*p
-                grad = grad.add(p, alpha=weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
         mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
 
@@ -443,16 +447,15 @@ def _multi_tensor_nadam(
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
             given = grads
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
             else:
-                # grad += weight_decay*p
-                if grads is given:
-                    grads = torch._foreach_add(grads, params, alpha=weight_decay)
-                else:
-                    torch._foreach_add_(grads, params, alpha=weight_decay)
+                torch._foreach_add_(grads, params, alpha=weight_decay)
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
         mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
 
@@ -488,17 +491,17 @@ def _multi_tensor_nadam(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcmul(y, z, value=scale)
-    return x.addcmul(y * scale, z)
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
 
 
 def _differentiable_nadam(
@@ -534,13 +537,12 @@ def _differentiable_nadam(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                p = p * (1 - lr * weight_decay)
-            else:
-                # grad += weight_decay*p
-                grad = _scaled_add(grad, p, weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
         mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
 
@@ -560,6 +562,87 @@ def _differentiable_nadam(
         product = mu_product
         rate = -lr * (1 - mu) / (1 - product)
         rate_next = -lr * mu_next / (1 - product * mu_next)
+
+        # p += grad*rate/denom
+        p = p.addcdiv(grad * rate, denom)
+
+        # p += exp_avg*rate_next/denom
+        p = p.addcdiv(exp_avg * rate_next, denom)
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(
+            kept, (p, mu_product, exp_avg, exp_avg_sq, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)
+
+
+def _differentiable_nadam_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mu_products: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, mu_product, exp_avg, exp_avg_sq, step in zip(
+        params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, mu_product, exp_avg, exp_avg_sq, step)
+        p, mu_product, exp_avg, exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
+        mu = (1 - 0.96 ** (step * momentum_decay) * 0.5) * beta1
+
+        # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
+        mu_next = (1 - 0.96 ** ((step + 1) * momentum_decay) * 0.5) * beta1
+
+        # mu_product *= mu
+        mu_product = mu_product * mu
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**step)).sqrt() + eps
+        product = mu_product
+
+        # rate = -lr*(1 - mu)/(1 - product)
+        rate = (1 - mu) * -lr / (1 - product)
+
+        # rate_next = -lr*mu_next/(1 - product*mu_next)
+        rate_next = mu_next * -lr / (1 - product * mu_next)
 
         # p += grad*rate/denom
         p = p.addcdiv(grad * rate, denom)
@@ -605,13 +688,12 @@ def _single_tensor_nadam_capturable(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                p.mul_(1 - lr * weight_decay)
-            else:
-                # grad += weight_decay*p
-                grad = grad.add(p, alpha=weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
 
         # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
         mu = (1 - 0.96 ** (step * momentum_decay) * 0.5) * beta1
@@ -675,18 +757,17 @@ def _multi_tensor_nadam_capturable(
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
             given = grads
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            product_2s = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, product_2s)
             else:
-                # grad += weight_decay*p
-                product_2s = torch._foreach_mul(params, weight_decay)
-                if grads is given:
-                    grads = torch._foreach_add(grads, product_2s)
-                else:
-                    torch._foreach_add_(grads, product_2s)
-                del product_2s
+                torch._foreach_add_(grads, product_2s)
+            del product_2s
 
         # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
         product_2s = torch._foreach_mul(steps, momentum_decay)

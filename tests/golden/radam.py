@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content effa61ce09ce.
+# Compiled by optdsl from radam.opt, content d62b1866bdab.
 
 import math
 import warnings
@@ -70,8 +70,8 @@ class RAdam(Optimizer):
         weight_decay: float = 0,
         decoupled_weight_decay: bool = False,
         *,
-        maximize: bool = False,
         foreach: bool | None = None,
+        maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
@@ -106,7 +106,6 @@ class RAdam(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step",):
@@ -116,6 +115,10 @@ class RAdam(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"fused": None}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "betas", "eps", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -192,8 +195,8 @@ class RAdam(Optimizer):
             exp_avg_sqs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
                     params, group["differentiable"]
                 )
@@ -208,6 +211,8 @@ class RAdam(Optimizer):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_radam
+                if group["capturable"]:
+                    update = _differentiable_radam_capturable
             update(
                 params,
                 grads,
@@ -251,9 +256,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
             f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
             f"expected True or False"
         )
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -331,13 +336,12 @@ def _single_tensor_radam(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                p.mul_(1 - lr * weight_decay)
-            else:
-                # grad += weight_decay*p
-                grad = grad.add(p, alpha=weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
@@ -346,21 +350,19 @@ def _single_tensor_radam(
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         correction2 = 1 - beta2**t
         rho = rho_inf - 2 * t * beta2**t / correction2
-
-        # update = exp_avg/(1 - beta1**t)
-        update_ = exp_avg / (1 - beta1**t)
+        update = exp_avg / (1 - beta1**t)
 
         # update *= lr
-        update_.mul_(lr)
+        update.mul_(lr)
         if rho > 5:
             # update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
-            update_.mul_(correction2**0.5 / exp_avg_sq.sqrt().add_(eps))
+            update.mul_(correction2**0.5 / exp_avg_sq.sqrt().add_(eps))
 
             # update *= rectified(rho, rho_inf)
-            update_.mul_(_rectified(rho, rho_inf))
+            update.mul_(_rectified(rho, rho_inf))
 
         # p -= update
-        p.sub_(update_)
+        p.sub_(update)
 
 
 def _multi_tensor_radam(
@@ -396,16 +398,15 @@ def _multi_tensor_radam(
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
             given = grads
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
             else:
-                # grad += weight_decay*p
-                if grads is given:
-                    grads = torch._foreach_add(grads, params, alpha=weight_decay)
-                else:
-                    torch._foreach_add_(grads, params, alpha=weight_decay)
+                torch._foreach_add_(grads, params, alpha=weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
@@ -428,8 +429,8 @@ def _multi_tensor_radam(
             torch._foreach_add_(roots, eps)
             torch._foreach_reciprocal_(roots)
             torch._foreach_mul_(roots, correction2**0.5)
-            for update_, root in zip(updates, roots, strict=True):
-                update_.mul_(root)
+            for update, root in zip(updates, roots, strict=True):
+                update.mul_(root)
 
             # update *= rectified(rho, rho_inf)
             torch._foreach_mul_(updates, _rectified(rho, rho_inf))
@@ -439,17 +440,17 @@ def _multi_tensor_radam(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcmul(y, z, value=scale)
-    return x.addcmul(y * scale, z)
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
 
 
 def _differentiable_radam(
@@ -484,13 +485,12 @@ def _differentiable_radam(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                p = p * (1 - lr * weight_decay)
-            else:
-                # grad += weight_decay*p
-                grad = _scaled_add(grad, p, weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg = exp_avg.lerp(grad, 1 - beta1)
@@ -499,21 +499,95 @@ def _differentiable_radam(
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
         correction2 = 1 - beta2**t
         rho = rho_inf - 2 * t * beta2**t / correction2
-
-        # update = exp_avg/(1 - beta1**t)
-        update_ = exp_avg / (1 - beta1**t)
+        update = exp_avg / (1 - beta1**t)
 
         # update *= lr
-        update_ = update_ * lr
+        update = update * lr
         if rho > 5:
             # update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
-            update_ = update_ * (correction2**0.5 / (exp_avg_sq.sqrt() + eps))
+            update = update * (correction2**0.5 / (exp_avg_sq.sqrt() + eps))
 
             # update *= rectified(rho, rho_inf)
-            update_ = update_ * _rectified(rho, rho_inf)
+            update = update * _rectified(rho, rho_inf)
 
         # p -= update
-        p = p - update_
+        p = p - update
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _differentiable_radam_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+    rho_inf = 2 / (1 - beta2) - 1
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+
+        # correction2 = 1 - beta2**t
+        correction2 = 1 - beta2**step
+
+        # rho = rho_inf - 2*t*beta2**t/correction2
+        rho = rho_inf - step * beta2**step * 2 / correction2
+
+        # update = exp_avg/(1 - beta1**t)
+        update = exp_avg / (1 - beta1**step)
+
+        # update *= lr
+        update = update * lr
+
+        # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
+        adaptive = _rectified(rho, rho_inf) * (
+            correction2.pow(0.5) / (exp_avg_sq.sqrt() + eps)
+        )
+
+        # update *= where(rho > 5, adaptive, 1)
+        update = update * torch.where(rho > 5, adaptive, 1)
+
+        # p -= update
+        p = p - update
         if is_complex:
             p, exp_avg, exp_avg_sq = map(
                 torch.view_as_complex, (p, exp_avg, exp_avg_sq)
@@ -550,13 +624,12 @@ def _single_tensor_radam_capturable(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                p.mul_(1 - lr * weight_decay)
-            else:
-                # grad += weight_decay*p
-                grad = grad.add(p, alpha=weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
@@ -571,10 +644,10 @@ def _single_tensor_radam_capturable(
         rho = rho_inf - step * beta2**step * 2 / correction2
 
         # update = exp_avg/(1 - beta1**t)
-        update_ = exp_avg / (1 - beta1**step)
+        update = exp_avg / (1 - beta1**step)
 
         # update *= lr
-        update_.mul_(lr)
+        update.mul_(lr)
 
         # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
         adaptive = _rectified(rho, rho_inf) * (
@@ -582,10 +655,10 @@ def _single_tensor_radam_capturable(
         )
 
         # update *= where(rho > 5, adaptive, 1)
-        update_.mul_(torch.where(rho > 5, adaptive, 1))
+        update.mul_(torch.where(rho > 5, adaptive, 1))
 
         # p -= update
-        p.sub_(update_)
+        p.sub_(update)
 
 
 def _multi_tensor_radam_capturable(
@@ -617,18 +690,17 @@ def _multi_tensor_radam_capturable(
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
             given = grads
-        if weight_decay != 0:
-            if decoupled_weight_decay:
-                # p *= 1 - lr*weight_decay
-                torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
             else:
-                # grad += weight_decay*p
-                products = torch._foreach_mul(params, weight_decay)
-                if grads is given:
-                    grads = torch._foreach_add(grads, products)
-                else:
-                    torch._foreach_add_(grads, products)
-                del products
+                torch._foreach_add_(grads, products)
+            del products
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
@@ -671,8 +743,8 @@ def _multi_tensor_radam_capturable(
         adaptives = torch._foreach_mul(rectifieds, quotients)
 
         # update *= where(rho > 5, adaptive, 1)
-        for update_, rho, adaptive in zip(updates, rhos, adaptives, strict=True):
-            update_.mul_(torch.where(rho > 5, adaptive, 1))
+        for update, rho, adaptive in zip(updates, rhos, adaptives, strict=True):
+            update.mul_(torch.where(rho > 5, adaptive, 1))
 
         # p -= update
         torch._foreach_sub_(params, updates)

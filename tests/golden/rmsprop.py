@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 09a77bf72ef0.
+# Compiled by optdsl from rmsprop.opt, content 11ea39f16e48.
 
 import math
 import warnings
@@ -113,7 +113,6 @@ class RMSprop(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step",):
@@ -123,6 +122,10 @@ class RMSprop(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"fused": None}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "alpha", "eps", "weight_decay", "momentum"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -209,8 +212,8 @@ class RMSprop(Optimizer):
             self._init_group(
                 group, params, grads, square_avgs, momentum_buffers, grad_avgs, steps
             )
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
                     params, group["differentiable"]
                 )
@@ -266,9 +269,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
         )
     if centered not in (False, True):
         raise ValueError(f"Invalid centered: {centered!r}, expected True or False")
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
@@ -442,24 +445,24 @@ def _multi_tensor_rmsprop(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcmul(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcmul(y, z, value=scale)
-    return x.addcmul(y * scale, z)
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
 
 
 def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
-    """x.addcdiv(y, z, value=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.addcdiv(y, z, value=scale)
-    return x.addcdiv(y * scale, z)
+    """x.addcdiv(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcdiv(y * scale, z)
+    return x.addcdiv(y, z, value=scale)
 
 
 def _differentiable_rmsprop(

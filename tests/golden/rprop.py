@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content d70d43ae6e55.
+# Compiled by optdsl from rprop.opt, content db643dc0e5c8.
 
 import math
 import warnings
@@ -68,9 +68,9 @@ class Rprop(Optimizer):
         etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50),
         *,
-        maximize: bool = False,
-        foreach: bool | None = None,
         capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
@@ -100,7 +100,6 @@ class Rprop(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 state = self.state.get(p, {})
                 for name in ("step",):
@@ -110,6 +109,10 @@ class Rprop(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"fused": None}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "etas", "step_sizes"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -187,8 +190,8 @@ class Rprop(Optimizer):
             step_sizes: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, prevs, step_sizes, steps)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group["foreach"] or group.get("fused")
+            if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
                     params, group["differentiable"]
                 )
@@ -234,9 +237,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid step_sizes: {step_sizes!r}, expected 2 numbers")
     if not (0 < etas[0] and etas[0] < 1 and 1 < etas[1]):
         raise ValueError(f"etas are below and above 1 (got etas={etas!r})")
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 

@@ -5,11 +5,12 @@ the importance of initialization and momentum in deep learning,
 http://www.cs.toronto.edu/~hinton/absps/momentum.pdf
 
 As in torch, the momentum buffer starts as the first gradient, without dampening, and
-the learning rate scales the buffer, not the gradient that enters it.
+the learning rate scales the buffer, not the gradient that enters it. Where a step is
+differentiable, torch cuts that first buffer off from its gradient; here it follows it.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 4e89fffc9be1.
+# Compiled by optdsl from sgd.opt, content bf0c163cf095.
 
 import math
 import warnings
@@ -71,9 +72,9 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
-        capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        capturable: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -103,13 +104,16 @@ class SGD(Optimizer):
             group.setdefault("nesterov", False)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
             group.setdefault("differentiable", False)
             group.setdefault("fused", None)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {"capturable": False}.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "momentum", "dampening", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -193,9 +197,11 @@ class SGD(Optimizer):
             if use_foreach and any(grad.is_sparse for grad in grads):
                 use_foreach = False
             update = _multi_tensor_sgd if use_foreach else _single_tensor_sgd
-            if group["capturable"]:
+            if group.get("capturable", False):
                 _check_capturable(params)
-            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+            if use_foreach and (
+                group.get("capturable", False) or torch.compiler.is_compiling()
+            ):
                 update = _multi_tensor_sgd_capturable
             if group["differentiable"]:
                 if use_foreach:
@@ -240,7 +246,7 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid nesterov: {nesterov!r}, expected True or False")
     if nesterov and not (momentum > 0 and dampening == 0):
         raise ValueError(
-            f"Nesterov momentum requires a momentum and zero dampening "
+            "Nesterov momentum requires a momentum and zero dampening "
             f"(got nesterov={nesterov!r}, momentum={momentum!r}, "
             f"dampening={dampening!r})"
         )
@@ -386,10 +392,10 @@ def _multi_tensor_sgd(
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
-    """x.add(y, alpha=scale), where scale may be a tensor."""
-    if not isinstance(scale, Tensor):
-        return x.add(y, alpha=scale)
-    return x.add(y * scale)
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
 
 
 def _differentiable_sgd(

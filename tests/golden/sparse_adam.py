@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content fe095b210097.
+# Compiled by optdsl from sparse_adam.opt, content cb4c4939272a.
 
 import math
 import warnings
@@ -94,10 +94,6 @@ class SparseAdam(Optimizer):
             group.setdefault("betas", (0.9, 0.999))
             group.setdefault("eps", 1e-8)
             group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
             for p in group["params"]:
                 if p in self.state:
                     self.state[p]["step"] = int(self.state[p]["step"])
@@ -110,6 +106,15 @@ class SparseAdam(Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
+        # What torch's class does not have is in a group only where it is on.
+        for name, off in {
+            "foreach": None,
+            "capturable": False,
+            "differentiable": False,
+            "fused": None,
+        }.items():
+            if param_group[name] is off:
+                del param_group[name]
         for name in ("lr", "betas", "eps"):
             param_group[name] = _as_scalar(param_group[name])
 
@@ -187,10 +192,10 @@ class SparseAdam(Optimizer):
             exp_avg_sqs: list[Tensor] = []
             steps: list[int] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
-            use_foreach = group["foreach"] or group["fused"]
-            if group["foreach"] is None and group["fused"] is None:
+            use_foreach = group.get("foreach") or group.get("fused")
+            if group.get("foreach") is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
-                    params, group["differentiable"]
+                    params, group.get("differentiable", False)
                 )
             update = (
                 _multi_tensor_sparse_adam if use_foreach else _single_tensor_sparse_adam
@@ -225,13 +230,13 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
     if not (_is_number(eps) and 0 < eps <= math.inf):
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in (0, inf]")
-    if group["fused"] and group["foreach"]:
+    if group.get("fused") and group.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
-    if group["fused"] and group["differentiable"]:
+    if group.get("fused") and group.get("differentiable", False):
         raise RuntimeError("`fused` does not support `differentiable`")
-    if group["differentiable"]:
+    if group.get("differentiable", False):
         raise RuntimeError("SparseAdam is not differentiable: its gradients are sparse")
-    if group["capturable"]:
+    if group.get("capturable", False):
         raise RuntimeError(
             "SparseAdam cannot be captured: its step count is a plain number"
         )
@@ -242,12 +247,12 @@ def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
     for p in params:
         if p.is_sparse:
             raise ValueError(
-                f"SparseAdam requires dense parameter tensors "
+                "SparseAdam requires dense parameter tensors "
                 f"(got a {p.dtype} of shape {tuple(p.shape)})"
             )
         if torch.is_complex(p):
             raise ValueError(
-                f"SparseAdam does not support complex parameters "
+                "SparseAdam does not support complex parameters "
                 f"(got a {p.dtype} of shape {tuple(p.shape)})"
             )
 
@@ -315,13 +320,13 @@ def _single_tensor_sparse_adam(
         exp_avg_sq.add_(change_sq)
 
         # update = exp_avg/(sqrt(exp_avg_sq) + eps)
-        update_ = exp_avg / exp_avg_sq.sqrt().add_(eps)
+        update = exp_avg / exp_avg_sq.sqrt().add_(eps)
 
         # update *= lr*sqrt(1 - beta2**t)/(1 - beta1**t)
-        update_.mul_(lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
+        update.mul_(lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
 
         # p -= update
-        p.sub_(update_)
+        p.sub_(update)
 
         for each, values in zip(whole, part, strict=True):
             if each is not None:
