@@ -71,12 +71,18 @@ def test_options_of_a_spec_keep_to_its_choices() -> None:
 # ---- what it takes
 
 
+class Asking(Momentum):
+    """Steps with a closure alone."""
+
+    def step(self, closure=None):
+        return super().step(lambda: closure())
+
+
 def test_what_a_subject_takes_is_found_by_trying() -> None:
     muon, sparse = study(of_spec("muon")), study(of_text("torch.optim:SparseAdam"))
     assert muon.shape == "matrix" and muon.shapes["vector"].refused
     assert sparse.layout == "sparse" and sparse.layouts["dense"].refused
-    lbfgs = study(of_text("torch.optim:LBFGS"))
-    assert lbfgs.needs_closure and lbfgs.coupled
+    assert study(of_class(Asking)).needs_closure
 
 
 def test_an_option_is_tried_beside_another_where_it_needs_one() -> None:

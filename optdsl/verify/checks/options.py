@@ -15,7 +15,7 @@ from ..run import Trace
 from ..scene import SHAPES, Part, Scene
 from ..study import Studied, Trial
 
-DECAYS = (0.5, 0.1)
+DECAYS = (0.5, 5.0, 0.1)
 UNKNOWN = "an_option_that_is_unknown"
 
 
@@ -68,14 +68,21 @@ def _decays(
     studied: Studied, scene: Scene, mode: dict[str, Any], name: str
 ) -> tuple[str, bool]:
     """What is wrong with the decay in a mode, and whether there was anything to try."""
-    without = _played(studied, scene, {**mode, name: 0.0})
-    with_ = [_played(studied, scene, {**mode, name: value}) for value in DECAYS]
-    tried = [each for each in with_ if each is not None]
-    if without is None or not tried:
-        return "", False
-    if all(difference(without, each) is None for each in tried):
-        return f"{said(mode)}, {scene}: {name}={DECAYS[0]} steps as 0 does", True
-    return "", True
+    rate = next((each for each in studied.options if each.name == "lr"), None)
+    rates = [{}] if rate is None or "lr" in mode else [{}, {"lr": rate.value}]
+    count = 0
+    for more in rates:  # at a small one, nothing that is small turns a sign
+        without = _played(studied, scene, {**mode, **more, name: 0.0})
+        for value in DECAYS:
+            with_ = _played(studied, scene, {**mode, **more, name: value})
+            if without is None or with_ is None:
+                continue
+            if difference(without, with_) is not None:
+                return "", True
+            count += 1
+    values = ", ".join(map(str, DECAYS))
+    found = f"{said(mode)}, {scene}: {name}={values} step as 0 does"
+    return found if count else "", bool(count)
 
 
 def _is_decay(hyper: Hyper) -> bool:
