@@ -57,17 +57,14 @@ def single(studied: Studied) -> list[Case]:
 
 
 def together(studied: Studied) -> dict[str, Any]:
-    """As many options at once as the subject accepts together."""
+    """As many options at once as the subject can bear together."""
     chosen: dict[str, Any] = {}
     scene = studied.scene(steps=2)
     for option in studied.options:
         more = {**chosen, **option.hypers}
-        if (
-            option.works
-            and option.hyper not in chosen
-            and studied.tried(scene, more).went
-        ):
-            chosen = more
+        if option.works and option.hyper not in chosen:
+            if not studied.unfit(scene, more):
+                chosen = more
     return chosen
 
 

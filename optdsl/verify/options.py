@@ -152,5 +152,5 @@ class _Search:
             )
         said = ", ".join(repr(each) for _, each in accepted)
         steps = f"within {self.scene.steps} steps"
-        why = f"{said}: nothing changes {steps}, alone or beside one other option"
+        why = f"{said}: nothing changes {steps}, alone or beside others"
         return Option(name, hyper, value, why=why)

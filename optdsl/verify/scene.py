@@ -20,15 +20,19 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "empty": (0, 3),
 }
 LATE = 3  # the step, from 0, in which a late gradient comes
-NOISES = {torch.bfloat16: 2.0**-6, torch.float16: 2.0**-8}
-SINGLE = {torch.float32: 2.0**-20, torch.complex64: 2.0**-20}
+NOISE = {
+    torch.bfloat16: 2.0**-6,
+    torch.float16: 2.0**-8,
+    torch.float32: 2.0**-20,
+    torch.complex64: 2.0**-20,
+}
 
 
 def noise_of(dtype: torch.dtype) -> float:
     """An error that covers the few roundings that another order of the same calculations
     makes: 4096 units in the last place of float64, eight of float32, two of bfloat16.
     """
-    return (NOISES | SINGLE).get(dtype, 2.0**-40)
+    return NOISE.get(dtype, 2.0**-40)
 
 
 @dataclass(frozen=True, slots=True)

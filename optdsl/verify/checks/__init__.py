@@ -17,6 +17,7 @@ from . import (
     options,
     states,
     targets,
+    travel,
 )
 
 
@@ -64,9 +65,9 @@ CHECKS: tuple[Check, ...] = (
         "state is made lazily and only for parameters with a gradient", states.lazily
     ),
     Check("no state shares memory with p, grad or another state", states.own_memory),
-    Check("save, load, continue gives the same bits", states.saved),
-    Check("a state keeps its dtype on load", states.dtypes_are_kept),
-    Check("a copy (deepcopy, pickle) goes on with the same bits", states.copied),
+    Check("save, load, continue gives the same bits", travel.saved),
+    Check("a state keeps its dtype on load", travel.dtypes_are_kept),
+    Check("a copy (deepcopy, pickle) goes on with the same bits", travel.copied),
     Check("shapes: empty, 0-d, 4-d, non-contiguous", numbers.shapes),
     Check("bfloat16 stays near float32", numbers.short_is_near, True),
     Check(

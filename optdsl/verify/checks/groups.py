@@ -80,9 +80,13 @@ def obeyed(studied: Studied) -> Outcome:
 
 
 def _of_groups(studied: Studied) -> tuple[list[Option], list[str]]:
-    """The options that stand in param groups, and the names of those that do not."""
-    group = studied.start(studied.scene()).optimizer.param_groups[0]
+    """The options that stand in param groups, and the names of those that do not. Of a
+    spec, all of them do.
+    """
     options = [each for each in studied.options if each.works]
+    if studied.subject.rule is not None:
+        return options, []
+    group = studied.start(studied.scene()).optimizer.param_groups[0]
     others = {each.hyper: None for each in options if each.hyper not in group}
     return [each for each in options if each.hyper in group], [*others]
 

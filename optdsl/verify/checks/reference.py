@@ -9,6 +9,7 @@ import torch
 
 from ..cases import Case, cases, said
 from ..compare import difference, largest
+from ..options import Option
 from ..outcome import Outcome, failed, not_applicable, passed, words
 from ..roundoff import allowance
 from ..run import ITSELF, ONE_GROUP, Hypers, Snapshot, Trace
@@ -122,10 +123,18 @@ def _cases(pair: Pair) -> Iterator[tuple[Case, Groups]]:
             for each in options:
                 yield Case(every.with_(dtype=dtype), each.hypers), ONE_GROUP
     for each in options:
-        if disobeys(theirs, each):
+        if _ignores(theirs, each):
             pair.notes.left_out[f"the reference ignores {each.hyper} of a group"] = None
         else:
             yield Case(every, each.needs), ({}, {each.hyper: each.value})
+
+
+def _ignores(theirs: Studied, option: Option) -> bool:
+    """Whether a group of the reference does not heed an option of its own."""
+    try:
+        return bool(disobeys(theirs, option))
+    except Exception:
+        return True
 
 
 def _apart(pair: Pair, case: Case, groups: Groups) -> str | None:
