@@ -24,14 +24,7 @@ def checks(rule: ir.Rule) -> list[str]:
     read = (*(each.name for each in rule.hypers), *flags)
     result = [f"{names.own(each)} = {_asked(rule, each)}" for each in read]
     for hyper in rule.hypers:
-        own = names.own(hyper.name)
-        accepted, said = _condition(hyper, own, item)
-        if hyper.type.optional:
-            accepted, said = f"{own} is None or ({accepted})", f"{said}, or None"
-        result.append(f"if {_not(accepted)}:")
-        result += raising(
-            f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}'
-        )
+        result += _hyper_checks(hyper, names.own(hyper.name), item)
     for require in asked:
         broken = _negated(require.condition)
         result.append(f"if {text(broken, lambda ref: names.own(ref.name))}:")
@@ -135,44 +128,108 @@ def _words(piece: str, width: int) -> list[str]:
     return lines
 
 
+def _hyper_checks(hyper: ir.Hyper, own: str, item: str) -> list[str]:
+    """A TypeError for what is no number, a ValueError for one that is not allowed."""
+    result = []
+    if kind := _kind_check(hyper, own):
+        asked = [f"if {own} is not None:"] if hyper.type.optional else []
+        result += [*asked, INDENT * len(asked) + kind]
+    accepted, said = _condition(hyper, own, item)
+    if accepted:
+        if hyper.type.optional:
+            accepted, said = f"{own} is None or {_both(accepted)}", f"{said}, or None"
+        result.append(f"if {_not(accepted)}:")
+        result += raising(
+            f'f"Invalid {hyper.name}: {{{own}!r}}, ', f'f"expected {said}'
+        )
+    return result
+
+
+def _both(accepted: str) -> str:
+    return f"({accepted})" if " and " in accepted else accepted
+
+
+def _kind_check(hyper: ir.Hyper, own: str) -> str:
+    """A call that refuses a value of another type than the hyper's."""
+    match hyper.annotation:
+        case "float" | "int":
+            kind = {"float": "number", "int": "int"}[hyper.annotation]
+            return f'_check_{kind}("{hyper.name}", {own})'
+        case "tuple":
+            given = [f'"{hyper.name}"', own, str(hyper.type.length)]
+            if hyper.type.nones:
+                comma = "," * (len(hyper.type.nones) == 1)
+                nones = ", ".join(map(str, hyper.type.nones))
+                given.append(f"nones=({nones}{comma})")
+            return f"_check_numbers({', '.join(given)})"
+    return ""
+
+
 def _condition(hyper: ir.Hyper, own: str, item: str) -> tuple[str, str]:
-    """When a hyper is accepted, and what to call that."""
+    """When a hyper of the right type is accepted, '' for always, and what to call that."""
     if hyper.choices:
         choices = ", ".join(f'"{each}"' for each in hyper.choices).replace("\\", "\\\\")
         comma = "," * (len(hyper.choices) == 1)
         said = choices.replace('"', "'").replace("{", "{{").replace("}", "}}")
         return f"{own} in ({choices}{comma})", f"one of {said}"
-    within = _within(hyper.range, item if hyper.annotation == "tuple" else own)
-    inside = f" in {hyper.range}" if hyper.range else ""
-    match hyper.annotation:
-        case "bool":
-            return f"{own} in (False, True)", "True or False"
-        case "int":
-            return f"isinstance({own}, int){within}", f"an int{inside}"
-        case "tuple" if hyper.type.nones:
-            size, items = hyper.type.length, []
-            for at in range(size):
-                one = f"{own}[{at}]"
-                good = f"_is_number({one}){_within(hyper.range, one)}"
-                optional = at in hyper.type.nones
-                items.append(f"({one} is None or {good})" if optional else good)
-            is_pair = f"isinstance({own}, (tuple, list)) and len({own}) == {size}"
-            return (
-                f"{is_pair} and {' and '.join(items)}",
-                f"{size} numbers{inside}, or None",
-            )
-        case "tuple":
-            size = hyper.type.length
-            each = f"all(_is_number({item}){within} for {item} in {own})"
-            is_pair = f"isinstance({own}, (tuple, list)) and len({own}) == {size}"
-            return f"{is_pair} and {each}", f"{size} numbers{inside}"
-    return f"_is_number({own}){within}", f"a number{inside}"
+    if hyper.annotation == "bool":
+        return f"{own} in (False, True)", "True or False"
+    if hyper.range is None:
+        return "", ""
+    inside, size = f"in {hyper.range}", hyper.type.length
+    if hyper.annotation == "tuple" and hyper.type.nones:
+        items = []
+        for at in range(size):
+            good = _within(hyper.range, f"{own}[{at}]")
+            none = f"{own}[{at}] is None"
+            items.append(f"({none} or {good})" if at in hyper.type.nones else good)
+        return " and ".join(items), f"{size} numbers {inside}, or None"
+    if hyper.annotation == "tuple":
+        each = _within(hyper.range, item)
+        return f"all({each} for {item} in {own})", f"{size} numbers {inside}"
+    kind = "an int" if hyper.annotation == "int" else "a number"
+    return _within(hyper.range, own), f"{kind} {inside}"
 
 
-def _within(limits: ir.Range | None, value: str) -> str:
-    if limits is None:
-        return ""
+def _within(limits: ir.Range, value: str) -> str:
     low, high = (text(end, lambda ref: ref.name) for end in (limits.low, limits.high))
     left = "<=" if limits.closed_low else "<"
     right = "<=" if limits.closed_high else "<"
-    return f" and {low} {left} {value} {right} {high}"
+    return f"{low} {left} {value} {right} {high}"
+
+
+CHECK_NUMBER = '''
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+'''
+CHECK_NUMBERS = '''
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
+'''
+CHECK_INT = '''
+
+def _check_int(name: str, value: Any) -> None:
+    """Raise where a value is no whole number."""
+    if not isinstance(value, int):
+        raise TypeError(f"Invalid {name}: {value!r}, expected an int")
+'''
+
+
+def kinds(rule: ir.Rule) -> str:
+    """The functions that the checks of a rule call."""
+    found = {each.annotation for each in rule.hypers}
+    written = CHECK_NUMBER * bool(found & {"float", "tuple"})
+    return written + CHECK_NUMBERS * ("tuple" in found) + CHECK_INT * ("int" in found)

@@ -62,27 +62,23 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         text(each.when, name, 3) for each in rule.states if each.when is not None
     ]
     always = [each for each in rule.states if each.when is None]
-    result = ["state = self.state[p]"]
+    result, new = ["state = self.state[p]"], "len(state) == 0"
     if not always and not rule.counted:
         # A parameter none of whose states is wanted gets no entry at all.
         wanted = " or ".join(dict.fromkeys(conditions))
         result = [f"state = self.state[p] if {wanted} else {{}}"]
-    first = any(
-        each.items == "firsts" or each.item == "first" for each in update.columns
-    )
-    if first:
-        result.append("first = len(state) == 0")
+        new = f"{wanted} and {new}" if len({*conditions}) == 1 else f"({wanted}) and {new}"
     if any(_reads_grad(each) for each in rule.states):
         asked = option(rule, "maximize")
         result.append(f"grad = p.grad if not {asked} else -p.grad")
-    making = []
+    making = ['state["first"] = True'] * (update.first is not None)
     if rule.counted == "int":
         making.append('state["step"] = 0')
     elif rule.counted:
         making.append('state["step"] = _zero_dim(0.0, group, p)')
     making += [line for each in always for line in _made(each, rule, name)]
     if making:
-        result.append("if first:" if first else "if len(state) == 0:")
+        result.append(f"if {new}:")
         result += [INDENT + line for line in making]
     if rule.counted == "int":
         result.append('state["step"] += 1')

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from .. import ir, resources
 from . import differentiable, foreach, loop
 from .body import INDENT
-from .checks import checks, flag_checks, param_checks
+from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
 from .defs import functions
 from .docs import class_doc, docstring, whole
@@ -29,12 +29,7 @@ _OF_TORCH = (
     "_default_to_fused_or_foreach", "_get_capturable_supported_devices",
     "_get_scalar_dtype", "_to_scalar",
 )  # fmt: skip
-IS_NUMBER = '''
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
-
+AS_SCALAR = '''
 
 def _as_scalar(value: Any) -> Any:
     """A tensor of one element without its axes; anything else as it is."""
@@ -81,6 +76,7 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "trial": _joined(trial(rule, update), 1),
         "trial_flag": "\n    _trial = False\n" if trial(rule, update) else "",
         "trial_reset": "        self._trial = False\n" if trial(rule, update) else "",
+        "compiled": "    @torch.compiler.disable\n" * (rule.counted == "int"),
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, update), 1),
         "step": _joined(step(targets, update), 2),
@@ -88,7 +84,8 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "zero_dim": zero_dim(rule),
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
-        "is_number": IS_NUMBER if any(map(_is_numeric, rule.hypers)) else "",
+        "kinds": kinds(rule),
+        "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",
         "functions": _joined(functions(rule), 0),
         "alike": foreach.ALIKE,
         "updates": _joined(_updates(targets, update), 0),
@@ -149,7 +146,7 @@ def _imports(parts: dict[str, str]) -> str:
     ]
     if "math." in body:
         lines.insert(0, "import math")
-    if "Real)" in body:
+    if "(Real," in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
     names = sorted(["Optimizer", "ParamsT", "_use_grad_for_differentiable", *borrowed])

@@ -34,6 +34,14 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
     body += [f"self._init_group(group, {update.lists})"]
     body += _choice(targets, update)
     body += call(update, option(rule, "maximize"))
+    if update.first is not None:
+        # A compiled step has to see the state change, or it is never another one.
+        first = update.first
+        body += [
+            f"for p, {first.item} in zip(params, {first.items}, strict=True):",
+            f"    if {first.item}:",
+            '        self.state[p].pop("first")',
+        ]
     steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
     if rule.pre_steps:
         steps = [*(f"self.{each.name}()" for each in rule.pre_steps), "", *steps]

@@ -37,6 +37,10 @@ def trial_step(rule: ir.Rule, update: Update) -> list[str]:
     if not _has_rate(rule):
         return []
     lists = ", ".join(["[]"] * len(update.columns))
+    marks = []
+    if update.first is not None:
+        marks += ["    for state in self.state.values():"]
+        marks += ['        state.pop("first", None)']
     return [
         "if self._trial:",
         "    self._trial = False",
@@ -46,6 +50,7 @@ def trial_step(rule: ir.Rule, update: Update) -> list[str]:
         "    self._trial = True",
         "    for group in self.param_groups:",
         f"        self._init_group(group, {lists})",
+        *marks,
         "    return loss",
         "",
     ]

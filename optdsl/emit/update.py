@@ -48,6 +48,12 @@ class Update:
         return self.columns[-1] if self.counted else None
 
     @property
+    def first(self) -> Column | None:
+        """The column that says whose first update it is, where the rule asks for it."""
+        rest = self.columns[2 : len(self.columns) - bool(self.counted)]
+        return next((each for each in rest if each.state is None), None)
+
+    @property
     def kept(self) -> tuple[Column, ...]:
         """The columns of `p` and of the states of its shape."""
         states = (each for each in self.columns if each.state)
@@ -84,7 +90,8 @@ def update_of(targets: ir.Targets) -> Update:
     ]
     if any(ref.role is ir.Role.FIRST for ref in read):
         first = names.own("first")
-        columns.append(Column(first, names.claim("firsts"), "list[bool]", first))
+        value = 'state.get("first", False)'
+        columns.append(Column(first, names.claim("firsts"), "list[bool]", value))
     if rule.counted:
         as_int = rule.counted == "int"
         step = names.own("t") if as_int else names.claim("step")

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content 134fcfb15670.
+# Compiled by optdsl from adadelta.opt, content fdae5e1014fd.
 
 import math
 import warnings
@@ -52,7 +52,8 @@ class Adadelta(Optimizer):
         acc_delta: running mean of squared updates (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -224,13 +225,17 @@ def _check_hypers(group: dict[str, Any]) -> None:
     rho = group["rho"]
     eps = group["eps"]
     weight_decay = group["weight_decay"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (_is_number(rho) and 0 <= rho <= 1):
+    _check_number("rho", rho)
+    if not 0 <= rho <= 1:
         raise ValueError(f"Invalid rho: {rho!r}, expected a number in [0, 1]")
-    if not (_is_number(eps) and 0 <= eps <= math.inf):
+    _check_number("eps", eps)
+    if not 0 <= eps <= math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
@@ -240,9 +245,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content cdb505bbf26b.
+# Compiled by optdsl from adafactor.opt, content d19923650b98.
 
 import math
 import warnings
@@ -62,7 +62,8 @@ class Adafactor(Optimizer):
         variance: running mean of squares (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -256,25 +257,24 @@ def _check_hypers(group: dict[str, Any]) -> None:
     eps = group["eps"]
     d = group["d"]
     weight_decay = group["weight_decay"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (_is_number(beta2_decay) and -math.inf <= beta2_decay <= 0):
+    _check_number("beta2_decay", beta2_decay)
+    if not -math.inf <= beta2_decay <= 0:
         raise ValueError(
             f"Invalid beta2_decay: {beta2_decay!r}, expected a number in [-inf, 0]"
         )
-    if not (
-        isinstance(eps, (tuple, list))
-        and len(eps) == 2
-        and (eps[0] is None or _is_number(eps[0]) and 0 <= eps[0] <= math.inf)
-        and _is_number(eps[1])
-        and 0 <= eps[1] <= math.inf
-    ):
+    _check_numbers("eps", eps, 2, nones=(0,))
+    if not ((eps[0] is None or 0 <= eps[0] <= math.inf) and 0 <= eps[1] <= math.inf):
         raise ValueError(
             f"Invalid eps: {eps!r}, expected 2 numbers in [0, inf], or None"
         )
-    if not (_is_number(d) and 1 <= d <= math.inf):
+    _check_number("d", d)
+    if not 1 <= d <= math.inf:
         raise ValueError(f"Invalid d: {d!r}, expected a number in [1, inf]")
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
@@ -284,9 +284,23 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
 
 
 def _as_scalar(value: Any) -> Any:

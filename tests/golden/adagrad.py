@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 06061d45222b.
+# Compiled by optdsl from adagrad.opt, content f28c1f1be680.
 
 import math
 import warnings
@@ -57,7 +57,8 @@ class Adagrad(Optimizer):
         sum: sum of squared gradients (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -243,25 +244,27 @@ def _check_hypers(group: dict[str, Any]) -> None:
     weight_decay = group["weight_decay"]
     initial_accumulator_value = group["initial_accumulator_value"]
     eps = group["eps"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (_is_number(lr_decay) and 0 <= lr_decay <= math.inf):
+    _check_number("lr_decay", lr_decay)
+    if not 0 <= lr_decay <= math.inf:
         raise ValueError(
             f"Invalid lr_decay: {lr_decay!r}, expected a number in [0, inf]"
         )
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if not (
-        _is_number(initial_accumulator_value)
-        and 0 <= initial_accumulator_value <= math.inf
-    ):
+    _check_number("initial_accumulator_value", initial_accumulator_value)
+    if not 0 <= initial_accumulator_value <= math.inf:
         raise ValueError(
             f"Invalid initial_accumulator_value: {initial_accumulator_value!r}, "
             f"expected a number in [0, inf]"
         )
-    if not (_is_number(eps) and 0 <= eps <= math.inf):
+    _check_number("eps", eps)
+    if not 0 <= eps <= math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -269,9 +272,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content be88c3f233c9.
+# Compiled by optdsl from adamax.opt, content 0ee06235680e.
 
 import math
 import warnings
@@ -54,7 +54,8 @@ class Adamax(Optimizer):
         exp_inf: exponentially weighted infinity norm (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -230,17 +231,17 @@ def _check_hypers(group: dict[str, Any]) -> None:
     betas = group["betas"]
     eps = group["eps"]
     weight_decay = group["weight_decay"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (
-        isinstance(betas, (tuple, list))
-        and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
-    ):
+    _check_numbers("betas", betas, 2)
+    if not all(0 <= each < 1 for each in betas):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
-    if not (_is_number(eps) and 0 <= eps <= math.inf):
+    _check_number("eps", eps)
+    if not 0 <= eps <= math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
@@ -250,9 +251,23 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
 
 
 def _as_scalar(value: Any) -> Any:

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content f8f554cad526.
+# Compiled by optdsl from asgd.opt, content a54e73d51cd3.
 
 import math
 import warnings
@@ -56,7 +56,8 @@ class ASGD(Optimizer):
         ax: average of the iterates (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -266,15 +267,14 @@ def _check_hypers(group: dict[str, Any]) -> None:
     alpha = group["alpha"]
     t0 = group["t0"]
     weight_decay = group["weight_decay"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not _is_number(lambd):
-        raise ValueError(f"Invalid lambd: {lambd!r}, expected a number")
-    if not _is_number(alpha):
-        raise ValueError(f"Invalid alpha: {alpha!r}, expected a number")
-    if not _is_number(t0):
-        raise ValueError(f"Invalid t0: {t0!r}, expected a number")
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("lambd", lambd)
+    _check_number("alpha", alpha)
+    _check_number("t0", t0)
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
@@ -284,9 +284,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 4594e76f2aef.
+# Compiled by optdsl from gradient_descent.opt, content 0f1570ddf477.
 
 import math
 import warnings
@@ -42,7 +42,8 @@ class GradientDescent(Optimizer):
             in for them (default: None).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -174,7 +175,8 @@ class GradientDescent(Optimizer):
 def _check_hypers(group: dict[str, Any]) -> None:
     """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -182,9 +184,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

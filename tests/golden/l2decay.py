@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 065dd963bbf4.
+# Compiled by optdsl from l2decay.opt, content 155352400b13.
 
 import math
 import warnings
@@ -43,7 +43,8 @@ class L2Decay(Optimizer):
             in for them (default: None).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -190,9 +191,11 @@ def _check_hypers(group: dict[str, Any]) -> None:
     """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     weight_decay = group["weight_decay"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
-    if not (_is_number(weight_decay) and 0 <= weight_decay < math.inf):
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
@@ -202,9 +205,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 3846d3c5f36b.
+# Compiled by optdsl from momentum.opt, content 41529bac6e2f.
 
 import math
 import warnings
@@ -47,7 +47,8 @@ class Momentum(Optimizer):
         buf: the running sum of gradients (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -187,9 +188,11 @@ def _check_hypers(group: dict[str, Any]) -> None:
     """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     momentum = group["momentum"]
-    if not (_is_number(lr) and 0 <= lr < math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
-    if not (_is_number(momentum) and 0 <= momentum < 1):
+    _check_number("momentum", momentum)
+    if not 0 <= momentum < 1:
         raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -197,9 +200,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 14e93a0c55f9.
+# Compiled by optdsl from muon.opt, content 8087bd97c90f.
 
 import math
 import warnings
@@ -61,7 +61,8 @@ class Muon(Optimizer):
         momentum_buffer: running mean of the gradient (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -247,31 +248,27 @@ def _check_hypers(group: dict[str, Any]) -> None:
     eps = group["eps"]
     ns_steps = group["ns_steps"]
     adjust_lr_fn = group["adjust_lr_fn"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if not (_is_number(momentum) and 0 <= momentum <= math.inf):
+    _check_number("momentum", momentum)
+    if not 0 <= momentum <= math.inf:
         raise ValueError(
             f"Invalid momentum: {momentum!r}, expected a number in [0, inf]"
         )
     if nesterov not in (False, True):
         raise ValueError(f"Invalid nesterov: {nesterov!r}, expected True or False")
-    if not (
-        isinstance(ns_coefficients, (tuple, list))
-        and len(ns_coefficients) == 3
-        and all(_is_number(each) for each in ns_coefficients)
-    ):
-        raise ValueError(
-            f"Invalid ns_coefficients: {ns_coefficients!r}, expected 3 numbers"
-        )
-    if not _is_number(eps):
-        raise ValueError(f"Invalid eps: {eps!r}, expected a number")
-    if not (isinstance(ns_steps, int) and 0 <= ns_steps < 100):
+    _check_numbers("ns_coefficients", ns_coefficients, 3)
+    _check_number("eps", eps)
+    _check_int("ns_steps", ns_steps)
+    if not 0 <= ns_steps < 100:
         raise ValueError(f"Invalid ns_steps: {ns_steps!r}, expected an int in [0, 100)")
-    if not (adjust_lr_fn is None or (adjust_lr_fn in ("original", "match_rms_adamw"))):
+    if not (adjust_lr_fn is None or adjust_lr_fn in ("original", "match_rms_adamw")):
         raise ValueError(
             f"Invalid adjust_lr_fn: {adjust_lr_fn!r}, "
             f"expected one of 'original', 'match_rms_adamw', or None"
@@ -292,9 +289,29 @@ def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
             )
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
+
+
+def _check_int(name: str, value: Any) -> None:
+    """Raise where a value is no whole number."""
+    if not isinstance(value, int):
+        raise TypeError(f"Invalid {name}: {value!r}, expected an int")
 
 
 def _as_scalar(value: Any) -> Any:

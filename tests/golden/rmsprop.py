@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 11ea39f16e48.
+# Compiled by optdsl from rmsprop.opt, content ebab91d1425e.
 
 import math
 import warnings
@@ -60,7 +60,8 @@ class RMSprop(Optimizer):
         grad_avg: running mean of gradients (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -253,17 +254,22 @@ def _check_hypers(group: dict[str, Any]) -> None:
     weight_decay = group["weight_decay"]
     momentum = group["momentum"]
     centered = group["centered"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (_is_number(alpha) and 0 <= alpha <= math.inf):
+    _check_number("alpha", alpha)
+    if not 0 <= alpha <= math.inf:
         raise ValueError(f"Invalid alpha: {alpha!r}, expected a number in [0, inf]")
-    if not (_is_number(eps) and 0 <= eps <= math.inf):
+    _check_number("eps", eps)
+    if not 0 <= eps <= math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf]")
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
-    if not (_is_number(momentum) and 0 <= momentum <= math.inf):
+    _check_number("momentum", momentum)
+    if not 0 <= momentum <= math.inf:
         raise ValueError(
             f"Invalid momentum: {momentum!r}, expected a number in [0, inf]"
         )
@@ -275,9 +281,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content db643dc0e5c8.
+# Compiled by optdsl from rprop.opt, content 7d651823888b.
 
 import math
 import warnings
@@ -56,7 +56,8 @@ class Rprop(Optimizer):
         step_size: step size of each weight (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -221,20 +222,11 @@ def _check_hypers(group: dict[str, Any]) -> None:
     lr = group["lr"]
     etas = group["etas"]
     step_sizes = group["step_sizes"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (
-        isinstance(etas, (tuple, list))
-        and len(etas) == 2
-        and all(_is_number(each) for each in etas)
-    ):
-        raise ValueError(f"Invalid etas: {etas!r}, expected 2 numbers")
-    if not (
-        isinstance(step_sizes, (tuple, list))
-        and len(step_sizes) == 2
-        and all(_is_number(each) for each in step_sizes)
-    ):
-        raise ValueError(f"Invalid step_sizes: {step_sizes!r}, expected 2 numbers")
+    _check_numbers("etas", etas, 2)
+    _check_numbers("step_sizes", step_sizes, 2)
     if not (0 < etas[0] and etas[0] < 1 and 1 < etas[1]):
         raise ValueError(f"etas are below and above 1 (got etas={etas!r})")
     if group.get("fused") and group["foreach"]:
@@ -243,9 +235,23 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
 
 
 def _as_scalar(value: Any) -> Any:

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content bf0c163cf095.
+# Compiled by optdsl from sgd.opt, content 28e277f85343.
 
 import math
 import warnings
@@ -56,7 +56,8 @@ class SGD(Optimizer):
         momentum_buffer: like p.
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -137,7 +138,8 @@ class SGD(Optimizer):
                     "weight_decay == 0"
                 )
             state = self.state[p] if group["momentum"] != 0 else {}
-            first = len(state) == 0
+            if group["momentum"] != 0 and len(state) == 0:
+                state["first"] = True
             if group["momentum"] != 0 and "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
@@ -145,7 +147,7 @@ class SGD(Optimizer):
             params.append(p)
             grads.append(p.grad)
             momentum_buffers.append(state.get("momentum_buffer"))
-            firsts.append(first)
+            firsts.append(state.get("first", False))
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
@@ -181,6 +183,8 @@ class SGD(Optimizer):
             self._trial = True
             for group in self.param_groups:
                 self._init_group(group, [], [], [], [])
+            for state in self.state.values():
+                state.pop("first", None)
             return loss
 
         for group in self.param_groups:
@@ -219,6 +223,9 @@ class SGD(Optimizer):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
             )
+            for p, first in zip(params, firsts, strict=True):
+                if first:
+                    self.state[p].pop("first")
 
         return loss
 
@@ -230,15 +237,17 @@ def _check_hypers(group: dict[str, Any]) -> None:
     dampening = group["dampening"]
     weight_decay = group["weight_decay"]
     nesterov = group["nesterov"]
-    if not (_is_number(lr) and 0 <= lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 <= lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf]")
-    if not (_is_number(momentum) and 0 <= momentum <= math.inf):
+    _check_number("momentum", momentum)
+    if not 0 <= momentum <= math.inf:
         raise ValueError(
             f"Invalid momentum: {momentum!r}, expected a number in [0, inf]"
         )
-    if not _is_number(dampening):
-        raise ValueError(f"Invalid dampening: {dampening!r}, expected a number")
-    if not (_is_number(weight_decay) and 0 <= weight_decay <= math.inf):
+    _check_number("dampening", dampening)
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay <= math.inf:
         raise ValueError(
             f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf]"
         )
@@ -256,9 +265,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` does not support `differentiable`")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
 
 
 def _as_scalar(value: Any) -> Any:

@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content cb4c4939272a.
+# Compiled by optdsl from sparse_adam.opt, content 8b3824955a8c.
 
 import math
 import warnings
@@ -53,7 +53,8 @@ class SparseAdam(Optimizer):
         exp_avg_sq: second moment of the gradient (like p).
 
     Raises:
-        ValueError: a hyperparameter, of any group, is not allowed.
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
     """
 
     _trial = False
@@ -159,6 +160,7 @@ class SparseAdam(Optimizer):
             for group in self.param_groups
         )
 
+    @torch.compiler.disable
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -220,15 +222,14 @@ def _check_hypers(group: dict[str, Any]) -> None:
     lr = group["lr"]
     betas = group["betas"]
     eps = group["eps"]
-    if not (_is_number(lr) and 0 < lr <= math.inf):
+    _check_number("lr", lr)
+    if not 0 < lr <= math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in (0, inf]")
-    if not (
-        isinstance(betas, (tuple, list))
-        and len(betas) == 2
-        and all(_is_number(each) and 0 <= each < 1 for each in betas)
-    ):
+    _check_numbers("betas", betas, 2)
+    if not all(0 <= each < 1 for each in betas):
         raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
-    if not (_is_number(eps) and 0 < eps <= math.inf):
+    _check_number("eps", eps)
+    if not 0 < eps <= math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in (0, inf]")
     if group.get("fused") and group.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -257,9 +258,23 @@ def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:
             )
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number, or a tensor of one element."""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
 
 
 def _as_scalar(value: Any) -> Any:
