@@ -124,6 +124,57 @@ _BODIES = {
                 x = mean(y, dim=-1, keepdim=true)*transpose(x)
             p -= norm(y)*grad
             m += 1""",
+    "loop_without_rounds": """
+        def f(a) = a
+        step:
+            if not first: x = f(p)
+            else: x = p
+            repeat 0: x = p*2
+            p -= grad
+            p -= x""",
+    "turned_in_its_own_memory": """
+        require ndim(p) == 2, "matrices"
+        state m = grad @ transpose(grad)
+        step:
+            m = transpose(m)
+            x = m
+            m += 1
+            p -= 0.1*norm(m - x)*grad
+            m = transpose(x)""",
+    "square_of_a_view": """
+        step:
+            x = p
+            if ndim(p) > 1: x -= transpose(transpose(x))**2
+            p -= 0.1*(grad + x)""",
+    "square_of_a_choice": """
+        hyper flag = true
+        step:
+            x = p
+            x -= min(p, (x if flag else grad)**2)
+            p -= 0.1*(grad + x)""",
+    "opposite_of_an_argument": """
+        def f(a) = a
+        def g(a, b) = a if numel(a) > 4 else b
+        step:
+            x = 1/(1 - f(p)) - g(p, grad)**2
+            p -= 0.1*(2 - g(grad, p)) + 1e-3*x""",
+    "count_as_a_tensor": """
+        step: p -= grad*as_tensor(t)""",
+    "number_that_is_not_there": """
+        hyper flag = false
+        state k: scalar = 1 when flag
+        step:
+            if flag:
+                k *= 0.5
+                p -= k*grad
+            else: p -= grad""",
+    "parameter_of_one_value": """
+        state m = 0
+        step:
+            p = norm(grad)
+            p -= norm(p)*grad
+            m = sum(p)
+            p -= norm(m)""",
     "names_that_python_keeps": """
         state a = 0
         state i = grad

@@ -60,11 +60,12 @@ FORMS = {
     "C": ("not {C}", "({C} and {C})", "({C} or {C})", "{H} > {H}", "rounds % 2 == 1"),
 }  # fmt: skip
 MATRIX_FORMS = {
-    "T": ("0.1*({Q} @ {T})", "({H}*{T} + {Q} @ {T})", "({T} - 0.1*{Q} @ {T})", "transpose({U})",
-          "(0.5*{T} @ ({U} @ {T}))", "transpose(transpose({T}))", "({Q} @ ({T}))"),
-    "Q": ("0.1*({T} @ transpose({T}))", "({Q} + {Q})", "0.1*{Q} @ {Q}",
-          "({T} @ {U})/(1 + {S}**2)", "({H}*{Q} + {H}*{Q} @ {Q})", "-{Q}", "tanh({Q})",
-          "max({Q}, {H})", "transpose({Q})", "({Q} - {T} @ {U})", "({Q} if {C} else {Q})"),
+    "T": ("0.1*({Q} @ ({T}))", "({H}*{T} + {Q} @ ({T}))", "({T} - 0.1*{Q} @ ({T}))",
+          "transpose({U})", "(0.5*({T}) @ ({U} @ ({T})))", "transpose(transpose({T}))",
+          "({Q} @ ({T}))"),
+    "Q": ("0.1*(({T}) @ transpose({T}))", "({Q} + {Q})", "0.1*({Q} @ {Q})",
+          "(({T}) @ {U})", "({H}*{Q} + {H}*{Q} @ {Q})", "(-{Q})", "tanh({Q})",
+          "max({Q}, {H})", "transpose({Q})", "({Q} - ({T}) @ {U})", "({Q} if {C} else {Q})"),
     "U": ("transpose({T})", "({U} + {U})", "({U} @ {Q})", "({H}*{U})", "({U} - {H}*{U}*{U})"),
 }  # fmt: skip
 # Places in a form that a tensor scalar cannot take.

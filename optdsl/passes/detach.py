@@ -47,8 +47,9 @@ def _find(
                 memory.merge(other)
             case ir.Repeat():
                 after_rounds(statement, memory)
-                round_ = live_before(statement, after)
+                round_, none = live_before(statement, after), memory.copy()
                 _find(statement.body, memory, round_, copied, clashes)
+                memory.merge(none)
             case (
                 ir.Assign(target=target)
                 | ir.Effect(value=ir.Op(arguments=(target, *_)))

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from .. import ir
 from ..source import Span
+from .aliases import VIEWS
 
 FOREACH = frozenset(
     "abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min clone copy cos cosh "
@@ -131,6 +132,7 @@ class Flat:
         self.taken = taken
         self.captured = captured
         self.used: set[str] = set()
+        self.mine: set[str] = set()
         self.made: list[ir.Statement] = []
         self.span = Span(0, 0)
 
@@ -145,17 +147,22 @@ class Flat:
             case ir.Repeat():
                 return [replace(statement, body=self.block(statement.body))]
             case ir.Assign(target, value) if not value.type.on_host:
-                self.used, self.made, self.span = set(), [], statement.span
+                self._begin(statement)
                 own = None if _reads(value, target) else target
                 value = self.value(value, own)
                 if value != own:
                     self.made.append(ir.Assign(target, value, statement.span))
                 return self.made
             case ir.Effect(value):
-                self.used, self.made, self.span = set(), [], statement.span
+                self._begin(statement)
                 self.value(value)
                 return self.made
         return [statement]
+
+    def _begin(self, statement: ir.Statement) -> None:
+        """Forget the names that the last statement used, and those of fresh values."""
+        self.used, self.mine, self.made = set(), set(), []
+        self.span = statement.span
 
     def value(self, expr: ir.Expr, own: ir.Ref | None = None) -> ir.Expr:
         """The expression in a form that a statement can have. A fresh value that is
@@ -167,7 +174,7 @@ class Flat:
             case ir.Op("clamp"):
                 return self.value(_clamped(expr), own)
             case ir.Op("square", (x,)):
-                return self._squared(expr, self.named(x, own), own)
+                return self._squared(expr, self.named(x, own))
             case ir.Op("linalg.vector_norm", keywords=()):
                 return self._called(replace(expr, name="norm"), own)
             case ir.Op():
@@ -196,10 +203,12 @@ class Flat:
             return value
         local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, MADE_UP)
         self.made.append(ir.Assign(local, value, self.span))
+        if _is_fresh(value):
+            self.mine.add(local.name)
         return local
 
-    def _squared(self, op: ir.Op, x: ir.Expr, own: ir.Ref | None) -> ir.Expr:
-        mine = isinstance(x, ir.Ref) and x.name in {*self.used, own and own.name}
+    def _squared(self, op: ir.Op, x: ir.Expr) -> ir.Expr:
+        mine = isinstance(x, ir.Ref) and x.name in self.mine
         product = replace(op, name="mul", arguments=(x, x), in_place=mine)
         return self._called(product)
 
@@ -207,8 +216,8 @@ class Flat:
         """A call on a value, in its own memory where this statement made it."""
         value = self.value(expr, own)
         if isinstance(value, (ir.Op, ir.Binary)):
-            return self._written(_like(expr, name, self.named(value, own)))
-        if isinstance(value, ir.Ref) and value.name in {*self.used, own and own.name}:
+            value = self.named(value, own)
+        if isinstance(value, ir.Ref) and value.name in self.mine:
             return self._written(_like(expr, name, value))
         return self.named(_like(expr, name, value), own)
 
@@ -249,6 +258,13 @@ class Flat:
         """The tensor that a call writes into, after the call."""
         self.made.append(ir.Effect(replace(op, in_place=True), self.span))
         return op.arguments[0]
+
+
+def _is_fresh(value: ir.Expr) -> bool:
+    """Whether a value lies in memory of its own, which no other name stands for."""
+    if isinstance(value, ir.Op):
+        return value.name not in VIEWS
+    return isinstance(value, ir.Binary)
 
 
 def _like(expr: ir.Expr, name: str, *arguments: ir.Expr) -> ir.Op:

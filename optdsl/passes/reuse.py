@@ -46,11 +46,15 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                 )
             case ir.Repeat(body=body):
                 after_rounds(statement, memory)
+                none = memory.copy()
                 body = _block(body, memory, live_before(statement, after))
+                memory.merge(none)
                 statement = dataclasses.replace(statement, body=body)
             case ir.Assign(target, value, span) if not target.type.on_host:
                 value = Reuse(memory, target, after).expr(value, set())
                 if is_storage(target):
+                    if _is_own_view(value, target, memory):
+                        value = ir.Op("clone", (value,), (), value.type, value.span)
                     statement = _written(target, value, span)
                 else:
                     memory.of[target.name] = memory.behind(value)
@@ -67,6 +71,12 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                 )
         result.append(statement)
     return tuple(result)
+
+
+def _is_own_view(value: ir.Expr, target: ir.Ref, memory: Memory) -> bool:
+    """Whether a value is the memory that it is to be copied to, in another layout."""
+    is_view = isinstance(value, ir.Op) and value.name in VIEWS
+    return is_view and bool(memory.behind(value) & memory.named(target.name))
 
 
 def _written(target: ir.Ref, value: ir.Expr, span: Span) -> ir.Statement:
