@@ -90,10 +90,10 @@ def counted(cls: type[Optimizer], **hypers: Any) -> tuple[int, int, int]:
 
 @every_dense_class
 def test_one_graph_holds_the_whole_step(spec: str) -> None:
-    """The breaks that torch's Adam has too, and no operations beyond torch's."""
+    """No more breaks than torch's Adam has, and no operations beyond torch's."""
     graphs, operations, breaks = counted(OURS[spec], lr=torch.tensor(0.01))
     assert graphs == 1
-    assert breaks == counted(torch.optim.Adam)[2]
+    assert breaks <= counted(torch.optim.Adam)[2]
     if spec in COMPILED:
         theirs = counted(TORCH[spec], lr=torch.tensor(0.01))
         assert operations <= theirs[1], f"torch: {theirs}"

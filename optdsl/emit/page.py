@@ -21,13 +21,13 @@ from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .names import safe_file_name
 from .signature import defaults, left_out, parameters, setdefaults
-from .step import CAPTURABLE, CHECK_CAPTURABLE, step
+from .step import CAPTURABLE, CHECK_CAPTURABLE, decorators, step
 from .trial import trial
 from .update import Update, update_of
 
 _OF_TORCH = (
     "_default_to_fused_or_foreach", "_get_capturable_supported_devices",
-    "_get_scalar_dtype", "_to_scalar",
+    "_get_scalar_dtype", "_to_scalar", "_use_grad_for_differentiable",
 )  # fmt: skip
 AS_SCALAR = '''
 
@@ -76,7 +76,7 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "trial": _joined(trial(rule, update), 1),
         "trial_flag": "\n    _trial = False\n" if trial(rule, update) else "",
         "trial_reset": "        self._trial = False\n" if trial(rule, update) else "",
-        "compiled": "    @torch.compiler.disable\n" * (rule.counted == "int"),
+        "decorators": _lines(decorators(rule), 1),
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, update), 1),
         "step": _joined(step(targets, update), 2),
@@ -149,18 +149,11 @@ def _imports(parts: dict[str, str]) -> str:
     if "(Real," in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
-    names = sorted(["Optimizer", "ParamsT", "_use_grad_for_differentiable", *borrowed])
+    names = sorted(["Optimizer", "ParamsT", *borrowed])
     line = f"from torch.optim.optimizer import {', '.join(names)}"
     if len(line) > WIDTH:
-        line = (
-            "\n    ".join(
-                [
-                    line[: line.index("import ") + 7] + "(",
-                    *(f"{each}," for each in names),
-                ]
-            )
-            + "\n)"
-        )
+        listed = "".join(f"    {each},\n" for each in names)
+        line = f"from torch.optim.optimizer import (\n{listed})"
     lines.append(line)
     return "\n".join(lines)
 

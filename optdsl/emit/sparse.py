@@ -20,7 +20,7 @@ def gathered(rule: ir.Rule, tensors: list[str]) -> list[str]:
         "grad = grad.coalesce()",
         f"entries, whole = tuple(grad.indices()), ({joined})",
         "grad = grad.values()",
-        "part = [None if each is None else each[entries] for each in whole]",
+        "part = [each if each is None else each[entries].view_as(grad) for each in whole]",
         f"{joined} = part",
     ]
     if rule.sparse.only:
@@ -60,8 +60,8 @@ def gathered_lists(rule: ir.Rule, lists: list[str]) -> list[str]:
         "grads = [grad.values() for grad in grads]",
         f"whole = list(zip({joined}, strict=True))",
         "parts = [",
-        "    [None if each is None else each[at] for each in tensors]",
-        "    for tensors, at in zip(whole, entries, strict=True)",
+        "    [each if each is None else each[at].view_as(grad) for each in tensors]",
+        "    for tensors, at, grad in zip(whole, entries, grads, strict=True)",
         "]",
         f"{joined} = map(list, zip(*parts, strict=True))",
     ]

@@ -27,6 +27,22 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
 '''
 
 
+def without_grad(rule: ir.Rule) -> bool:
+    """Whether autograd sees a differentiable update and nothing around it. A step is one
+    graph then, as with the classes of torch that are never differentiable.
+    """
+    from_tensors = any(any(ir.reads(each.initial)) for each in rule.states)
+    return KIND in rule.arguments.apart and not from_tensors
+
+
+def decorators(rule: ir.Rule) -> list[str]:
+    """What stands above the method."""
+    result = ["@torch.compiler.disable"] * (rule.counted == "int")
+    if without_grad(rule):
+        return [*result, "@torch.no_grad()"]
+    return [*result, "@_use_grad_for_differentiable"]
+
+
 def step(targets: ir.Targets, update: Update) -> list[str]:
     """The lines that update every group, between the hooks of the spec."""
     rule = targets.loop
@@ -97,6 +113,7 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
         "        raise AssertionError(\"_foreach ops don't support autograd\")",
         f"    update = {pure}",
         *captured,
+        *["    update = torch.enable_grad()(update)"] * without_grad(rule),
     ]
 
 

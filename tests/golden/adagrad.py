@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content f28c1f1be680.
+# Compiled by optdsl from adagrad.opt, content 3eb01beb1c19.
 
 import math
 import warnings
@@ -334,7 +334,9 @@ def _single_tensor_adagrad(
             grad = grad.coalesce()
             entries, whole = tuple(grad.indices()), (p, sum_)
             grad = grad.values()
-            part = [None if each is None else each[entries] for each in whole]
+            part = [
+                each if each is None else each[entries].view_as(grad) for each in whole
+            ]
             p, sum_ = part
         step += 1
         t = step.item()
@@ -514,7 +516,9 @@ def _single_tensor_adagrad_capturable(
             grad = grad.coalesce()
             entries, whole = tuple(grad.indices()), (p, sum_)
             grad = grad.values()
-            part = [None if each is None else each[entries] for each in whole]
+            part = [
+                each if each is None else each[entries].view_as(grad) for each in whole
+            ]
             p, sum_ = part
         step += 1
         if weight_decay != 0:

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 8087bd97c90f.
+# Compiled by optdsl from muon.opt, content 6f44d8dbeb6f.
 
 import math
 import warnings
@@ -26,7 +26,6 @@ from torch.optim.optimizer import (
     _default_to_fused_or_foreach,
     _get_capturable_supported_devices,
     _to_scalar,
-    _use_grad_for_differentiable,
 )
 
 __all__ = ["Muon"]
@@ -173,7 +172,7 @@ class Muon(Optimizer):
             for group in self.param_groups
         )
 
-    @_use_grad_for_differentiable
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -220,6 +219,7 @@ class Muon(Optimizer):
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_muon
+                update = torch.enable_grad()(update)
             update(
                 params,
                 grads,

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 28e277f85343.
+# Compiled by optdsl from sgd.opt, content c634b223b947.
 
 import math
 import warnings
@@ -324,7 +324,9 @@ def _single_tensor_sgd(
             grad = grad.coalesce()
             entries, whole = tuple(grad.indices()), (p, momentum_buffer)
             grad = grad.values()
-            part = [None if each is None else each[entries] for each in whole]
+            part = [
+                each if each is None else each[entries].view_as(grad) for each in whole
+            ]
             p, momentum_buffer = part
         if weight_decay != 0:
             # grad += weight_decay*p

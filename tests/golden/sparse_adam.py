@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content 8b3824955a8c.
+# Compiled by optdsl from sparse_adam.opt, content fb8f54b1ad24.
 
 import math
 import warnings
@@ -23,7 +23,6 @@ from torch.optim.optimizer import (
     ParamsT,
     _default_to_fused_or_foreach,
     _to_scalar,
-    _use_grad_for_differentiable,
 )
 
 __all__ = ["SparseAdam"]
@@ -161,7 +160,7 @@ class SparseAdam(Optimizer):
         )
 
     @torch.compiler.disable
-    @_use_grad_for_differentiable
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
 
@@ -315,7 +314,7 @@ def _single_tensor_sparse_adam(
         grad = grad.coalesce()
         entries, whole = tuple(grad.indices()), (p, exp_avg, exp_avg_sq)
         grad = grad.values()
-        part = [None if each is None else each[entries] for each in whole]
+        part = [each if each is None else each[entries].view_as(grad) for each in whole]
         p, exp_avg, exp_avg_sq = part
         if torch.is_complex(p):
             p, grad, exp_avg, exp_avg_sq = map(
@@ -376,8 +375,8 @@ def _multi_tensor_sparse_adam(
         grads = [grad.values() for grad in grads]
         whole = list(zip(params, exp_avgs, exp_avg_sqs, strict=True))
         parts = [
-            [None if each is None else each[at] for each in tensors]
-            for tensors, at in zip(whole, entries, strict=True)
+            [each if each is None else each[at].view_as(grad) for each in tensors]
+            for tensors, at, grad in zip(whole, entries, grads, strict=True)
         ]
         params, exp_avgs, exp_avg_sqs = map(list, zip(*parts, strict=True))
         given = grads
