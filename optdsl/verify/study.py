@@ -110,26 +110,29 @@ class Studied:
             except Exception as error:
                 return words(error)
 
-        return self._asked(repr(scene), hypers, ask)
+        return self.remembered(repr(scene), hypers, ask)
 
     def apart(
         self, ours: Trace, play: Callable[[Scene], Trace], scene: Scene, hypers: Hypers
     ) -> Difference | None:
         """Where a trace parts from another run of this class by more than round-off."""
-        return apart(ours, play, scene, self._asked("precision", hypers, _precision))
+        return apart(
+            ours, play, scene, self.remembered("precision", hypers, _precision)
+        )
 
     def one_by_one(self, hypers: Hypers) -> str:
         """Why it says nothing how a parameter does without the others, or ''."""
         if self.random_with(hypers):
             return RANDOM
-        coupled, _ = self._asked("neighbours", hypers, _neighbours)
+        coupled, _ = self.remembered("neighbours", hypers, _neighbours)
         return COUPLED if coupled else ""
 
     def random_with(self, hypers: Hypers) -> bool:
         """Whether the steps draw random numbers."""
-        return self._asked("random", hypers, _is_random)
+        return self.remembered("random", hypers, _is_random)
 
-    def _asked(self, what: str, hypers: Hypers, ask: Callable) -> Any:
+    def remembered(self, what: str, hypers: Hypers, ask: Callable) -> Any:
+        """What `ask(studied, hypers)` answers, asked once."""
         key = f"{what} {hypers!r}"
         if key not in self.known:
             self.known[key] = ask(self, hypers)
