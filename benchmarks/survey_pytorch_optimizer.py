@@ -51,7 +51,10 @@ def judge(name: str) -> dict[str, Any]:
                 each for each in subject.hypers if not each.name.startswith("adamw_")
             ]
             subject = replace(subject, group=GROUPS[name], hypers=tuple(own))
-        return dict(verify(subject).as_json())
+        report = verify(subject)
+        if len(report.rows) == 1:
+            raise NoSubject(report.rows[0].detail)
+        return dict(report.as_json())
     except NoSubject as reason:
         return {"subject": cls.__name__, "not judged": str(reason)}
 
@@ -79,7 +82,7 @@ def table(reports: list[dict[str, Any]]) -> str:
         "| property | judged | lack it | not applicable | among them |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
-    for check in [row["check"] for row in judged[0]["rows"]] if judged else []:
+    for check in [row["check"] for row in judged[0]["rows"][1:]] if judged else []:
         rows = {
             each["subject"]: row["outcome"]
             for each in judged

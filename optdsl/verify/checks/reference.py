@@ -13,6 +13,7 @@ from ..options import Option
 from ..outcome import Outcome, failed, not_applicable, passed, words
 from ..roundoff import allowance
 from ..run import ITSELF, ONE_GROUP, Hypers, Snapshot, Trace
+from ..scene import Part
 from ..study import DTYPES, Studied
 from .groups import disobeys
 from .numbers import far_from_wide
@@ -108,12 +109,9 @@ def _cases(pair: Pair) -> Iterator[tuple[Case, Groups]]:
     ours, theirs, shared = pair.ours, pair.theirs, pair.shared.keys()
     for case in cases(ours, dtypes=False):
         if case.hypers.keys() <= shared:
-            yield case, ONE_GROUP
-    known = theirs.shapes
-    parts = [
-        each for each in ours.every if each.name not in known or known[each.name].went
-    ]
-    every = ours.scene(*parts)
+            parts = _taken(theirs, case.scene.parts)
+            yield Case(case.scene.with_(parts=parts), case.hypers), ONE_GROUP
+    every = ours.scene(*_taken(theirs, ours.every))
     options = [
         each for each in ours.options if each.works and each.hypers.keys() <= shared
     ]
@@ -127,6 +125,14 @@ def _cases(pair: Pair) -> Iterator[tuple[Case, Groups]]:
             pair.notes.left_out[f"the reference ignores {each.hyper} of a group"] = None
         else:
             yield Case(every, each.needs), ({}, {each.hyper: each.value})
+
+
+def _taken(theirs: Studied, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parameters whose shapes the reference takes as well."""
+    known = theirs.shapes
+    return tuple(
+        each for each in parts if each.name not in known or known[each.name].went
+    )
 
 
 def _ignores(theirs: Studied, option: Option) -> bool:
