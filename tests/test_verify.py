@@ -13,9 +13,9 @@ from optdsl.verify import NoSubject, verify
 from optdsl.verify.compare import difference
 from optdsl.verify.run import ITSELF, Trace, play
 from optdsl.verify.scene import SHAPES, Part, Scene
-from optdsl.verify.study import study
+from optdsl.verify.study import _precision, study
 from optdsl.verify.subject import of_class, of_spec, of_text
-from tests.broken.options import EpsInsideRoot
+from tests.broken.options import CrashesWithOption, EpsInsideRoot
 from tests.broken.sound import Adam, Anchored, Loop, Momentum
 
 STEPS = "a parameter of some kind steps"
@@ -158,6 +158,29 @@ def test_parameters_that_are_coupled_by_their_values_are_no_mistake() -> None:
     assert row.outcome == "not applicable" and "depend on each other" in row.detail
 
 
+def test_the_precision_that_a_class_calculates_in_is_seen() -> None:
+    muon, plain = study(of_text("torch.optim:Muon")), study(of_class(Momentum))
+    assert muon.remembered("precision", {}, _precision) is torch.bfloat16
+    assert plain.remembered("precision", {}, _precision) is torch.float32
+
+
+class NoNumbers(Momentum):
+    """Matrices become no numbers."""
+
+    def update(self, p: Tensor, grad: Tensor, state: dict, group: dict) -> None:
+        super().update(p, grad / (0.0 if p.ndim == 2 else 1.0), state, group)
+
+
+@pytest.mark.parametrize("cls", [CrashesWithOption, NoNumbers])
+def test_what_is_wrong_with_every_step_is_told_once(cls: type) -> None:
+    (row,) = [
+        row
+        for row in verify(cls).failed
+        if row.check != "shapes: empty, 0-d, 4-d, non-contiguous"
+    ]
+    assert row.check == "each option steps with each shape and dtype"
+
+
 # ---- what is told
 
 
@@ -204,6 +227,19 @@ def test_states_are_compared_by_the_names_that_they_share() -> None:
     assert row.outcome == "pass" and "not compared" not in row.detail
     row = verify(Renamed, against=Momentum, renamed={"bof": "velocity"})[AS_REFERENCE]
     assert row.outcome == "fail" and "bof" in row.detail
+
+
+def test_a_reference_that_is_not_there_is_no_fault(tmp_path) -> None:
+    spec = tmp_path / "mine.opt"
+    head = (
+        "optimizer Mine\nreference no.such.package.Mine\nhyper lr = 0.1 in [0, inf)\n"
+    )
+    spec.write_text(head + "step: p -= lr*grad\n")
+    report = verify(str(spec))
+    assert report.failed == ()
+    assert report[AS_REFERENCE].detail.startswith("cannot import `no.such.package`")
+    with pytest.raises(NoSubject, match="cannot import"):
+        verify(str(spec), against="no.such.package:Mine")
 
 
 def test_options_that_the_reference_lacks_are_named() -> None:

@@ -4,7 +4,6 @@ Parameters are compared by how far they moved from the start, never by their val
 step is small beside the value that it changes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -92,17 +91,22 @@ def _worst(a: Tensor, b: Tensor, allowed: Tensor | None) -> tuple | None:
 
 
 def largest(ours: Trace, theirs: Trace) -> float:
-    """The largest difference, as a share of the largest value of its tensor."""
-    return max(_shares(ours, theirs), default=0.0)
-
-
-def _shares(ours: Trace, theirs: Trace) -> Iterator[float]:
+    """The largest difference, as a share of the largest value that its tensor has in any
+    step.
+    """
+    off: dict[Key, float] = {}
+    size: dict[Key, float] = {}
     for mine, its in zip(ours.steps, theirs.steps, strict=True):
         for key in mine.keys() & its.keys():
             a, b = moved(ours.start, key, mine[key]), moved(theirs.start, key, its[key])
             if a.shape == b.shape and a.numel():
-                off = (a - b).abs().nan_to_num().max().item()
-                yield off / (b.abs().nan_to_num().max().item() or 1) if off else 0.0
+                off[key] = max(off.get(key, 0.0), _most(a - b))
+                size[key] = max(size.get(key, 0.0), _most(b))
+    return max((off[key] / (size[key] or 1) for key in off), default=0.0)
+
+
+def _most(value: Tensor) -> float:
+    return value.abs().nan_to_num().max().item()
 
 
 def finite(trace: Trace) -> Difference | None:

@@ -41,18 +41,14 @@ def verify(
 
     Raises:
         OptdslError: the spec is wrong, or there is none.
-        NoSubject: there is no such class, it needs more than parameters, or the
-            reference steps with none that is tried.
+        NoSubject: there is no such class, or it needs more than parameters; `against`
+            is such a class, or steps with no parameter that is tried.
     """
     subject = _subject(subject)
-    if against is None and subject.reference:
-        reference = subjects.of_path(subject.reference)
-    else:
-        reference = None if against is None else _subject(against)
     with _undisturbed():
-        return Report(
-            subject.name, tuple(_rows(subject, reference, renamed or {}, progress))
-        )
+        reference = _reference(subject, against)
+        rows = _rows(subject, reference, renamed or {}, progress)
+        return Report(subject.name, tuple(rows))
 
 
 def _subject(given: Subject | type[Optimizer] | str) -> Subject:
@@ -75,8 +71,28 @@ def _undisturbed() -> Iterator[None]:
         torch.set_rng_state(state)
 
 
+def _reference(
+    subject: Subject, against: Subject | type[Optimizer] | str | None
+) -> Studied | str:
+    """The optimizer that the subject has to equal; or why there is none. Only one that
+    was asked for has to be there.
+    """
+    if against is not None:
+        reference = _subject(against)
+        try:
+            return study(reference)
+        except NoSubject as reason:
+            raise NoSubject(f"{reference.name}: {reason}") from None
+    if not subject.reference:
+        return "it names no reference"
+    try:
+        return study(subjects.of_path(subject.reference))
+    except NoSubject as reason:
+        return str(reason)
+
+
 def _rows(
-    subject: Subject, reference: Subject | None, renamed: Mapping[str, str],
+    subject: Subject, reference: Studied | str, renamed: Mapping[str, str],
     progress: Progress | None,
 ) -> Iterator[Row]:  # fmt: skip
     names = [STEPS, *(each.name for each in CHECKS), *AGAINST.values()]
@@ -86,7 +102,6 @@ def _rows(
             progress(name, names.index(name), len(names))
 
     tell(STEPS)
-    known = None if reference is None else _known(reference)
     try:
         studied = study(subject)
     except NoSubject as reason:
@@ -95,24 +110,19 @@ def _rows(
     yield Row(STEPS, PASS, _taken(studied))
     for check in CHECKS:
         tell(check.name)
-        outcome = _outcome(check, studied)
-        if outcome.failed and check.of_the_rule and known is not None:
-            outcome = _excused(outcome, check, known)
+        outcome = _outcome(studied, lambda check=check: check.judge(studied))
+        if outcome.failed and check.of_the_rule and isinstance(reference, Studied):
+            outcome = _excused(outcome, check, reference)
         yield Row(check.name, outcome.verdict, outcome.detail)
     for flag, name in AGAINST.items():
         tell(name)
-        if known is None:
-            outcome = not_applicable("it names no reference")
+        if isinstance(reference, str):
+            outcome = not_applicable(reference)
         else:
-            outcome = compare(studied, known, renamed, flag)
+            outcome = _outcome(
+                studied, lambda flag=flag: compare(studied, reference, renamed, flag)
+            )
         yield Row(name, outcome.verdict, outcome.detail)
-
-
-def _known(reference: Subject) -> Studied:
-    try:
-        return study(reference)
-    except NoSubject as reason:
-        raise NoSubject(f"{reference.name}: {reason}") from None
 
 
 def _taken(studied: Studied) -> str:
@@ -121,9 +131,12 @@ def _taken(studied: Studied) -> str:
     return f"{', '.join(taken)}; {', '.join(dtypes)}; gradients {studied.layout}"
 
 
-def _outcome(check: Check, studied: Studied) -> Outcome:
+def _outcome(studied: Studied, judge: Callable[[], Outcome]) -> Outcome:
+    """What a check finds; an exception of the optimizer outside of any case is a finding
+    as well.
+    """
     try:
-        return check.judge(studied)
+        return judge()
     except Exception as error:
         refused = studied.subject.refuses(error)
         return not_applicable(words(error)) if refused else failed(words(error))
@@ -131,7 +144,7 @@ def _outcome(check: Check, studied: Studied) -> Outcome:
 
 def _excused(outcome: Outcome, check: Check, reference: Studied) -> Outcome:
     """A rule is not at fault for what its reference does as well."""
-    theirs = _outcome(check, reference)
+    theirs = _outcome(reference, lambda: check.judge(reference))
     if not theirs.failed:
         return outcome
     return not_applicable(f"{reference.subject.name} does the same: {theirs.detail}")
