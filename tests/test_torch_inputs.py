@@ -21,6 +21,7 @@ from tests.torch_inputs import (
     FOREACH,
     INFO,
     NO_COMPLEX,
+    OURS,
     captures_on_the_cpu,
     every_class,
     inputs,
@@ -49,7 +50,25 @@ def test_same_bits_in_torch_s_configurations(
 ) -> None:
     if dtype.is_complex and spec in NO_COMPLEX:
         pytest.skip("refused, as in torch")
+    betas = hypers.get("betas", (0.9,))
+    if dtype is torch.bfloat16 and isinstance(betas[0], torch.Tensor):
+        pytest.skip("torch rounds them to bfloat16; the test below is about these")
     assert_same_bits(spec, dtype, **hypers)
+
+
+@pytest.mark.parametrize("spec", ["adam", "adamw"])
+def test_betas_in_tensors_are_those_in_numbers(spec: str) -> None:
+    """Also in bfloat16, where torch's 0.9 in a tensor is 0.8984."""
+    betas = tuple(torch.tensor(each, dtype=torch.float64) for each in (0.9, 0.999))
+    for dtype in (torch.float32, torch.bfloat16):
+        with captures_on_the_cpu():
+            one = side(OURS[spec], dtype, betas=betas, capturable=True, lr=0.1)
+            other = side(OURS[spec], dtype, capturable=True, lr=0.1)
+            names = [name for name, p in one.parameters.items() if p.ndim > 0]
+            for step in range(STEPS):
+                one.step(step)
+                other.step(step)
+                assert_same(one.only(names), other.only(names), f"{dtype}, {step}")
 
 
 @pytest.mark.parametrize(
