@@ -1,9 +1,8 @@
 """torch.amp.GradScaler with our classes, as with torch's."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
-
-import warnings
 
 import pytest
 import torch
