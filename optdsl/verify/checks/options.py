@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..cases import said
-from ..compare import difference
+from ..compare import difference, same_bits
 from ..hyper import Hyper
 from ..outcome import Outcome, failed, not_applicable, passed
 from ..run import Trace
@@ -73,9 +73,11 @@ def _decays(
     count = 0
     for more in rates:  # at a small one, nothing that is small turns a sign
         without = _played(studied, scene, {**mode, **more, name: 0.0})
+        if without is None or not _moves(without):
+            continue
         for value in DECAYS:
             with_ = _played(studied, scene, {**mode, **more, name: value})
-            if without is None or with_ is None:
+            if with_ is None:
                 continue
             if difference(without, with_) is not None:
                 return "", True
@@ -83,6 +85,11 @@ def _decays(
     values = ", ".join(map(str, DECAYS))
     found = f"{said(mode)}, {scene}: {name}={values} step as 0 does"
     return found if count else "", bool(count)
+
+
+def _moves(trace: Trace) -> bool:
+    last = trace.steps[-1]
+    return any(not same_bits(last[key], before) for key, before in trace.start.items())
 
 
 def _is_decay(hyper: Hyper) -> bool:
