@@ -30,8 +30,10 @@ LATE = 5.0  # in place of a count that no test would reach
 
 @cache
 def hypers_of(spec: str) -> dict[str, ir.Hyper]:
+    """The hypers that the constructor takes."""
     checked = build(read(resources.library()[spec])).checked
-    return {each.name: each for each in checked.hypers}
+    taken = {*checked.arguments.positional, *checked.arguments.named}
+    return {each.name: each for each in checked.hypers if each.name in taken}
 
 
 def other(spec: str, hyper: ir.Hyper) -> Any:

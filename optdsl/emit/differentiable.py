@@ -21,14 +21,7 @@ _SCALED = ("add", "addcmul", "addcdiv")
 
 def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     """The lines of a function that runs the rule one parameter at a time."""
-
-    def name(ref: ir.Ref) -> str:
-        if ref.role is ir.Role.COUNT and not ref.type.on_host:
-            return update.step.item
-        own = update.names.own(ref.name)
-        asked = ref.role is ir.Role.STATE and ref.type.on_host
-        return f"{own}.item()" if asked else own
-
+    name = update.one
     single = _new_values(name)
     rule = ir.with_blocks(rule, _with_scales)
     body = lines(rule.prologue, name, rule.source, single)
@@ -119,9 +112,19 @@ def _scaled_statement(statement: ir.Statement) -> ir.Statement:
             return dataclasses.replace(statement, then=then, otherwise=otherwise)
         case ir.Repeat():
             return dataclasses.replace(statement, body=_with_scales(statement.body))
-        case ir.Assign() | ir.Return():
-            return dataclasses.replace(statement, value=_scaled(statement.value))
+        case ir.Assign(target, value):
+            return dataclasses.replace(statement, value=_shaped(target, _scaled(value)))
+        case ir.Return(value):
+            return dataclasses.replace(statement, value=_scaled(value))
     return statement
+
+
+def _shaped(target: ir.Ref, value: ir.Expr) -> ir.Expr:
+    """A value for a parameter or a state in its shape, as if written into its memory."""
+    kept = target.role in (ir.Role.PARAM, ir.Role.STATE) and not target.type.on_host
+    if not kept or value.type == target.type:
+        return value
+    return ir.Op("expand_as", (value, target), (), target.type, value.span)
 
 
 def _scaled(expr: ir.Expr) -> ir.Expr:

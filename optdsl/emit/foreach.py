@@ -16,7 +16,7 @@ from .expr import text
 from .layout import fit
 from .names import plural
 from .sparse import gathered_lists, scattered_lists
-from .update import MAXIMIZE, Update, asked, asks_count, head
+from .update import MAXIMIZE, Column, Update, asked, asks_count, head
 
 KIND = "multi_tensor"
 GIVEN = "given"
@@ -144,8 +144,17 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
         else:
             fact = ir.Role.FIRST, "first"
         if fact in read:
-            as_tensor = each.annotation.startswith("list[Tensor")
-            yield f"{each.item}{'.item()' if as_tensor else ''}", each
+            yield _as_fact(each), each
+
+
+def _as_fact(column: Column) -> str:
+    """One thing of a column as the host knows it."""
+    if not column.annotation.startswith("list[Tensor"):
+        return column.item
+    number = f"{column.item}.item()"
+    if "None" not in column.annotation:
+        return number
+    return f"None if {column.item} is None else {number}"
 
 
 def _count(rule: ir.Rule, update: Update) -> list[str]:
@@ -195,9 +204,7 @@ class Lists:
         """A tensor of a list, or what the host knows."""
         if ref.type.on_host:
             return self.host(ref)
-        if ref.role is ir.Role.COUNT:
-            return self.update.step.item
-        return self.names.own(ref.name)
+        return self.update.one(ref) if ref.role is ir.Role.COUNT else self.names.own(ref.name)
 
     def many(self, name: str) -> str:
         """The list of what a name stands for."""

@@ -15,15 +15,7 @@ KIND = "single_tensor"
 
 def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     """The lines of a function that runs the rule one parameter at a time."""
-
-    def name(ref: ir.Ref) -> str:
-        """What a reference is called; a state that is read as a number is asked for it."""
-        if ref.role is ir.Role.COUNT and not ref.type.on_host:
-            return update.step.item
-        own = update.names.own(ref.name)
-        asked = ref.role is ir.Role.STATE and ref.type.on_host
-        return f"{own}.item()" if asked else own
-
+    name = update.one
     single = one_at_a_time(name)
     body = lines(rule.prologue, name, rule.source, single)
     body += [""] * bool(body)

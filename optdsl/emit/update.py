@@ -67,6 +67,19 @@ class Update:
     def lists(self) -> str:
         return ", ".join(each.items for each in self.columns)
 
+    def one(self, ref: ir.Ref) -> str:
+        """What a reference is called among the things of one parameter; a state that is
+        read as a number is asked for it.
+        """
+        own = self.names.own(ref.name)
+        if ref.role is ir.Role.STATE and ref.type.on_host:
+            return f"{own}.item()"
+        if ref.role is not ir.Role.COUNT or ref.type.on_host:
+            return own
+        if self.counted == "int":
+            return f"torch.as_tensor({own}, dtype=_get_scalar_dtype())"
+        return self.step.item
+
     def function(self, kind: str) -> str:
         return f"_{kind}_{snake(self.rule_name)}"
 

@@ -38,7 +38,9 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     taken = {ref.name for each in ir.statements(rule.step) for ref in ir.reads(each)}
     taken |= ir.assigned(rule.step) | {each.name for each in rule.hypers}
     taken |= {each.name for each in rule.states} | {"p", "grad"}
-    step = _forgetting(Flat(frozenset(taken), captured).block(rule.step))
+    kept = [ir.Role.STATE, *[ir.Role.COUNT] * (rule.counted == "tensor")]
+    flat = Flat(frozenset(taken), frozenset(kept), captured)
+    step = _forgetting(flat.block(rule.step))
     return replace(rule, step=step)
 
 
@@ -126,10 +128,15 @@ def _makes(statement: ir.Statement) -> bool:
 
 
 class Flat:
-    """Takes apart the statements of one step."""
+    """Takes apart the statements of one step. Roles that are `kept` have a tensor for
+    their number.
+    """
 
-    def __init__(self, taken: frozenset[str], captured: bool) -> None:
+    def __init__(
+        self, taken: frozenset[str], kept: frozenset[ir.Role], captured: bool
+    ) -> None:
         self.taken = taken
+        self.kept = kept
         self.captured = captured
         self.used: set[str] = set()
         self.mine: set[str] = set()
@@ -171,6 +178,8 @@ class Flat:
         match expr:
             case _ if expr.type.on_host or isinstance(expr, (ir.Ref, ir.Choose)):
                 return expr
+            case ir.Call("as_tensor", (ir.Ref(role=role) as ref,)) if role in self.kept:
+                return replace(ref, type=ir.SCALAR)
             case ir.Op("clamp"):
                 return self.value(_clamped(expr), own)
             case ir.Op("square", (x,)):
