@@ -1,5 +1,6 @@
 """What a check finds: pass, fail or not applicable, and why."""
 
+import re
 from dataclasses import dataclass
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
@@ -31,6 +32,7 @@ def not_applicable(reason: str) -> Outcome:
 
 def words(error: BaseException) -> str:
     """An exception in one line."""
-    first = (str(error).strip().splitlines() or [""])[0]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch prints some in bold
+    first = (plain.strip().splitlines() or [""])[0]
     said = f"{type(error).__name__}: {first}".removesuffix(": ")
     return said if len(said) <= 160 else said[:157] + "..."
