@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 7d651823888b.
+# Compiled by optdsl from rprop.opt, content 372df8260be8.
 
 import math
 import warnings
@@ -317,14 +317,11 @@ def _single_tensor_rprop(
         # agreement = sign(grad*prev)
         agreement = (grad * prev).sign_()
 
-        # step_size *= where(agreement > 0, grow, where(agreement < 0, shrink, 1))
-        step_size.mul_(
-            torch.where(
-                agreement > 0,
-                grow,
-                torch.where(agreement < 0, p.new_full((), shrink), 1),
-            )
-        )
+        # step_size *= where(agreement > 0, grow, 1)
+        step_size.mul_(torch.where(agreement > 0, p.new_full((), grow), 1))
+
+        # step_size *= where(agreement < 0, shrink, 1)
+        step_size.mul_(torch.where(agreement < 0, p.new_full((), shrink), 1))
 
         # step_size = clamp(step_size, smallest, largest)
         step_size.clamp_(min=smallest, max=largest)
@@ -369,15 +366,13 @@ def _multi_tensor_rprop(
         agreements = torch._foreach_mul(grads, prevs)
         torch._foreach_sign_(agreements)
 
-        # step_size *= where(agreement > 0, grow, where(agreement < 0, shrink, 1))
+        # step_size *= where(agreement > 0, grow, 1)
         for step_size, agreement, p in zip(step_sizes, agreements, params, strict=True):
-            step_size.mul_(
-                torch.where(
-                    agreement > 0,
-                    grow,
-                    torch.where(agreement < 0, p.new_full((), shrink), 1),
-                )
-            )
+            step_size.mul_(torch.where(agreement > 0, p.new_full((), grow), 1))
+
+        # step_size *= where(agreement < 0, shrink, 1)
+        for step_size, agreement, p in zip(step_sizes, agreements, params, strict=True):
+            step_size.mul_(torch.where(agreement < 0, p.new_full((), shrink), 1))
 
         # step_size = clamp(step_size, smallest, largest)
         torch._foreach_clamp_min_(step_sizes, smallest)
@@ -427,10 +422,11 @@ def _differentiable_rprop(
         # agreement = sign(grad*prev)
         agreement = (grad * prev).sign()
 
-        # step_size *= where(agreement > 0, grow, where(agreement < 0, shrink, 1))
-        step_size = step_size * torch.where(
-            agreement > 0, grow, torch.where(agreement < 0, p.new_full((), shrink), 1)
-        )
+        # step_size *= where(agreement > 0, grow, 1)
+        step_size = step_size * torch.where(agreement > 0, p.new_full((), grow), 1)
+
+        # step_size *= where(agreement < 0, shrink, 1)
+        step_size = step_size * torch.where(agreement < 0, p.new_full((), shrink), 1)
 
         # step_size = clamp(step_size, smallest, largest)
         step_size = step_size.clamp(min=smallest, max=largest)
