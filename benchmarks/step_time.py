@@ -1,13 +1,16 @@
-"""How long a step in loop mode takes, as a ratio to torch's for-loop of the same rule.
+"""How long a step takes, as a ratio to torch's class for the same rule: the loop to
+torch's for-loop, foreach to torch's foreach.
 
-    python benchmarks/step_time.py [--rounds N] [RULE ...]
+    python benchmarks/step_time.py [--rounds N] [--target loop|foreach] [RULE ...]
 
 Both optimizers step in turn in one run on the same gradients; the table holds the median
 of the ratios of each pair, and the medians of both in milliseconds. Shapes: those of
-GPT-2 small (148 tensors, 124.4 million parameters), and 1000 tensors of 64x64.
+GPT-2 small (148 tensors, 124.4 million parameters), and 1000 tensors of 64x64. Muon steps
+the matrices of one layer of GPT-2 small; torch's has no foreach, its loop stands in.
 """
 
 import argparse
+import inspect
 import statistics
 import time
 
@@ -23,34 +26,28 @@ RULES = {
     "rmsprop": ("RMSprop", {}),
     "adadelta": ("Adadelta", {}),
     "adamax": ("Adamax", {}),
+    "nadam": ("NAdam", {}),
+    "radam": ("RAdam", {}),
+    "asgd": ("ASGD", {}),
+    "rprop": ("Rprop", {}),
+    "adafactor": ("Adafactor", {}),
+    "muon": ("Muon", {}),
 }
-
-
-def gpt2_small() -> list[tuple[int, ...]]:
-    """The shapes of the parameters of GPT-2 small, the head tied to the embedding."""
-    width = 768
-    layer = [
-        *(
-            (width,),
-            (width,),
-            (width, 3 * width),
-            (3 * width,),
-            (width, width),
-            (width,),
-        ),
-        *(
-            (width,),
-            (width,),
-            (width, 4 * width),
-            (4 * width,),
-            (4 * width, width),
-            (width,),
-        ),
-    ]
-    return [(50257, width), (1024, width), *layer * 12, (width,), (width,)]
-
-
-SHAPES = {"GPT-2 small": gpt2_small(), "1000 x 64x64": [(64, 64)] * 1000}
+WIDTH = 768
+LAYER = (
+    *((WIDTH,), (WIDTH,), (WIDTH, 3 * WIDTH), (3 * WIDTH,), (WIDTH, WIDTH), (WIDTH,)),
+    *(
+        (WIDTH,),
+        (WIDTH,),
+        (WIDTH, 4 * WIDTH),
+        (4 * WIDTH,),
+        (4 * WIDTH, WIDTH),
+        (WIDTH,),
+    ),
+)
+GPT2_SMALL = [(50257, WIDTH), (1024, WIDTH), *LAYER * 12, (WIDTH,), (WIDTH,)]
+SHAPES = {"GPT-2 small": GPT2_SMALL, "1000 x 64x64": [(64, 64)] * 1000}
+MATRICES = {"GPT-2 layer": [shape for shape in LAYER if len(shape) == 2]}
 
 
 def parameters(shapes: list[tuple[int, ...]]) -> list[torch.nn.Parameter]:
@@ -68,12 +65,15 @@ def seconds(step) -> float:
 
 
 def compare(
-    rule: str, shapes: list[tuple[int, ...]], rounds: int
+    rule: str, shapes: list[tuple[int, ...]], rounds: int, foreach: bool
 ) -> tuple[float, float, float]:
     """Median ratio ours to torch's, and both medians in seconds."""
     name, options = RULES[rule]
-    ours = load_optimizer(rule)(parameters(shapes), **options)
-    theirs = getattr(torch.optim, name)(parameters(shapes), foreach=False, **options)
+    cls = getattr(torch.optim, name)
+    ours = load_optimizer(rule)(parameters(shapes), foreach=foreach, **options)
+    if "foreach" in inspect.signature(cls).parameters:
+        options = {**options, "foreach": foreach}
+    theirs = cls(parameters(shapes), **options)
     for _ in range(2):
         ours.step()
         theirs.step()
@@ -95,17 +95,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("rules", nargs="*", default=list(RULES), metavar="RULE")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--target", choices=("loop", "foreach"))
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
-    print(
-        f"{'rule':10} {'parameters':14} {'ratio':>7} {'optdsl ms':>10} {'torch ms':>10}"
-    )
-    for label, shapes in SHAPES.items():
+    targets = (options.target,) if options.target else ("loop", "foreach")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32\n")
+    print("| target | parameters | rule | ratio | optdsl ms | torch ms |")
+    print("| --- | --- | --- | ---: | ---: | ---: |")
+    for target in targets:
         for rule in options.rules:
-            ratio, mine, its = compare(rule, shapes, options.rounds)
-            print(
-                f"{rule:10} {label:14} {ratio:7.3f} {mine * 1e3:10.1f} {its * 1e3:10.1f}"
-            )
+            for label, shapes in (MATRICES if rule == "muon" else SHAPES).items():
+                found = compare(rule, shapes, options.rounds, target == "foreach")
+                ratio, mine, its = found
+                print(
+                    f"| {target} | {label} | {rule} | {ratio:.3f} "
+                    f"| {mine * 1e3:.1f} | {its * 1e3:.1f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
