@@ -71,6 +71,7 @@ def _keep(rule: ir.Rule, run: "Run", memory: Memory) -> None:
             memory.states[state.name] = run.values[state.name]
 
 
+_SPELLED_OUT = ("dot", "lerp")
 # Sums whose order, and so whose last bit, would depend on the layout in memory.
 _ORDERED = frozenset({"sum", "mean", "linalg.vector_norm", "norm", "matmul", "addmm"})
 
@@ -97,7 +98,11 @@ class Run:
     def initial(self, state: ir.State) -> Any:
         value = self.value(state.initial)
         if state.scalar:
-            return float(value) if state.host else torch.tensor(float(value), dtype=torch.float64)
+            return (
+                float(value)
+                if state.host
+                else torch.tensor(float(value), dtype=torch.float64)
+            )
         if not isinstance(value, Tensor):
             return torch.full_like(self.values["p"], value)
         return value.clone()
@@ -146,7 +151,11 @@ class Run:
                 return ~operand if expr.operator == "not" else -operand
             case ir.Binary():
                 left, right = self.value(expr.left), self.value(expr.right)
-                both = {"and": torch.logical_and, "or": torch.logical_or, "@": torch.matmul}
+                both = {
+                    "and": torch.logical_and,
+                    "or": torch.logical_or,
+                    "@": torch.matmul,
+                }
                 return (both | BINARY)[expr.operator](left, right)
             case ir.Choose():
                 return self.value(
@@ -214,8 +223,35 @@ class Run:
             return arguments[0].new_full(*arguments[1:])
         return getattr(torch, op.name)(*arguments, **keywords)
 
+    def _in_steps(self, call: ir.Call, arguments: list[Any]) -> Any:
+        """A function that torch and the passes take apart in ways of their own: each
+        result on the way is a value of this run.
+        """
+
+        def binary(operator: str, left: ir.Expr, right: ir.Expr) -> ir.Expr:
+            return ir.Binary(operator, left, right, ir.TENSOR, call.span)
+
+        names = [f"_{at}" for at in range(len(arguments))]
+        held = dict(zip(names, arguments, strict=True))
+        refs = [
+            ir.Ref(name, ir.Role.LOCAL, each.type, call.span)
+            for name, each in zip(names, call.arguments, strict=True)
+        ]
+        self.values |= held
+        match call.function, refs:
+            case "dot", (x, y):
+                result = self.value(binary("*", x, y)).sum()
+            case "lerp", (start, end, weight):
+                way = binary("*", weight, binary("-", end, start))
+                result = self.value(binary("+", start, way))
+        for name in held:
+            del self.values[name]
+        return result
+
     def _call(self, call: ir.Call) -> Any:
         name, arguments = call.function, [self.value(each) for each in call.arguments]
+        if name in _SPELLED_OUT:
+            return self._in_steps(call, arguments)
         if name == "as_tensor":
             return torch.tensor(arguments[0], dtype=torch.float64)
         if name == "transpose":
@@ -238,8 +274,6 @@ class Run:
                 "min": torch.amin,
             }
             return called.get(name, getattr(torch, name))(arguments[0], **reduced)
-        if name == "dot":
-            return (arguments[0] * arguments[1]).sum()
         if name == "full_like":
             return torch.full_like(*arguments)
         if name in ("zeros_like", "ones_like"):
@@ -252,9 +286,6 @@ class Run:
             else torch.tensor(each, dtype=torch.float64)
             for each in arguments
         ]
-        if name == "lerp":
-            start, end, weight = tensors
-            return start + weight * (end - start)
         called = {"max": torch.maximum, "min": torch.minimum}.get(name) or getattr(
             torch, name
         )

@@ -160,6 +160,17 @@ _BODIES = {
             p -= 0.1*(2 - g(grad, p)) + 1e-3*x""",
     "count_as_a_tensor": """
         step: p -= grad*as_tensor(t)""",
+    "number_as_a_tensor": """
+        state k: scalar = 0.5
+        step:
+            p -= as_tensor(k)*grad + grad
+            k += 1""",
+    "gradient_that_comes_back": """
+        def f(a) = a
+        step:
+            grad = f(grad)
+            x = grad - p
+            p -= 0.1*x""",
     "number_that_is_not_there": """
         hyper flag = false
         state k: scalar = 1 when flag

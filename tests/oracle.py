@@ -144,6 +144,16 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
     return results
 
 
+def is_calculable(text: str, seed: int) -> bool:
+    """Whether no number of the host becomes too large, where Python raises."""
+    rule = checked(text)
+    try:
+        interpreted(rule, scenario(rule, seed))
+    except ArithmeticError:
+        return False
+    return True
+
+
 def round_off(
     rule: ir.Rule, given: Scenario, exact: Results, size: float = 2.0**-40
 ) -> Results:
@@ -151,13 +161,27 @@ def round_off(
     wrong by as much as the draws are, not a thousandth of it, so that three draws bound no
     number alone: all of a tensor may be off as far as the worst of it.
     """
-    spread = measured(lambda: interpreted(rule, given), exact, size)
+    spread = _from_chaos_on(measured(lambda: interpreted(rule, given), exact, size))
     if not _is_short(rule):
         return spread
     return [
         {name: far.max().expand_as(far) for name, far in each.items()}
         for each in spread
     ]
+
+
+def _from_chaos_on(spread: Results) -> Results:
+    """Where round-off decides a number, it may decide all that come from it."""
+    chaotic: set[int] = set()
+    result = []
+    for at, each in enumerate(spread):
+        parameter = at % len(SHAPES)
+        if any(far.isinf().any() for far in each.values()):
+            chaotic.add(parameter)
+        if parameter in chaotic:
+            each = {name: torch.full_like(far, torch.inf) for name, far in each.items()}
+        result.append(each)
+    return result
 
 
 def _is_short(rule: ir.Rule) -> bool:

@@ -58,6 +58,9 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                     statement = _written(target, value, span)
                 else:
                     memory.of[target.name] = memory.behind(value)
+                    if target.role is ir.Role.GRAD and BORROWED in memory.behind(value):
+                        # It may be the model's, and not the list that was handed over.
+                        memory.of[target.name] |= {"rebound"}
                     statement = ir.Assign(target, value, span)
                     if (
                         isinstance(value, ir.Op)
