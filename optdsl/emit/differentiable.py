@@ -36,13 +36,12 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
         written_back = [f"kept.copy_({joined})"]
     else:
         inner.append(f"kept = ({joined})")
-        copies = "each if each is None else each.clone() for each in kept"
-        inner.append(f"{joined} = ({copies})")
-        written_back = [
-            f"for each, new in zip(kept, ({joined}), strict=True):",
-            "    if each is not None:",
-            "        each.copy_(new)",
-        ]
+        optional = any(each.when is not None for each in rule.states)
+        copy = "each if each is None else each.clone()" if optional else "each.clone()"
+        inner.append(f"{joined} = ({copy} for each in kept)")
+        written_back = [f"for each, new in zip(kept, ({joined}), strict=True):"]
+        written_back += ["    if each is not None:"] * optional
+        written_back.append(INDENT * (1 + optional) + "each.copy_(new)")
     if rule.counted == "tensor":
         step = update.step.item
         inner.append(f"{step} = {step} + 1")

@@ -95,7 +95,7 @@ def _numbers(update: Update) -> list[str]:
         result.insert(0, f"{joined} = float({joined})")
     elif floats:
         result.insert(0, f"{joined} = map(float, ({joined}))")
-    return result
+    return ["# Numbers, where a group has tensors of one element."] * bool(result) + result
 
 
 # ---- batches

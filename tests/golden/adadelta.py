@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content fdae5e1014fd.
+# Compiled by optdsl from adadelta.opt, content a9f70df29f05.
 
 import math
 import warnings
@@ -345,6 +345,7 @@ def _multi_tensor_adadelta(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, rho, eps, weight_decay = map(float, (lr, rho, eps, weight_decay))
 
     columns = [params, grads, square_avgs, acc_deltas, steps]
@@ -422,9 +423,7 @@ def _differentiable_adadelta(
     ):
         grad = grad if not maximize else -grad
         kept = (p, square_avg, acc_delta, step)
-        p, square_avg, acc_delta, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, square_avg, acc_delta, step = (each.clone() for each in kept)
         step = step + 1
         is_complex = torch.is_complex(p)
         if weight_decay != 0:
@@ -455,8 +454,7 @@ def _differentiable_adadelta(
             square_avg, acc_delta = map(torch.view_as_complex, (square_avg, acc_delta))
 
         for each, new in zip(kept, (p, square_avg, acc_delta, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _multi_tensor_adadelta_capturable(

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content d19923650b98.
+# Compiled by optdsl from adafactor.opt, content f562c9ec7636.
 
 import math
 import warnings
@@ -433,6 +433,7 @@ def _multi_tensor_adafactor(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, beta2_decay, d, weight_decay = map(float, (lr, beta2_decay, d, weight_decay))
     least, scale = eps
 

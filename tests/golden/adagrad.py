@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 3eb01beb1c19.
+# Compiled by optdsl from adagrad.opt, content a7cbd33bf47b.
 
 import math
 import warnings
@@ -371,6 +371,7 @@ def _multi_tensor_adagrad(
     eps: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, lr_decay, weight_decay, eps = map(float, (lr, lr_decay, weight_decay, eps))
 
     columns = [params, grads, sums, steps]
@@ -432,7 +433,7 @@ def _differentiable_adagrad(
     for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
         grad = grad if not maximize else -grad
         kept = (p, sum_, step)
-        p, sum_, step = (each if each is None else each.clone() for each in kept)
+        p, sum_, step = (each.clone() for each in kept)
         step = step + 1
         t = step.item()
         is_complex = torch.is_complex(p)
@@ -452,8 +453,7 @@ def _differentiable_adagrad(
             p, sum_ = map(torch.view_as_complex, (p, sum_))
 
         for each, new in zip(kept, (p, sum_, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _differentiable_adagrad_capturable(
@@ -471,7 +471,7 @@ def _differentiable_adagrad_capturable(
     for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
         grad = grad if not maximize else -grad
         kept = (p, sum_, step)
-        p, sum_, step = (each if each is None else each.clone() for each in kept)
+        p, sum_, step = (each.clone() for each in kept)
         step = step + 1
         is_complex = torch.is_complex(p)
         if weight_decay != 0:
@@ -492,8 +492,7 @@ def _differentiable_adagrad_capturable(
             p, sum_ = map(torch.view_as_complex, (p, sum_))
 
         for each, new in zip(kept, (p, sum_, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _single_tensor_adagrad_capturable(

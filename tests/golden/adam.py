@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content bc42332deb47.
+# Compiled by optdsl from adam.opt, content 4c644e83d939.
 
 import math
 import warnings
@@ -417,6 +417,7 @@ def _multi_tensor_adam(
     decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas

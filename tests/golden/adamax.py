@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 0ee06235680e.
+# Compiled by optdsl from adamax.opt, content 6332dcb89367.
 
 import math
 import warnings
@@ -356,6 +356,7 @@ def _multi_tensor_adamax(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
@@ -432,9 +433,7 @@ def _differentiable_adamax(
     ):
         grad = grad if not maximize else -grad
         kept = (p, exp_avg, exp_inf, step)
-        p, exp_avg, exp_inf, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, exp_avg, exp_inf, step = (each.clone() for each in kept)
         step = step + 1
         t = step.item()
         is_complex = torch.is_complex(p)
@@ -458,8 +457,7 @@ def _differentiable_adamax(
             p, exp_avg, exp_inf = map(torch.view_as_complex, (p, exp_avg, exp_inf))
 
         for each, new in zip(kept, (p, exp_avg, exp_inf, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _differentiable_adamax_capturable(
@@ -482,9 +480,7 @@ def _differentiable_adamax_capturable(
     ):
         grad = grad if not maximize else -grad
         kept = (p, exp_avg, exp_inf, step)
-        p, exp_avg, exp_inf, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, exp_avg, exp_inf, step = (each.clone() for each in kept)
         step = step + 1
         is_complex = torch.is_complex(p)
         if weight_decay != 0:
@@ -507,8 +503,7 @@ def _differentiable_adamax_capturable(
             p, exp_avg, exp_inf = map(torch.view_as_complex, (p, exp_avg, exp_inf))
 
         for each, new in zip(kept, (p, exp_avg, exp_inf, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _single_tensor_adamax_capturable(

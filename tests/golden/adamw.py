@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 36b2e423c834.
+# Compiled by optdsl from adamw.opt, content 60f5168df62c.
 
 import math
 import warnings
@@ -417,6 +417,7 @@ def _multi_tensor_adamw(
     decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas

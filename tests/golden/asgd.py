@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content a54e73d51cd3.
+# Compiled by optdsl from asgd.opt, content 58757793b5b5.
 
 import math
 import warnings
@@ -390,6 +390,7 @@ def _multi_tensor_asgd(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, lambd, alpha, t0, weight_decay = map(
         float, (lr, lambd, alpha, t0, weight_decay)
     )
@@ -472,7 +473,7 @@ def _differentiable_asgd(
     ):
         grad = grad if not maximize else -grad
         kept = (p, eta, mu, ax, step)
-        p, eta, mu, ax, step = (each if each is None else each.clone() for each in kept)
+        p, eta, mu, ax, step = (each.clone() for each in kept)
         step = step + 1
         t = step.item()
         is_complex = torch.is_complex(p)
@@ -505,8 +506,7 @@ def _differentiable_asgd(
             p, ax = map(torch.view_as_complex, (p, ax))
 
         for each, new in zip(kept, (p, eta, mu, ax, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _differentiable_asgd_capturable(
@@ -529,7 +529,7 @@ def _differentiable_asgd_capturable(
     ):
         grad = grad if not maximize else -grad
         kept = (p, eta, mu, ax, step)
-        p, eta, mu, ax, step = (each if each is None else each.clone() for each in kept)
+        p, eta, mu, ax, step = (each.clone() for each in kept)
         step = step + 1
         is_complex = torch.is_complex(p)
         if is_complex:
@@ -557,8 +557,7 @@ def _differentiable_asgd_capturable(
             p, ax = map(torch.view_as_complex, (p, ax))
 
         for each, new in zip(kept, (p, eta, mu, ax, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _single_tensor_asgd_capturable(

@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 0f1570ddf477.
+# Compiled by optdsl from gradient_descent.opt, content abf3d79c0cdc.
 
 import math
 import warnings
@@ -243,6 +243,7 @@ def _multi_tensor_gradient_descent(
     lr: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr = float(lr)
 
     columns = [params, grads]

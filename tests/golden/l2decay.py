@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 155352400b13.
+# Compiled by optdsl from l2decay.opt, content c3d955e08332.
 
 import math
 import warnings
@@ -264,6 +264,7 @@ def _multi_tensor_l2_decay(
     lr: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr = float(lr)
 
     columns = [params, grads]

@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 3cc3285ef7ac.
+# Compiled by optdsl from lion.opt, content 2bb2b491fc5f.
 
 import math
 import warnings
@@ -298,6 +298,7 @@ def _multi_tensor_lion(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, weight_decay = map(float, (lr, weight_decay))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
@@ -347,7 +348,7 @@ def _differentiable_lion(
     for p, grad, exp_avg in zip(params, grads, exp_avgs, strict=True):
         grad = grad if not maximize else -grad
         kept = (p, exp_avg)
-        p, exp_avg = (each if each is None else each.clone() for each in kept)
+        p, exp_avg = (each.clone() for each in kept)
         is_complex = torch.is_complex(p)
         if is_complex:
             p, grad, exp_avg = map(torch.view_as_real, (p, grad, exp_avg))
@@ -364,8 +365,7 @@ def _differentiable_lion(
             p, exp_avg = map(torch.view_as_complex, (p, exp_avg))
 
         for each, new in zip(kept, (p, exp_avg), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _multi_tensor_lion_capturable(

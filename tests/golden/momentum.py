@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 41529bac6e2f.
+# Compiled by optdsl from momentum.opt, content dc079ece0426.
 
 import math
 import warnings
@@ -266,6 +266,7 @@ def _multi_tensor_momentum(
     momentum: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, momentum = map(float, (lr, momentum))
 
     columns = [params, grads, bufs]
@@ -304,7 +305,7 @@ def _differentiable_momentum(
     for p, grad, buf in zip(params, grads, bufs, strict=True):
         grad = grad if not maximize else -grad
         kept = (p, buf)
-        p, buf = (each if each is None else each.clone() for each in kept)
+        p, buf = (each.clone() for each in kept)
         is_complex = torch.is_complex(p)
         if is_complex:
             p, grad, buf = map(torch.view_as_real, (p, grad, buf))
@@ -318,8 +319,7 @@ def _differentiable_momentum(
             p, buf = map(torch.view_as_complex, (p, buf))
 
         for each, new in zip(kept, (p, buf), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _multi_tensor_momentum_capturable(

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 6f44d8dbeb6f.
+# Compiled by optdsl from muon.opt, content e5a709ea8817.
 
 import math
 import warnings
@@ -429,6 +429,7 @@ def _multi_tensor_muon(
     adjust_lr_fn: str | None,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, weight_decay, momentum, eps = map(float, (lr, weight_decay, momentum, eps))
     ns_coefficients = tuple(map(float, ns_coefficients))
 
@@ -501,7 +502,7 @@ def _differentiable_muon(
     for p, grad, momentum_buffer in zip(params, grads, momentum_buffers, strict=True):
         grad = grad if not maximize else -grad
         kept = (p, momentum_buffer)
-        p, momentum_buffer = (each if each is None else each.clone() for each in kept)
+        p, momentum_buffer = (each.clone() for each in kept)
 
         # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
         momentum_buffer = momentum_buffer.lerp(grad, 1 - momentum)
@@ -533,8 +534,7 @@ def _differentiable_muon(
         )
 
         for each, new in zip(kept, (p, momentum_buffer), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _multi_tensor_muon_capturable(

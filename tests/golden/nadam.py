@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 7a46f3a6610b.
+# Compiled by optdsl from nadam.opt, content 866d2ca8f082.
 
 import math
 import warnings
@@ -438,6 +438,7 @@ def _multi_tensor_nadam(
     decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, eps, weight_decay, momentum_decay = map(
         float, (lr, eps, weight_decay, momentum_decay)
     )
@@ -543,9 +544,7 @@ def _differentiable_nadam(
     ):
         grad = grad if not maximize else -grad
         kept = (p, mu_product, exp_avg, exp_avg_sq, step)
-        p, mu_product, exp_avg, exp_avg_sq, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, mu_product, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
         step = step + 1
         t = step.item()
         is_complex = torch.is_complex(p)
@@ -592,8 +591,7 @@ def _differentiable_nadam(
         for each, new in zip(
             kept, (p, mu_product, exp_avg, exp_avg_sq, step), strict=True
         ):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _differentiable_nadam_capturable(
@@ -619,9 +617,7 @@ def _differentiable_nadam_capturable(
     ):
         grad = grad if not maximize else -grad
         kept = (p, mu_product, exp_avg, exp_avg_sq, step)
-        p, mu_product, exp_avg, exp_avg_sq, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, mu_product, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
         step = step + 1
         is_complex = torch.is_complex(p)
         if is_complex:
@@ -673,8 +669,7 @@ def _differentiable_nadam_capturable(
         for each, new in zip(
             kept, (p, mu_product, exp_avg, exp_avg_sq, step), strict=True
         ):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _single_tensor_nadam_capturable(

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 7434c1b7cc81.
+# Compiled by optdsl from radam.opt, content c8ce0ea9bca2.
 
 import math
 import warnings
@@ -394,6 +394,7 @@ def _multi_tensor_radam(
     decoupled_weight_decay: bool,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
@@ -490,9 +491,7 @@ def _differentiable_radam(
     ):
         grad = grad if not maximize else -grad
         kept = (p, exp_avg, exp_avg_sq, step)
-        p, exp_avg, exp_avg_sq, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
         step = step + 1
         t = step.item()
         is_complex = torch.is_complex(p)
@@ -533,8 +532,7 @@ def _differentiable_radam(
             )
 
         for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _differentiable_radam_capturable(
@@ -559,9 +557,7 @@ def _differentiable_radam_capturable(
     ):
         grad = grad if not maximize else -grad
         kept = (p, exp_avg, exp_avg_sq, step)
-        p, exp_avg, exp_avg_sq, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
         step = step + 1
         is_complex = torch.is_complex(p)
         if is_complex:
@@ -609,8 +605,7 @@ def _differentiable_radam_capturable(
             )
 
         for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)
 
 
 def _single_tensor_radam_capturable(

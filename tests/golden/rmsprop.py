@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content ebab91d1425e.
+# Compiled by optdsl from rmsprop.opt, content bf4ba5f9f03b.
 
 import math
 import warnings
@@ -395,6 +395,7 @@ def _multi_tensor_rmsprop(
     centered: bool,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, alpha, eps, weight_decay, momentum = map(
         float, (lr, alpha, eps, weight_decay, momentum)
     )

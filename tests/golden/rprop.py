@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 372df8260be8.
+# Compiled by optdsl from rprop.opt, content ac2cd86c6cd7.
 
 import math
 import warnings
@@ -344,6 +344,7 @@ def _multi_tensor_rprop(
     step_sizes_: tuple[float, float],
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     etas = tuple(map(float, etas))
     step_sizes_ = tuple(map(float, step_sizes_))
     shrink, grow = etas
@@ -409,9 +410,7 @@ def _differentiable_rprop(
     ):
         grad = grad if not maximize else -grad
         kept = (p, prev, step_size, step)
-        p, prev, step_size, step = (
-            each if each is None else each.clone() for each in kept
-        )
+        p, prev, step_size, step = (each.clone() for each in kept)
         step = step + 1
         is_complex = torch.is_complex(p)
         if is_complex:
@@ -440,5 +439,4 @@ def _differentiable_rprop(
             p, prev, step_size = map(torch.view_as_complex, (p, prev, step_size))
 
         for each, new in zip(kept, (p, prev, step_size, step), strict=True):
-            if each is not None:
-                each.copy_(new)
+            each.copy_(new)

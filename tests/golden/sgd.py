@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content c634b223b947.
+# Compiled by optdsl from sgd.opt, content 11d9338806cc.
 
 import math
 import warnings
@@ -366,6 +366,7 @@ def _multi_tensor_sgd(
     nesterov: bool,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, momentum, dampening, weight_decay = map(
         float, (lr, momentum, dampening, weight_decay)
     )

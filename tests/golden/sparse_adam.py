@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content fb8f54b1ad24.
+# Compiled by optdsl from sparse_adam.opt, content ba48397c3ddb.
 
 import math
 import warnings
@@ -359,6 +359,7 @@ def _multi_tensor_sparse_adam(
     eps: float,
     maximize: bool,
 ) -> None:
+    # Numbers, where a group has tensors of one element.
     lr, eps = map(float, (lr, eps))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
