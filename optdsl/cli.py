@@ -15,6 +15,7 @@ import click
 from . import codes, resources
 from .diagnostics import Diagnostic, OptdslError, did_you_mean, render
 from .dump import dump
+from .emit import WAYS, update_text
 from .find import find, library_name, read
 from .pipeline import Artifacts, build
 from .write import Refused, check_target, write
@@ -83,9 +84,9 @@ def compile_(
     built = _build_all(specs)
     if output == "-":
         for each in built:
-            click.echo(each.loop, nl=False)
+            click.echo(each.python, nl=False)
         return
-    pages = list(zip(targets, (each.loop for each in built), strict=True))
+    pages = list(zip(targets, (each.python for each in built), strict=True))
     if check:
         different = [path for path, text in pages if _differs(path, text)]
         for path in different:
@@ -157,16 +158,22 @@ def check(specs: tuple[str, ...]) -> None:
 @click.argument("spec")
 @click.option(
     "--stage",
-    type=click.Choice(["tree", "checked", "lowered", "loop"]),
-    default="loop",
+    type=click.Choice(["tree", "checked", "lowered", *WAYS, "python"]),
+    default="python",
     show_default=True,
-    help="What is read, what it means, what torch is asked to do, the Python file.",
+    help="What is read, what it means, what torch is asked to do; the functions that do "
+    "it, one way or another; the whole Python file.",
 )
 def show(spec: str, stage: str) -> None:
     """Print a stage of SPEC, a file or a name of the library."""
     (artifacts,) = _build_all([spec])
-    result = getattr(artifacts, stage)
-    click.echo(result if isinstance(result, str) else dump(result) + "\n", nl=False)
+    if stage in WAYS:
+        result = update_text(artifacts.lowered, stage)
+    elif stage == "python":
+        result = artifacts.python
+    else:
+        result = dump(getattr(artifacts, stage)) + "\n"
+    click.echo(result, nl=False)
 
 
 @main.command()

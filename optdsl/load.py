@@ -56,7 +56,7 @@ class LibraryFinder(MetaPathFinder):
         library = resources.library() if package == LIBRARY else {}
         if stem not in library:
             return None
-        text = build(read(library[stem])).loop
+        text = build(read(library[stem])).python
         return _module_spec(
             fullname, text, str(resources.PACKAGE / "optim" / f"{stem}.py")
         )
@@ -118,7 +118,7 @@ def _loaded(source: Source) -> "type[Optimizer]":
         artifacts = build(source)
         name = f"{LOADED}.{snake(artifacts.checked.name)}_{digest}"
         filename = os.path.join(*name.split(".")) + ".py"
-        spec = _module_spec(name, artifacts.loop, filename)
+        spec = _module_spec(name, artifacts.python, filename)
         known = module_from_spec(spec)
         spec.loader.exec_module(known)
         sys.modules[name] = _MODULES[digest] = known

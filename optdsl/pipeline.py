@@ -1,6 +1,6 @@
 """The story: text, syntax, ir, lowered ir, Python.
 
-    text --parse--> tree --check--> checked --lower--> lowered --emit--> loop
+    text --parse--> tree --check--> checked --lower--> lowered --emit--> python
 
 A target may know less of a rule on the host than the loop does: check and lower run for
 each of them. The Python of all is one file.
@@ -29,7 +29,7 @@ class Artifacts:
     tree: syntax.Spec
     checked: ir.Rule
     lowered: ir.Targets
-    loop: str
+    python: str
     warnings: tuple[Diagnostic, ...]
 
 
@@ -111,4 +111,4 @@ def compile_source(text: str, filename: str = "spec.opt") -> str:
     Raises:
         OptdslError: the spec is wrong; it says everything that is.
     """
-    return build(Source(filename, text)).loop
+    return build(Source(filename, text)).python

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from optdsl import compile_source, resources, write
 from optdsl.cli import main
+from optdsl.emit import WAYS
 
 ROOT = Path(__file__).parent.parent
 MINE = "optimizer Mine\nhyper lr = 0.5\nstep: p -= lr*grad\n"
@@ -202,13 +203,15 @@ def test_check_shows_what_is_wrong(folder: Path, spec: str) -> None:
     assert "\x1b" not in result.stderr, "no colours where no terminal reads"
 
 
-@pytest.mark.parametrize("stage", ["tree", "checked", "lowered", "loop"])
+@pytest.mark.parametrize("stage", ["tree", "checked", "lowered", *WAYS, "python"])
 @pytest.mark.parametrize("spec", resources.library())
 def test_show_prints_every_stage(spec: str, stage: str) -> None:
     shown = optdsl("show", spec, "--stage", stage).stdout
     assert shown.endswith("\n") and not shown.endswith("\n\n")
     assert " object at 0x" not in shown and "span" not in shown
-    assert (shown == optdsl("show", spec).stdout) == (stage == "loop")
+    whole = optdsl("show", spec).stdout
+    assert (shown == whole) == (stage == "python")
+    assert stage not in ("loop", "foreach") or shown in whole
 
 
 def test_show_of_a_wrong_spec_prints_nothing(folder: Path) -> None:

@@ -27,13 +27,13 @@ def _same(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", library())
 def test_the_generated_file_is_the_golden_one(name: str) -> None:
-    _same(GOLDEN / f"{name}.py", build(find(name)).loop)
+    _same(GOLDEN / f"{name}.py", build(find(name)).python)
 
 
 @pytest.mark.parametrize("name", library())
 def test_no_line_is_longer_than_88_columns(name: str) -> None:
     assert [
-        line for line in build(find(name)).loop.splitlines() if len(line) > 88
+        line for line in build(find(name)).python.splitlines() if len(line) > 88
     ] == []
 
 

@@ -1,5 +1,6 @@
 """Lowered ir to Python text. The only package that knows Jinja."""
 
 from .page import emit, is_untouched
+from .updates import WAYS, update_text
 
-__all__ = ["emit", "is_untouched"]
+__all__ = ["WAYS", "emit", "is_untouched", "update_text"]

@@ -72,7 +72,7 @@ def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
     ):
         result.append(f"if {option(rule, 'fused')} and {option(rule, other)}:")
         result += raising(f'"{said}', error="RuntimeError")
-    if rule.sparse and rule.sparse.only:
+    if rule.sparse is not None and rule.sparse.only:
         message = f'"{rule.name} is not differentiable: its gradients are sparse'
         asked = option(rule, "differentiable")
         result += [f"if {asked}:", *raising(message, error="RuntimeError")]

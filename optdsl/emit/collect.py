@@ -67,7 +67,11 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         # A parameter none of whose states is wanted gets no entry at all.
         wanted = " or ".join(dict.fromkeys(conditions))
         result = [f"state = self.state[p] if {wanted} else {{}}"]
-        new = f"{wanted} and {new}" if len({*conditions}) == 1 else f"({wanted}) and {new}"
+        new = (
+            f"{wanted} and {new}"
+            if len({*conditions}) == 1
+            else f"({wanted}) and {new}"
+        )
     if any(_reads_grad(each) for each in rule.states):
         asked = option(rule, "maximize")
         result.append(f"grad = p.grad if not {asked} else -p.grad")

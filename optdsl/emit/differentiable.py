@@ -62,6 +62,11 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     return [part for line in result for part in fit(line)]
 
 
+def possible(rule: ir.Rule) -> bool:
+    """Whether autograd can follow: entries of sparse gradients are written in place."""
+    return rule.sparse is None or not rule.sparse.only
+
+
 def is_apart(targets: ir.Targets, update: Update) -> bool:
     """Whether a captured step computes otherwise than one with the host."""
     captured = targets.captured_differentiable
@@ -145,19 +150,19 @@ _BODIES = {
 }
 
 
-def scaled_functions(written: list[str]) -> list[str]:
-    """The functions of scales that the lines call."""
-    result: list[str] = []
+def scaled_functions(functions: list[list[str]]) -> list[list[str]]:
+    """The functions of scales that others call."""
+    written = [line for each in functions for line in each]
+    result: list[list[str]] = []
     for name, (parameters, factors, keyword) in _BODIES.items():
         if any(f"_scaled_{name}(" in line for line in written):
             tensors = ", ".join(f"{each}: Tensor" for each in parameters.split(", "))
-            result += [
+            function = [
                 f"def _scaled_{name}({tensors}, scale: Any) -> Tensor:",
                 f'    """x.{name}({factors}, {keyword}=scale), with a gradient for scale."""',
                 "    if isinstance(scale, Tensor) and scale.requires_grad:",
                 f"        return x.{name}({factors.replace('y', 'y * scale', 1)})",
                 f"    return x.{name}({factors}, {keyword}=scale)",
-                "",
-                "",
             ]
+            result.append(function)
     return result

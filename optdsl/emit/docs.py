@@ -53,7 +53,12 @@ def class_doc(rule: ir.Rule) -> str:
         lines += ["", "State of a parameter, made at its first step with a gradient:"]
         lines += _hanging(states)
     lines += ["", "Raises:"]
-    lines += _hanging(["TypeError: a hyperparameter, of any group, is no number.", "ValueError: it is not allowed."])
+    lines += _hanging(
+        [
+            "TypeError: a hyperparameter, of any group, is no number.",
+            "ValueError: it is not allowed.",
+        ]
+    )
     return "\n".join(lines)
 
 

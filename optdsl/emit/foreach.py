@@ -95,7 +95,9 @@ def _numbers(update: Update) -> list[str]:
         result.insert(0, f"{joined} = float({joined})")
     elif floats:
         result.insert(0, f"{joined} = map(float, ({joined}))")
-    return ["# Numbers, where a group has tensors of one element."] * bool(result) + result
+    return ["# Numbers, where a group has tensors of one element."] * bool(
+        result
+    ) + result
 
 
 # ---- batches
@@ -204,7 +206,11 @@ class Lists:
         """A tensor of a list, or what the host knows."""
         if ref.type.on_host:
             return self.host(ref)
-        return self.update.one(ref) if ref.role is ir.Role.COUNT else self.names.own(ref.name)
+        return (
+            self.update.one(ref)
+            if ref.role is ir.Role.COUNT
+            else self.names.own(ref.name)
+        )
 
     def many(self, name: str) -> str:
         """The list of what a name stands for."""

@@ -30,7 +30,9 @@ def fit(line: str) -> list[str]:
     indent = line[: len(line) - len(line.lstrip())]
     if re.match(r"\s*\w+ = ", line) and _chooses(line):
         return _in_brackets(line, indent)
-    if found := re.match(r"(\s*(?:\w+ = |return |if |elif )?)(.*?)(?:(?<=\S):)?$", line):
+    if found := re.match(
+        r"(\s*(?:\w+ = |return |if |elif )?)(.*?)(?:(?<=\S):)?$", line
+    ):
         head, value = found.groups()
         if links := _links(value):
             return [head + "(", *_chained(value, links, indent + _INDENT), indent + ")"]

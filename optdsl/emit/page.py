@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from . import differentiable, foreach, loop
+from . import foreach
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -21,9 +21,10 @@ from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .names import safe_file_name
 from .signature import defaults, left_out, parameters, setdefaults
-from .step import CAPTURABLE, CHECK_CAPTURABLE, decorators, step
+from .step import CHECK_CAPTURABLE, decorators, step
 from .trial import trial
-from .update import Update, update_of
+from .update import update_of
+from .updates import updates
 
 _OF_TORCH = (
     "_default_to_fused_or_foreach", "_get_capturable_supported_devices",
@@ -88,7 +89,7 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",
         "functions": _joined(functions(rule), 0),
         "alike": foreach.ALIKE,
-        "updates": _joined(_updates(targets, update), 0),
+        "updates": _joined(sum(updates(targets, update).values(), []), 0),
     }
     return found | {"imports": _imports(found)}
 
@@ -200,26 +201,3 @@ def _function_of_params(rule: ir.Rule) -> str:
     ]
     head.append('    """Raise where a parameter is none that this rule is for."""')
     return _joined([*head, *(INDENT + line for line in body), ""], 0)
-
-
-# ---- updates
-
-
-def _updates(targets: ir.Targets, update: Update) -> list[str]:
-    """The functions that do the work, each for one way to run."""
-    written = [
-        loop.emit(targets.loop, update),
-        foreach.emit(targets.foreach, update),
-    ]
-    if not (targets.loop.sparse and targets.loop.sparse.only):
-        pure = differentiable.emit(targets.differentiable, update)
-        if differentiable.is_apart(targets, update):
-            captured = targets.captured_differentiable
-            pure += ["", "", *differentiable.emit(captured, update, CAPTURABLE)]
-        written += [differentiable.scaled_functions(pure), pure]
-    single, multi = targets.apart
-    if single is not None:
-        written.append(loop.emit(single, update, CAPTURABLE))
-    if multi is not None:
-        written.append(foreach.emit(multi, update, CAPTURABLE, captured=True))
-    return [line for each in written for line in (*each, "", "")]

@@ -98,7 +98,7 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
             f"    _check_capturable({', '.join(['params', *kept])})",
         ]
         result += _without_host(targets, single, multi)
-    if rule.sparse and rule.sparse.only:
+    if not differentiable.possible(rule):
         return result
     pure, captured = update.function(differentiable.KIND), []
     if differentiable.is_apart(targets, update):
@@ -110,7 +110,7 @@ def _choice(targets: ir.Targets, update: Update) -> list[str]:
         *result,
         f"if {differentiable_}:",
         "    if use_foreach:",
-        "        raise AssertionError(\"_foreach ops don't support autograd\")",
+        '        raise AssertionError("_foreach ops don\'t support autograd")',
         f"    update = {pure}",
         *captured,
         *["    update = torch.enable_grad()(update)"] * without_grad(rule),

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content f562c9ec7636.
+# Compiled by optdsl from adafactor.opt, content 64c76c011da6.
 
 import math
 import warnings
@@ -601,92 +601,6 @@ def _differentiable_adafactor(
                 each.copy_(new)
 
 
-def _differentiable_adafactor_capturable(
-    params: list[Tensor],
-    grads: list[Tensor],
-    row_vars: list[Tensor | None],
-    col_vars: list[Tensor | None],
-    variances: list[Tensor | None],
-    steps: list[Tensor],
-    *,
-    lr: float,
-    beta2_decay: float,
-    eps: tuple[float | None, float],
-    d: float,
-    weight_decay: float,
-    maximize: bool,
-) -> None:
-    least, scale = eps
-
-    for p, grad, row_var, col_var, variance, step in zip(
-        params, grads, row_vars, col_vars, variances, steps, strict=True
-    ):
-        grad = grad if not maximize else -grad
-        kept = (p, row_var, col_var, variance, step)
-        p, row_var, col_var, variance, step = (
-            each if each is None else each.clone() for each in kept
-        )
-        step = step + 1
-
-        # floor = finfo_eps(p) if least == none else least
-        floor = torch.finfo(p.dtype).eps if least is None else least
-
-        # new = t**beta2_decay
-        new_ = step.pow(beta2_decay)
-
-        # size_root = max(1, numel(p))**0.5
-        size_root = max(1, p.numel()) ** 0.5
-
-        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
-        alpha = (torch.linalg.vector_norm(p) / size_root).clamp(min=scale) * (
-            1 / step.pow(0.5)
-        ).clamp(max=lr)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
-        if p.ndim > 1:
-            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
-            #     -1), new)
-            row_var = row_var.lerp(
-                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square()
-                / grad.shape[-1],
-                new_,
-            )
-
-            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
-            #     -2), new)
-            col_var = col_var.lerp(
-                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square()
-                / grad.shape[-2],
-                new_,
-            )
-
-            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
-            second = (
-                row_var @ col_var / row_var.mean(dim=-2, keepdim=True).clamp(min=floor)
-            )
-        else:
-            # variance = lerp(variance, grad*grad, new)
-            variance = variance.lerp(grad * grad, new_)
-
-            # second = max(variance, floor*floor)
-            second = variance.clamp(min=floor * floor)
-
-        # update = rsqrt(max(second, floor*floor))*grad
-        update = second.clamp(min=floor * floor).rsqrt() * grad
-
-        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
-        p = p.addcmul(
-            alpha / (torch.linalg.vector_norm(update) / (size_root * d)).clamp(min=1.0),
-            update,
-            value=-1,
-        )
-
-        for each, new in zip(kept, (p, row_var, col_var, variance, step), strict=True):
-            if each is not None:
-                each.copy_(new)
-
-
 def _single_tensor_adafactor_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -861,3 +775,89 @@ def _multi_tensor_adafactor_capturable(
         clampeds = torch._foreach_clamp_min(quotients, 1.0)
         quotient_2s = torch._foreach_div(alphas, clampeds)
         torch._foreach_addcmul_(params, quotient_2s, updates, value=-1)
+
+
+def _differentiable_adafactor_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    row_vars: list[Tensor | None],
+    col_vars: list[Tensor | None],
+    variances: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    least, scale = eps
+
+    for p, grad, row_var, col_var, variance, step in zip(
+        params, grads, row_vars, col_vars, variances, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, row_var, col_var, variance, step)
+        p, row_var, col_var, variance, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+
+        # floor = finfo_eps(p) if least == none else least
+        floor = torch.finfo(p.dtype).eps if least is None else least
+
+        # new = t**beta2_decay
+        new_ = step.pow(beta2_decay)
+
+        # size_root = max(1, numel(p))**0.5
+        size_root = max(1, p.numel()) ** 0.5
+
+        # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+        alpha = (torch.linalg.vector_norm(p) / size_root).clamp(min=scale) * (
+            1 / step.pow(0.5)
+        ).clamp(max=lr)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        if p.ndim > 1:
+            # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+            #     -1), new)
+            row_var = row_var.lerp(
+                torch.linalg.vector_norm(grad, dim=-1, keepdim=True).square()
+                / grad.shape[-1],
+                new_,
+            )
+
+            # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+            #     -2), new)
+            col_var = col_var.lerp(
+                torch.linalg.vector_norm(grad, dim=-2, keepdim=True).square()
+                / grad.shape[-2],
+                new_,
+            )
+
+            # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+            second = (
+                row_var @ col_var / row_var.mean(dim=-2, keepdim=True).clamp(min=floor)
+            )
+        else:
+            # variance = lerp(variance, grad*grad, new)
+            variance = variance.lerp(grad * grad, new_)
+
+            # second = max(variance, floor*floor)
+            second = variance.clamp(min=floor * floor)
+
+        # update = rsqrt(max(second, floor*floor))*grad
+        update = second.clamp(min=floor * floor).rsqrt() * grad
+
+        # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+        p = p.addcmul(
+            alpha / (torch.linalg.vector_norm(update) / (size_root * d)).clamp(min=1.0),
+            update,
+            value=-1,
+        )
+
+        for each, new in zip(kept, (p, row_var, col_var, variance, step), strict=True):
+            if each is not None:
+                each.copy_(new)

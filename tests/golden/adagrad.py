@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content a7cbd33bf47b.
+# Compiled by optdsl from adagrad.opt, content 7b20b6e89d62.
 
 import math
 import warnings
@@ -456,45 +456,6 @@ def _differentiable_adagrad(
             each.copy_(new)
 
 
-def _differentiable_adagrad_capturable(
-    params: list[Tensor],
-    grads: list[Tensor],
-    sums: list[Tensor],
-    steps: list[Tensor],
-    *,
-    lr: float,
-    lr_decay: float,
-    weight_decay: float,
-    eps: float,
-    maximize: bool,
-) -> None:
-    for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
-        grad = grad if not maximize else -grad
-        kept = (p, sum_, step)
-        p, sum_, step = (each.clone() for each in kept)
-        step = step + 1
-        is_complex = torch.is_complex(p)
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            grad = _scaled_add(grad, p, weight_decay)
-
-        # clr = lr/(1 + (t - 1)*lr_decay)
-        clr = lr / ((step - 1) * lr_decay + 1)
-        if is_complex:
-            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
-
-        # sum += grad*grad
-        sum_ = sum_.addcmul(grad, grad)
-
-        # p -= clr*grad/(sqrt(sum) + eps)
-        p = p.addcdiv(clr * grad, sum_.sqrt() + eps, value=-1)
-        if is_complex:
-            p, sum_ = map(torch.view_as_complex, (p, sum_))
-
-        for each, new in zip(kept, (p, sum_, step), strict=True):
-            each.copy_(new)
-
-
 def _single_tensor_adagrad_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -589,3 +550,42 @@ def _multi_tensor_adagrad_capturable(
         roots = torch._foreach_sqrt(sums)
         torch._foreach_add_(roots, eps)
         torch._foreach_addcdiv_(params, products, roots, value=-1)
+
+
+def _differentiable_adagrad_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    sums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, sum_, step in zip(params, grads, sums, steps, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, sum_, step)
+        p, sum_, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # clr = lr/(1 + (t - 1)*lr_decay)
+        clr = lr / ((step - 1) * lr_decay + 1)
+        if is_complex:
+            p, grad, sum_ = map(torch.view_as_real, (p, grad, sum_))
+
+        # sum += grad*grad
+        sum_ = sum_.addcmul(grad, grad)
+
+        # p -= clr*grad/(sqrt(sum) + eps)
+        p = p.addcdiv(clr * grad, sum_.sqrt() + eps, value=-1)
+        if is_complex:
+            p, sum_ = map(torch.view_as_complex, (p, sum_))
+
+        for each, new in zip(kept, (p, sum_, step), strict=True):
+            each.copy_(new)

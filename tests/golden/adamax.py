@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 6332dcb89367.
+# Compiled by optdsl from adamax.opt, content 5ef46dbf6de2.
 
 import math
 import warnings
@@ -460,52 +460,6 @@ def _differentiable_adamax(
             each.copy_(new)
 
 
-def _differentiable_adamax_capturable(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_infs: list[Tensor],
-    steps: list[Tensor],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-) -> None:
-    beta1, beta2 = betas
-
-    for p, grad, exp_avg, exp_inf, step in zip(
-        params, grads, exp_avgs, exp_infs, steps, strict=True
-    ):
-        grad = grad if not maximize else -grad
-        kept = (p, exp_avg, exp_inf, step)
-        p, exp_avg, exp_inf, step = (each.clone() for each in kept)
-        step = step + 1
-        is_complex = torch.is_complex(p)
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            grad = _scaled_add(grad, p, weight_decay)
-        if is_complex:
-            p, grad, exp_avg, exp_inf = map(
-                torch.view_as_real, (p, grad, exp_avg, exp_inf)
-            )
-
-        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = exp_avg.lerp(grad, 1 - beta1)
-
-        # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
-        exp_inf = torch.maximum(exp_inf * beta2, grad.abs() + eps)
-
-        # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
-        p = p.addcdiv(exp_avg, exp_inf * ((beta1**step - 1) / lr))
-        if is_complex:
-            p, exp_avg, exp_inf = map(torch.view_as_complex, (p, exp_avg, exp_inf))
-
-        for each, new in zip(kept, (p, exp_avg, exp_inf, step), strict=True):
-            each.copy_(new)
-
-
 def _single_tensor_adamax_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -601,3 +555,49 @@ def _multi_tensor_adamax_capturable(
         quotients = torch._foreach_div(differences, lr)
         products = torch._foreach_mul(exp_infs, quotients)
         torch._foreach_addcdiv_(params, exp_avgs, products)
+
+
+def _differentiable_adamax_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_infs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_inf, step in zip(
+        params, grads, exp_avgs, exp_infs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_inf, step)
+        p, exp_avg, exp_inf, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if is_complex:
+            p, grad, exp_avg, exp_inf = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_inf)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+        exp_inf = torch.maximum(exp_inf * beta2, grad.abs() + eps)
+
+        # p += exp_avg/(exp_inf*((beta1**t - 1)/lr))
+        p = p.addcdiv(exp_avg, exp_inf * ((beta1**step - 1) / lr))
+        if is_complex:
+            p, exp_avg, exp_inf = map(torch.view_as_complex, (p, exp_avg, exp_inf))
+
+        for each, new in zip(kept, (p, exp_avg, exp_inf, step), strict=True):
+            each.copy_(new)

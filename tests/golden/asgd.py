@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 58757793b5b5.
+# Compiled by optdsl from asgd.opt, content 0b57e46a3e78.
 
 import math
 import warnings
@@ -509,57 +509,6 @@ def _differentiable_asgd(
             each.copy_(new)
 
 
-def _differentiable_asgd_capturable(
-    params: list[Tensor],
-    grads: list[Tensor],
-    etas: list[Tensor],
-    mus: list[Tensor],
-    axes: list[Tensor],
-    steps: list[Tensor],
-    *,
-    lr: float,
-    lambd: float,
-    alpha: float,
-    t0: float,
-    weight_decay: float,
-    maximize: bool,
-) -> None:
-    for p, grad, eta, mu, ax, step in zip(
-        params, grads, etas, mus, axes, steps, strict=True
-    ):
-        grad = grad if not maximize else -grad
-        kept = (p, eta, mu, ax, step)
-        p, eta, mu, ax, step = (each.clone() for each in kept)
-        step = step + 1
-        is_complex = torch.is_complex(p)
-        if is_complex:
-            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            grad = _scaled_add(grad, p, weight_decay)
-
-        # p *= 1 - lambd*eta
-        p = p * (1 - eta * lambd)
-
-        # p -= eta*grad
-        p = p.addcmul(eta, grad, value=-1)
-        way = mu * (p - ax)
-
-        # ax += way
-        ax = ax + way
-
-        # eta = lr/(1 + lambd*lr*t)**alpha
-        eta = lr / (step * (lambd * lr) + 1).pow(alpha)
-
-        # mu = 1/max(1, t - t0)
-        mu = 1 / (step - t0).clamp(min=1)
-        if is_complex:
-            p, ax = map(torch.view_as_complex, (p, ax))
-
-        for each, new in zip(kept, (p, eta, mu, ax, step), strict=True):
-            each.copy_(new)
-
-
 def _single_tensor_asgd_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -668,3 +617,54 @@ def _multi_tensor_asgd_capturable(
         clampeds = torch._foreach_clamp_min(differences, 1)
         torch._foreach_reciprocal_(clampeds)
         torch._foreach_copy_(mus, clampeds)
+
+
+def _differentiable_asgd_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    axes: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    for p, grad, eta, mu, ax, step in zip(
+        params, grads, etas, mus, axes, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, eta, mu, ax, step)
+        p, eta, mu, ax, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, ax = map(torch.view_as_real, (p, grad, ax))
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # p *= 1 - lambd*eta
+        p = p * (1 - eta * lambd)
+
+        # p -= eta*grad
+        p = p.addcmul(eta, grad, value=-1)
+        way = mu * (p - ax)
+
+        # ax += way
+        ax = ax + way
+
+        # eta = lr/(1 + lambd*lr*t)**alpha
+        eta = lr / (step * (lambd * lr) + 1).pow(alpha)
+
+        # mu = 1/max(1, t - t0)
+        mu = 1 / (step - t0).clamp(min=1)
+        if is_complex:
+            p, ax = map(torch.view_as_complex, (p, ax))
+
+        for each, new in zip(kept, (p, eta, mu, ax, step), strict=True):
+            each.copy_(new)

@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 866d2ca8f082.
+# Compiled by optdsl from nadam.opt, content 2c494f15b3e1.
 
 import math
 import warnings
@@ -594,84 +594,6 @@ def _differentiable_nadam(
             each.copy_(new)
 
 
-def _differentiable_nadam_capturable(
-    params: list[Tensor],
-    grads: list[Tensor],
-    mu_products: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    steps: list[Tensor],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    momentum_decay: float,
-    decoupled_weight_decay: bool,
-    maximize: bool,
-) -> None:
-    beta1, beta2 = betas
-
-    for p, grad, mu_product, exp_avg, exp_avg_sq, step in zip(
-        params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
-    ):
-        grad = grad if not maximize else -grad
-        kept = (p, mu_product, exp_avg, exp_avg_sq, step)
-        p, mu_product, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
-        step = step + 1
-        is_complex = torch.is_complex(p)
-        if is_complex:
-            p, grad, exp_avg, exp_avg_sq = map(
-                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
-            )
-        if weight_decay != 0 and decoupled_weight_decay:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
-        elif weight_decay != 0:
-            # grad += weight_decay*p
-            grad = _scaled_add(grad, p, weight_decay)
-
-        # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
-        mu = (1 - 0.96 ** (step * momentum_decay) * 0.5) * beta1
-
-        # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
-        mu_next = (1 - 0.96 ** ((step + 1) * momentum_decay) * 0.5) * beta1
-
-        # mu_product *= mu
-        mu_product = mu_product * mu
-
-        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = exp_avg.lerp(grad, 1 - beta1)
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-
-        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
-        denom = (exp_avg_sq / (1 - beta2**step)).sqrt() + eps
-        product = mu_product
-
-        # rate = -lr*(1 - mu)/(1 - product)
-        rate = (1 - mu) * -lr / (1 - product)
-
-        # rate_next = -lr*mu_next/(1 - product*mu_next)
-        rate_next = mu_next * -lr / (1 - product * mu_next)
-
-        # p += grad*rate/denom
-        p = p.addcdiv(grad * rate, denom)
-
-        # p += exp_avg*rate_next/denom
-        p = p.addcdiv(exp_avg * rate_next, denom)
-        if is_complex:
-            p, exp_avg, exp_avg_sq = map(
-                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
-            )
-
-        for each, new in zip(
-            kept, (p, mu_product, exp_avg, exp_avg_sq, step), strict=True
-        ):
-            each.copy_(new)
-
-
 def _single_tensor_nadam_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -846,3 +768,81 @@ def _multi_tensor_nadam_capturable(
         # p += exp_avg*rate_next/denom
         product_2s = torch._foreach_mul(exp_avgs, rate_nexts)
         torch._foreach_addcdiv_(params, product_2s, denoms)
+
+
+def _differentiable_nadam_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mu_products: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, mu_product, exp_avg, exp_avg_sq, step in zip(
+        params, grads, mu_products, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, mu_product, exp_avg, exp_avg_sq, step)
+        p, mu_product, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
+        mu = (1 - 0.96 ** (step * momentum_decay) * 0.5) * beta1
+
+        # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
+        mu_next = (1 - 0.96 ** ((step + 1) * momentum_decay) * 0.5) * beta1
+
+        # mu_product *= mu
+        mu_product = mu_product * mu
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**step)).sqrt() + eps
+        product = mu_product
+
+        # rate = -lr*(1 - mu)/(1 - product)
+        rate = (1 - mu) * -lr / (1 - product)
+
+        # rate_next = -lr*mu_next/(1 - product*mu_next)
+        rate_next = mu_next * -lr / (1 - product * mu_next)
+
+        # p += grad*rate/denom
+        p = p.addcdiv(grad * rate, denom)
+
+        # p += exp_avg*rate_next/denom
+        p = p.addcdiv(exp_avg * rate_next, denom)
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(
+            kept, (p, mu_product, exp_avg, exp_avg_sq, step), strict=True
+        ):
+            each.copy_(new)

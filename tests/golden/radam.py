@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content c8ce0ea9bca2.
+# Compiled by optdsl from radam.opt, content bedc90b05042.
 
 import math
 import warnings
@@ -535,79 +535,6 @@ def _differentiable_radam(
             each.copy_(new)
 
 
-def _differentiable_radam_capturable(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    steps: list[Tensor],
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled_weight_decay: bool,
-    maximize: bool,
-) -> None:
-    beta1, beta2 = betas
-    rho_inf = 2 / (1 - beta2) - 1
-
-    for p, grad, exp_avg, exp_avg_sq, step in zip(
-        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
-    ):
-        grad = grad if not maximize else -grad
-        kept = (p, exp_avg, exp_avg_sq, step)
-        p, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
-        step = step + 1
-        is_complex = torch.is_complex(p)
-        if is_complex:
-            p, grad, exp_avg, exp_avg_sq = map(
-                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
-            )
-        if weight_decay != 0 and decoupled_weight_decay:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
-        elif weight_decay != 0:
-            # grad += weight_decay*p
-            grad = _scaled_add(grad, p, weight_decay)
-
-        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = exp_avg.lerp(grad, 1 - beta1)
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-
-        # correction2 = 1 - beta2**t
-        correction2 = 1 - beta2**step
-
-        # rho = rho_inf - 2*t*beta2**t/correction2
-        rho = rho_inf - step * beta2**step * 2 / correction2
-
-        # update = exp_avg/(1 - beta1**t)
-        update = exp_avg / (1 - beta1**step)
-
-        # update *= lr
-        update = update * lr
-
-        # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
-        adaptive = _rectified(rho, rho_inf) * (
-            correction2.pow(0.5) / (exp_avg_sq.sqrt() + eps)
-        )
-
-        # update *= where(rho > 5, adaptive, 1)
-        update = update * torch.where(rho > 5, adaptive, 1)
-
-        # p -= update
-        p = p - update
-        if is_complex:
-            p, exp_avg, exp_avg_sq = map(
-                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
-            )
-
-        for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
-            each.copy_(new)
-
-
 def _single_tensor_radam_capturable(
     params: list[Tensor],
     grads: list[Tensor],
@@ -758,3 +685,76 @@ def _multi_tensor_radam_capturable(
 
         # p -= update
         torch._foreach_sub_(params, updates)
+
+
+def _differentiable_radam_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+    rho_inf = 2 / (1 - beta2) - 1
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+
+        # correction2 = 1 - beta2**t
+        correction2 = 1 - beta2**step
+
+        # rho = rho_inf - 2*t*beta2**t/correction2
+        rho = rho_inf - step * beta2**step * 2 / correction2
+
+        # update = exp_avg/(1 - beta1**t)
+        update = exp_avg / (1 - beta1**step)
+
+        # update *= lr
+        update = update * lr
+
+        # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
+        adaptive = _rectified(rho, rho_inf) * (
+            correction2.pow(0.5) / (exp_avg_sq.sqrt() + eps)
+        )
+
+        # update *= where(rho > 5, adaptive, 1)
+        update = update * torch.where(rho > 5, adaptive, 1)
+
+        # p -= update
+        p = p - update
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
+            each.copy_(new)
