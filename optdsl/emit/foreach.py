@@ -6,20 +6,17 @@ one device and dtype, about which the host knows the same (their count, their sh
 are updated together, so that the host's work reads as it does in the loop.
 """
 
-import dataclasses
 from collections.abc import Iterator
 
 from .. import ir
 from .body import INDENT, lines
 from .complex import Run, runs
-from .expr import text
 from .layout import fit
-from .names import plural
+from .lists import GIVEN, Lists
 from .sparse import gathered_lists, scattered_lists
 from .update import MAXIMIZE, Column, Update, asked, asks_count, head
 
 KIND = "multi_tensor"
-GIVEN = "given"
 ALIKE = '''
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
@@ -95,9 +92,8 @@ def _numbers(update: Update) -> list[str]:
         result.insert(0, f"{joined} = float({joined})")
     elif floats:
         result.insert(0, f"{joined} = map(float, ({joined}))")
-    return ["# Numbers, where a group has tensors of one element."] * bool(
-        result
-    ) + result
+    reason = "# Numbers, where a group has tensors of one element."
+    return [reason, *result] if result else []
 
 
 # ---- batches
@@ -174,7 +170,7 @@ def _count(rule: ir.Rule, update: Update) -> list[str]:
     return result
 
 
-def _viewed(run: Run, names: "Lists", is_complex: str) -> list[str]:
+def _viewed(run: Run, names: Lists, is_complex: str) -> list[str]:
     """Complex tensors in the form that the next statements see them in."""
     if not (run.changed or run.optional):
         return []
@@ -182,134 +178,6 @@ def _viewed(run: Run, names: "Lists", is_complex: str) -> list[str]:
     for name in map(names.many, run.changed):
         result.append(f"    {name} = [torch.{run.view}(each) for each in {name}]")
     for name in map(names.many, run.optional):
-        result += [
-            f"    if {name}[0] is not None:",
-            f"        {name} = [torch.{run.view}(each) for each in {name}]",
-        ]
+        viewed = f"each if each is None else torch.{run.view}(each)"
+        result.append(f"    {name} = [{viewed} for each in {name}]")
     return result
-
-
-# ---- statements
-
-
-class Lists:
-    """The names of a function over lists, and its statements."""
-
-    def __init__(self, update: Update) -> None:
-        self.update = update
-        self.names = update.names.copy()
-        self.columns = {"p": update.columns[0], "grad": update.columns[1]}
-        self.columns |= {each.state.name: each for each in update.columns if each.state}
-        self.locals: dict[str, str] = {}
-
-    def one(self, ref: ir.Ref) -> str:
-        """A tensor of a list, or what the host knows."""
-        if ref.type.on_host:
-            return self.host(ref)
-        return (
-            self.update.one(ref)
-            if ref.role is ir.Role.COUNT
-            else self.names.own(ref.name)
-        )
-
-    def many(self, name: str) -> str:
-        """The list of what a name stands for."""
-        if name in self.columns:
-            return self.columns[name].items
-        if name not in self.locals:
-            self.locals[name] = self.names.claim(plural(name))
-        return self.locals[name]
-
-    def listed(self, ref: ir.Ref) -> str:
-        if ref.role is ir.Role.COUNT:
-            return self.update.step.items
-        return self.many(ref.name)
-
-    def host(self, ref: ir.Ref) -> str:
-        """A name as the host reads it: of the first parameter, which speaks for all."""
-        if not ref.type.on_host:
-            return f"{self.listed(ref)}[0]"
-        if ref.role is ir.Role.STATE:
-            return f"{self.columns[ref.name].items}[0].item()"
-        return self.names.own(ref.name)
-
-    def single(self, statement: ir.Statement) -> Iterator[str]:
-        match statement:
-            case ir.Assign(target, value) if target.type.on_host:
-                if target.role is ir.Role.STATE:
-                    yield from self._filled(target, value)
-                else:
-                    yield f"{self.host(target)} = {text(value, self.host)}"
-            case ir.Assign(target, ir.Op(may_consume=True, listed=True) as value):
-                yield from self._consuming(target, value)
-            case ir.Assign(target, value):
-                yield f"{self.many(target.name)} = {self._values(value)}"
-            case ir.Unpack(targets, value):
-                yield f"{', '.join(map(self.host, targets))} = {text(value, self.host)}"
-            case ir.Forget(names):
-                yield f"del {', '.join(map(self.many, names))}"
-            case ir.Effect(ir.Op("copy", (target, source))) if target == source:
-                return
-            case ir.Effect(value) if value.listed:
-                yield self._call(value)
-            case ir.Effect(ir.Op("fill", (target, value))) if _is_zero(value):
-                yield f"torch._foreach_zero_({self.listed(target)})"
-            case ir.Effect(value):
-                items, lists = self._rows(value)
-                yield f"for {items} in {lists}:"
-                yield INDENT + text(value, self.one)
-
-    def _filled(self, state: ir.Ref, value: ir.Expr) -> Iterator[str]:
-        """A number for a state that is read as one, in every tensor that keeps it."""
-        column = self.columns[state.name]
-        new = self.names.own(f"new_{state.name}")
-        yield f"{new} = {text(value, self.host)}"
-        yield f"for {column.item} in {column.items}:"
-        yield f"    {column.item}.fill_({new})"
-
-    def _consuming(self, target: ir.Ref, value: ir.Op) -> Iterator[str]:
-        """A call on gradients that is in place where they are copies."""
-        name = self.many(target.name)
-        yield f"if grads is {GIVEN}:"
-        yield f"    {name} = {self._call(value)}"
-        yield "else:"
-        yield f"    {self._call(dataclasses.replace(value, in_place=True))}"
-        if name != "grads":
-            yield f"    {name} = grads"
-
-    def _values(self, value: ir.Expr) -> str:
-        match value:
-            case ir.Ref():
-                return self.listed(value)
-            case ir.Choose(condition, ir.Ref() as then, ir.Ref() as otherwise):
-                chosen = f"{self.listed(then)} if {text(condition, self.host)}"
-                return f"{chosen} else {self.listed(otherwise)}"
-        if isinstance(value, ir.Op) and value.listed:
-            return self._call(value)
-        items, lists = self._rows(value)
-        return f"[{text(value, self.one)} for {items} in {lists}]"
-
-    def _rows(self, value: ir.Expr) -> tuple[str, str]:
-        """The lists that a value is made from, and names for one row of them."""
-        refs = {
-            self.one(each): each for each in ir.reads(value) if not each.type.on_host
-        }
-        if not refs:
-            return "_", "params"
-        lists = ", ".join(map(self.listed, refs.values()))
-        return ", ".join(refs), lists if len(
-            refs
-        ) == 1 else f"zip({lists}, strict=True)"
-
-    def _call(self, op: ir.Op) -> str:
-        """A call of a function for lists."""
-        written = [
-            text(each, self.host) if each.type.on_host else self.listed(each)
-            for each in op.arguments
-        ]
-        written += [f"{key}={text(each, self.host)}" for key, each in op.keywords]
-        return f"torch._foreach_{op.name}{'_' * op.in_place}({', '.join(written)})"
-
-
-def _is_zero(value: ir.Expr) -> bool:
-    return isinstance(value, ir.Const) and value.text in ("0", "0.0")

@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 60f5168df62c.
+# Compiled by optdsl from adamw.opt, content e10652c8553f.
 
 import math
 import warnings
@@ -446,8 +446,10 @@ def _multi_tensor_adamw(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
-            if max_exp_avg_sqs[0] is not None:
-                max_exp_avg_sqs = [torch.view_as_real(each) for each in max_exp_avg_sqs]
+            max_exp_avg_sqs = [
+                each if each is None else torch.view_as_real(each)
+                for each in max_exp_avg_sqs
+            ]
             given = grads
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
@@ -660,8 +662,10 @@ def _multi_tensor_adamw_capturable(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
-            if max_exp_avg_sqs[0] is not None:
-                max_exp_avg_sqs = [torch.view_as_real(each) for each in max_exp_avg_sqs]
+            max_exp_avg_sqs = [
+                each if each is None else torch.view_as_real(each)
+                for each in max_exp_avg_sqs
+            ]
             given = grads
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)

@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content bf4ba5f9f03b.
+# Compiled by optdsl from rmsprop.opt, content c5dcc044ba44.
 
 import math
 import warnings
@@ -418,12 +418,13 @@ def _multi_tensor_rmsprop(
             params = [torch.view_as_real(each) for each in params]
             grads = [torch.view_as_real(each) for each in grads]
             square_avgs = [torch.view_as_real(each) for each in square_avgs]
-            if momentum_buffers[0] is not None:
-                momentum_buffers = [
-                    torch.view_as_real(each) for each in momentum_buffers
-                ]
-            if grad_avgs[0] is not None:
-                grad_avgs = [torch.view_as_real(each) for each in grad_avgs]
+            momentum_buffers = [
+                each if each is None else torch.view_as_real(each)
+                for each in momentum_buffers
+            ]
+            grad_avgs = [
+                each if each is None else torch.view_as_real(each) for each in grad_avgs
+            ]
             given = grads
 
         # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
@@ -584,12 +585,13 @@ def _multi_tensor_rmsprop_capturable(
             params = [torch.view_as_real(each) for each in params]
             grads = [torch.view_as_real(each) for each in grads]
             square_avgs = [torch.view_as_real(each) for each in square_avgs]
-            if momentum_buffers[0] is not None:
-                momentum_buffers = [
-                    torch.view_as_real(each) for each in momentum_buffers
-                ]
-            if grad_avgs[0] is not None:
-                grad_avgs = [torch.view_as_real(each) for each in grad_avgs]
+            momentum_buffers = [
+                each if each is None else torch.view_as_real(each)
+                for each in momentum_buffers
+            ]
+            grad_avgs = [
+                each if each is None else torch.view_as_real(each) for each in grad_avgs
+            ]
             given = grads
 
         # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
