@@ -5,12 +5,12 @@ first has a gradient.
 from .. import ir
 from ..evaluate import literal
 from .body import INDENT
+from .complex import takes_complex
 from .expr import Name, text
 from .layout import fit
-from .complex import takes_complex
-from .update import Update
 from .signature import option
 from .sparse import refusals
+from .update import Update
 
 
 def init_group(rule: ir.Rule, update: Update) -> list[str]:
@@ -170,6 +170,39 @@ def _scalars(rule: ir.Rule) -> list[str]:
     return [each.name for each in rule.states if each.scalar]
 
 
+LOAD_STATE_DICT = '''
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load as torch does, but keep the precision of {said}.
+
+        torch casts every state but `step` to the dtype of its parameter.
+        """
+
+        def note(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            loaded.update(state_dict)
+
+        def keep(_: Optimizer) -> None:
+            pairs = zip(loaded["param_groups"], self.param_groups, strict=True)
+            for saved, group in pairs:
+                for key, p in zip(saved["params"], group["params"], strict=True):
+                    values = loaded["state"].get(key, {{}})
+                    for name in ({keys}):
+                        if name in values:
+                            value = _zero_dim(float(values[name]), group, p)
+                            self.state[p][name] = value
+
+        loaded: dict[str, Any] = {{}}
+        hooks = [
+            self.register_load_state_dict_pre_hook(note),
+            self.register_load_state_dict_post_hook(keep, prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+'''
+
+
 def load_state_dict(rule: ir.Rule) -> str:
     """A method that keeps the precision of scalar states, where there are any."""
     names = _scalars(rule)
@@ -177,37 +210,6 @@ def load_state_dict(rule: ir.Rule) -> str:
         return ""
     said = " and ".join(f"`{each}`" for each in names)
     keys = ", ".join(f'"{each}"' for each in names) + "," * (len(names) == 1)
-    lines = [
-        "",
-        "def load_state_dict(self, state_dict: dict[str, Any]) -> None:",
-        f'    """Load as torch does, but keep the precision of {said}.',
-        "",
-        "    torch casts every state but `step` to the dtype of its parameter.",
-        '    """',
-        "",
-        "    def note(_: Optimizer, state_dict: dict[str, Any]) -> None:",
-        "        loaded.update(state_dict)",
-        "",
-        "    def keep(_: Optimizer) -> None:",
-        '        pairs = zip(loaded["param_groups"], self.param_groups, strict=True)',
-        "        for saved, group in pairs:",
-        '            for key, p in zip(saved["params"], group["params"], strict=True):',
-        f'                for name in {{{keys.rstrip(",")}}} & loaded["state"].get(key, {{}}).keys():',
-        '                    value = loaded["state"][key][name]',
-        "                    self.state[p][name] = _zero_dim(float(value), group, p)",
-        "",
-        "    loaded: dict[str, Any] = {}",
-        "    hooks = [",
-        "        self.register_load_state_dict_pre_hook(note),",
-        "        self.register_load_state_dict_post_hook(keep, prepend=True),",
-        "    ]",
-        "    try:",
-        "        super().load_state_dict(state_dict)",
-        "    finally:",
-        "        for hook in hooks:",
-        "            hook.remove()",
-        "",
-    ]
-    return "\n".join(
-        part for line in lines for part in (fit(INDENT + line) if line else [""])
-    )
+    method = LOAD_STATE_DICT.format(said=said, keys=keys)
+    lines = (fit(line) if line else [""] for line in method.split("\n"))
+    return "\n".join(part for each in lines for part in each)

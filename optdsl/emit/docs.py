@@ -10,7 +10,6 @@ from .expr import text
 from .layout import WIDTH
 from .update import annotation
 
-
 _OPTIONS = (
     "maximize (bool, optional): maximize the objective (default: False).",
     "foreach (bool, optional): update all tensors of a kind by one call; None does so "

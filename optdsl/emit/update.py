@@ -11,8 +11,8 @@ from .names import Names, plural, snake
 
 MAXIMIZE = "maximize"
 _TAKEN = (
-    "self group state params grads given kept new closure loss columns keys each is_complex is_sparse "
-    "entries whole part parts tensors at values"
+    "self group state params grads given kept new closure loss columns keys each "
+    "is_complex is_sparse entries whole part parts tensors at values"
 ).split()
 _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 

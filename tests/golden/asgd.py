@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 0b57e46a3e78.
+# Compiled by optdsl from asgd.opt, content 9c62d3707832.
 
 import math
 import warnings
@@ -136,9 +136,11 @@ class ASGD(Optimizer):
             pairs = zip(loaded["param_groups"], self.param_groups, strict=True)
             for saved, group in pairs:
                 for key, p in zip(saved["params"], group["params"], strict=True):
-                    for name in {"eta", "mu"} & loaded["state"].get(key, {}).keys():
-                        value = loaded["state"][key][name]
-                        self.state[p][name] = _zero_dim(float(value), group, p)
+                    values = loaded["state"].get(key, {})
+                    for name in ("eta", "mu"):
+                        if name in values:
+                            value = _zero_dim(float(values[name]), group, p)
+                            self.state[p][name] = value
 
         loaded: dict[str, Any] = {}
         hooks = [

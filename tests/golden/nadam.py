@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 2c494f15b3e1.
+# Compiled by optdsl from nadam.opt, content fde8c69e010d.
 
 import math
 import warnings
@@ -142,9 +142,11 @@ class NAdam(Optimizer):
             pairs = zip(loaded["param_groups"], self.param_groups, strict=True)
             for saved, group in pairs:
                 for key, p in zip(saved["params"], group["params"], strict=True):
-                    for name in {"mu_product"} & loaded["state"].get(key, {}).keys():
-                        value = loaded["state"][key][name]
-                        self.state[p][name] = _zero_dim(float(value), group, p)
+                    values = loaded["state"].get(key, {})
+                    for name in ("mu_product",):
+                        if name in values:
+                            value = _zero_dim(float(values[name]), group, p)
+                            self.state[p][name] = value
 
         loaded: dict[str, Any] = {}
         hooks = [
