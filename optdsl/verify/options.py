@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .study import Studied
 
 SHORT, LONG = 8, 24  # steps of the two scenes that options are tried in
-VALUES = 3  # how many values of an option are tried together with another one
+PAIRS = 60  # how many pairs of options are tried together with a third one
+VALUES = None, 3, 1  # how many values of an option are tried beside how many others
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,15 @@ class _Search:
                 self.known[key] = words(error)
         return self.known[key]
 
-    def differ(self, some: dict[str, Any], others: dict[str, Any], sane: bool) -> bool:
+    def finite(self, hypers: dict[str, Any]) -> bool:
+        key = f"finite {hypers!r}"
+        if key not in self.known:
+            self.known[key] = str(finite(self.played(hypers)) or "")
+        return not self.known[key]
+
+    def differ(self, some: dict[str, Any], others: dict[str, Any]) -> bool:
         one, two = self.played(some), self.played(others)
         if isinstance(one, str) or isinstance(two, str):
-            return False
-        if sane and finite(one) is None and finite(two) is not None:
             return False
         return difference(one, two) is not None
 
@@ -112,13 +117,15 @@ class _Search:
         """The first value that changes a step; one that leads to no number only where
         no other does.
         """
-        hyper = values[0][0]
-        for sane in (True, False):
-            for needs in self.companions(hyper):
-                for _, value in values[: VALUES if needs else None]:
-                    if self.differ(needs, {**needs, hyper: value}, sane):
+        hyper, doubtful = values[0][0], None
+        for needs in self.companions(hyper):
+            for _, value in values[: VALUES[min(len(needs), 2)]]:
+                both = {**needs, hyper: value}
+                if self.differ(needs, both):
+                    if self.finite(both) or not self.finite(needs):
                         return Option(name, hyper, value, needs)
-        return self.dead(name, values)
+                    doubtful = doubtful or Option(name, hyper, value, needs)
+        return doubtful or self.dead(name, values)
 
     def companions(self, hyper: str) -> Iterator[dict[str, Any]]:
         """Nothing; each option that is known to work; each other mode; the first value
@@ -128,7 +135,7 @@ class _Search:
         known = [each.hypers for each in self.found if hyper not in each.hypers]
         yield from known
         if self.scene.steady:  # the last scene
-            yield from (one | two for one, two in combinations(known, 2))
+            yield from islice((a | b for a, b in combinations(known, 2)), PAIRS)
         for each in self.studied.subject.hypers:
             if each.name == hyper:
                 continue
