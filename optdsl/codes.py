@@ -393,9 +393,9 @@ _ALL = (
         "E0408",
         "a calculation that is not for complex numbers",
         "In `complex:` a complex parameter is a tensor of complex numbers, everywhere else "
-        "it is a tensor of pairs of reals. Sums, and products with scalars, mean the same for "
-        "both and differ in their rounding alone; products of tensors and functions do not, "
-        "so they stand outside.",
+        "it is a tensor of pairs of reals. Sums of tensors, and their products with scalars, "
+        "mean the same for both and differ in their rounding alone. A number that is added, "
+        "products of tensors and functions do not, so they stand outside.",
         _spec("complex:\n    v += grad*grad\np -= lr*v", "state v = 0"),
         _spec("v += grad*grad\ncomplex:\n    p -= lr*v", "state v = 0"),
     ),

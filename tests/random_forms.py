@@ -68,6 +68,11 @@ MATRIX_FORMS = {
           "max({Q}, {H})", "transpose({Q})", "({Q} - ({T}) @ {U})", "({Q} if {C} else {Q})"),
     "U": ("transpose({T})", "({U} + {U})", "({U} @ {Q})", "({H}*{U})", "({U} - {H}*{U}*{U})"),
 }  # fmt: skip
+# Of complex numbers, inside `complex:`.
+LINEAR_FORMS = (
+    "({T} + {T})", "({T} - {T})", "({H}*{T})", "({T}*{H})", "({T} - {H}*{T})", "{T}/{H}",
+    "-{T}", "lerp({T}, {T}, {H})", "({T} if {C} else {T})", "({H}*{T} + {H}*{T})",
+)  # fmt: skip
 # Places in a form that a tensor scalar cannot take.
 _HOST_ALONE = ("clamp", "full_like", " if {C}", "{H} > {H}")
 NUMBERS = ("0.5", "0.1", "0.9", "0.25", "1", "2")
@@ -112,16 +117,20 @@ FLAGS = (
 )  # fmt: skip
 
 
+_AXES = re.compile(r"dim=|ndim|numel|\{[RGQU]\}")
+
+
 class Phrases:
     """Draws expressions: `kinds` of the names that may be read here, and the `target`
     that they should mention. Where the spec is to be `captured`, no count and no state
-    decides what the host does; `matrix` says that parameters are matrices here.
+    decides what the host does; `matrix` says that parameters are matrices here, `linear`
+    that they may be complex numbers. Without `axes` nothing depends on shapes.
     """
 
-    def __init__(self, draw) -> None:
-        self.draw = draw
+    def __init__(self, draw, axes: bool = True) -> None:
+        self.draw, self.axes = draw, axes
         self.place, self.target = "step", ""
-        self.captured = self.matrix = False
+        self.captured = self.matrix = self.linear = False
         self.states: dict[str, tuple[str, str, str]] = {}  # kind, declaration, guard
         self.defs: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
@@ -136,7 +145,7 @@ class Phrases:
     def expr(self, kind: str, depth: int) -> str:
         if depth <= 0 or self.below(4) == 3:
             return self.leaf(kind)
-        if kind == "T" and self.defs and self.below(6) == 5:
+        if kind == "T" and self.defs and not self.linear and self.below(6) == 5:
             name = self.one(sorted(self.defs))
             inner = ", ".join(
                 self.expr("T", depth - 1) for _ in range(self.defs[name].count(",") + 1)
@@ -152,7 +161,11 @@ class Phrases:
         return self.filled(form.replace("C?T", "T"), depth - 1)
 
     def forms(self, kind: str) -> tuple[str, ...]:
+        if self.linear and kind == "T":
+            return LINEAR_FORMS
         forms = FORMS.get(kind, ())
+        if not self.axes:
+            return tuple(each for each in forms if not _AXES.search(each))
         return (*forms, *MATRIX_FORMS.get(kind, ())) if self.matrix else forms
 
     def filled(self, form: str, depth: int, drawn: dict[str, str] | None = None) -> str:
@@ -185,7 +198,9 @@ class Phrases:
             conditions = CONDITIONS[self.place]
             if self.captured:
                 conditions = [each for each in conditions if each != "t > 1"]
-            return self.one(conditions)
+            if not self.axes:
+                conditions = [each for each in conditions if not _AXES.search(each)]
+            return self.one(conditions or ["0.5 > 0.25"])
         tensor = next(name for name, each in self.kinds.items() if each == "T")
         return FIRST[kind].replace("grad", tensor)
 

@@ -21,14 +21,17 @@ from optdsl import OptdslError
 from optdsl.pipeline import build
 from optdsl.source import Source
 
+OUTERMOST = 2
+"""The depth of a statement that stands in the step itself."""
+
 
 class Author(Phrases):
     """Writes one spec. Of the names that may be read here some are `writable`; `pending`
     are the values that were assigned and not read since.
     """
 
-    def __init__(self, draw) -> None:
-        super().__init__(draw)
+    def __init__(self, draw, axes: bool = True) -> None:
+        super().__init__(draw, axes)
         self.pending: set[str] = set()
         self.storage: set[str] = set()
         self.made = 0
@@ -54,7 +57,9 @@ class Author(Phrases):
         if depth:
             options += [self.branch, self.loop]
             if self.place == "step":
-                options += [self.matrices, *[self.sides] * 2 * self.captured]
+                options += [self.matrices] * self.axes
+                options += [self.sides] * 2 * self.captured
+                options += [self.complex_numbers] * (depth == OUTERMOST)
         return self.one([*options, self.assign])(depth)
 
     def assigned(self, name: str, value: str) -> str:
@@ -68,6 +73,7 @@ class Author(Phrases):
     def value(self, name: str) -> str:
         kind = self.kinds[name]
         fits = {"T": "TTTTTTTTTRSH", "R": "RRRRRSH", "S": "SSSSSSH"}.get(kind, kind)
+        fits = fits if self.axes else fits.replace("R", "T")
         self.target = name
         value = self.expr(self.one(fits) if name in self.storage else kind, 3)
         self.target = ""
@@ -110,7 +116,7 @@ class Author(Phrases):
         return [line]
 
     def local(self, depth: int) -> list[str]:
-        kinds = "TTTTRSHJK" + "QQU" * self.matrix
+        kinds = "TTTTSHJK" + "R" * self.axes + "QQU" * self.matrix
         kind = self.one(kinds) if self.place != "def" else "T"
         return self.bound(kind, self.expr(kind, 2))
 
@@ -159,9 +165,12 @@ class Author(Phrases):
 
     def loop(self, depth: int) -> list[str]:
         """A few rounds, which hand values on from one to the next."""
-        rounds = ["2", "3", "1", "numel(a)//numel(a)"]
-        if self.place != "def":
-            rounds = ["2", "3", "0", "rounds", "rounds // 2 + 1", "min(2, numel(p))"]
+        rounds = ["2", "3", "1"]
+        if self.place == "def":
+            rounds += ["numel(a)//numel(a)"] * self.axes
+        else:
+            rounds += ["0", "rounds", "rounds // 2 + 1"]
+            rounds += ["min(2, numel(p))"] * self.axes
         count, before = self.one(rounds), set(self.pending)
         body = self.inner(depth)
         self.pending |= before
@@ -175,6 +184,15 @@ class Author(Phrases):
         self.matrix = before
         self.pending |= pending
         return ["if ndim(p) > 1:", *body]
+
+    def complex_numbers(self, depth: int) -> list[str]:
+        """Statements in which complex parameters are no pairs of reals."""
+        lines, self.linear = ["complex:"], True
+        tensors = [name for name in self.writable if self.kinds[name] == "T"]
+        for name in (self.one(tensors) for _ in range(1 + self.below(3))):
+            lines.append(f"    {self.assigned(name, self.expr('T', 3))}")
+        self.linear = False
+        return lines
 
     def sides(self, depth: int) -> list[str]:
         """A local with a value for each side of a branch that a target may decide."""
@@ -259,7 +277,7 @@ class Author(Phrases):
                 body = " = " + self.one(parameters)
             case 1:
                 body = " = " + self.expr("T", 2)
-            case 2:
+            case 2 if self.axes:
                 then, otherwise = self.one(parameters), self.one(parameters)
                 body = f":\n    if numel(a) > 4: return {then}\n    else: return {otherwise}"
             case _:
@@ -291,7 +309,7 @@ class Author(Phrases):
         self.enter_step("step")
         if self.below(3) == 2:
             self.kinds |= {"b1": "H", "b2": "H"}
-        body = self.block(2 + self.below(5), 2)
+        body = self.block(2 + self.below(5), OUTERMOST)
         for name, (kind, _, guard) in self.states.items():
             text = "\n".join(body)
             written = re.search(rf"\b{name} .?= ", text)
@@ -313,10 +331,14 @@ class Author(Phrases):
         return "step:\n" + "".join(f"    {line}\n" for line in body)
 
     def spec(self) -> str:
-        self.captured, self.matrix = self.below(2) == 1, self.below(4) == 3
+        self.captured = self.below(2) == 1
+        self.matrix = self.axes and self.below(4) == 3
         functions = [self.function(f"f{at}") for at in range(self.below(3))]
         for at in range(1 + self.below(3)):
-            kind, text = self.one((*STATES, *MATRIX_STATES * self.matrix))
+            states = (*STATES, *MATRIX_STATES * self.matrix)
+            kind, text = self.one(
+                [each for each in states if each[0] != "R" or self.axes]
+            )
             guard = self.one(("", "", "", "flag"))
             self.states[f"s{at}"] = (kind, text.format(f"s{at}"), guard)
         step = self.step()
@@ -339,9 +361,9 @@ class Author(Phrases):
 
 
 @st.composite
-def specs(draw) -> str:
-    """The text of a valid spec."""
-    text = Author(draw).spec()
+def specs(draw, axes: bool = True) -> str:
+    """The text of a valid spec; without `axes`, of one that asks for no shapes."""
+    text = Author(draw, axes).spec()
     try:
         build(Source("random.opt", text))
     except OptdslError:

@@ -7,6 +7,7 @@ A captured step runs here as any other does, on the CPU, where torch says that c
 for accelerators: what it computes is the same there.
 """
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from oracle import (
 )
 from random_specs import specs
 from test_passes import LIBRARY, every_rule
+from torch import Tensor
 
 import optdsl
 from optdsl import ir, load
@@ -63,8 +65,15 @@ def refuses(cls: type, options: dict) -> bool:
 def trained(
     cls: type, rule: ir.Rule, given: Scenario, dtype: torch.dtype, **options: bool
 ) -> Results:
-    """What the class makes of a scenario: like `interpreted`, with its own states."""
-    params = [each.to(dtype, copy=True) for each in given.parameters]
+    """What the class makes of a scenario: like `interpreted`, with its own states. Where
+    the dtype is complex, the last axis of the scenario has pairs.
+    """
+
+    def own(tensor: Tensor) -> Tensor:
+        tensor = torch.view_as_complex(tensor) if dtype.is_complex else tensor
+        return tensor.to(dtype, copy=True)
+
+    params = [own(each) for each in given.parameters]
     if not options.get("differentiable"):  # autograd sees no change of its own leaves
         params = [torch.nn.Parameter(each) for each in params]
     groups = [
@@ -76,7 +85,7 @@ def trained(
     results: Results = []
     for gradients in given.gradients:
         before = [
-            None if each is None else (-each if options["maximize"] else each).to(dtype)
+            None if each is None else own(-each if options["maximize"] else each)
             for each in gradients
         ]
         held = [None if each is None else each.clone() for each in before]
@@ -97,10 +106,14 @@ def trained(
                 for each in rule.states
                 if each.name in state
             }
-            results.append(
-                {k: v.detach().clone() for k, v in {"p": param, **kept}.items()}
-            )
+            seen = {"p": param.detach(), **kept}
+            results.append({name: _as_reals(each) for name, each in seen.items()})
     return results
+
+
+def _as_reals(tensor: Tensor) -> Tensor:
+    reals = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return reals.clone()
 
 
 @contextmanager
@@ -159,6 +172,70 @@ def test_a_random_class_computes_its_rule(text, seed):
 def test_a_library_class_computes_its_rule(path):
     for seed in range(4):
         assert_class_computes_the_rule(read(path).text, seed)
+
+
+def takes_complex(cls: type) -> bool:
+    """Whether the class does not refuse complex parameters. Its hooks run before it looks,
+    and may fail by themselves, so this is read and not tried.
+    """
+    page = inspect.getsource(sys.modules[cls.__module__])
+    return "does not support complex parameters" not in page
+
+
+def in_pairs(rule: ir.Rule, seed: int) -> Scenario:
+    """A scenario whose tensors have one axis more, for two reals each."""
+    real, imaginary = scenario(rule, seed), scenario(rule, seed + 1)
+
+    def pair(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+        return None if one is None or other is None else torch.stack([one, other], -1)
+
+    return Scenario(
+        real.hypers,
+        tuple(map(pair, real.parameters, imaginary.parameters)),
+        tuple(
+            tuple(map(pair, one, other))
+            for one, other in zip(real.gradients, imaginary.gradients, strict=True)
+        ),
+    )
+
+
+def assert_pairs_are_complex_numbers(text: str, seed: int) -> bool:
+    """What the rule does to pairs of reals the class does to complex numbers; False,
+    where it refuses them.
+    """
+    rule = checked(text)
+    with loaded(text) as cls, doubles():
+        if not takes_complex(cls):
+            return False
+        start = in_pairs(rule, seed)
+        expected = interpreted(rule, start)
+        allowed = round_off(rule, start, expected)
+        for target in targets_of(cls):
+            options = {**TARGETS[target], "maximize": seed % 2 == 1}
+            got = trained(cls, rule, start, torch.complex128, **options)
+            assert_close(expected, got, allowed)
+    return True
+
+
+@examples(40)
+@given(text=specs(axes=False), seed=st.integers(0, 999))
+def test_a_random_class_takes_complex_numbers_for_pairs(text, seed):
+    assume(is_calculable(text, seed))
+    assume(assert_pairs_are_complex_numbers(text, seed))
+
+
+@every_rule
+def test_a_library_class_takes_complex_numbers_for_pairs(path):
+    for seed in range(3):
+        assert_pairs_are_complex_numbers(read(path).text, seed)
+
+
+def test_most_rules_of_the_library_take_complex_numbers():
+    taken = 0
+    for _, path in LIBRARY:
+        with loaded(read(path).text) as cls:
+            taken += takes_complex(cls)
+    assert taken >= len(LIBRARY) - 3
 
 
 def single(given: Scenario) -> Scenario:

@@ -311,33 +311,49 @@ def check_complex(spec: syntax.Spec, scope: Scope) -> tuple[Span, ...]:
 def _of_complex_numbers(statement: syntax.Complex, scope: Scope) -> ir.Block:
     body = check_block(statement.body, scope)
     for each in ir.statements(body):
-        if isinstance(each, (ir.Assign, ir.Unpack)):
-            _is_linear(each.value, scope)
+        if isinstance(each, ir.Assign):
+            _check_linear(each.value, each.target.type.kind is ir.Kind.TENSOR, scope)
+        elif isinstance(each, ir.Unpack):
+            _check_linear(each.value, False, scope)
     return body
 
 
-def _is_linear(expr: ir.Expr, scope: Scope) -> bool:
-    """Whether an expression means the same for complex numbers; says why not."""
-    if expr.type.kind is not ir.Kind.TENSOR or expr.type.unknown:
-        return True
+def _check_linear(expr: ir.Expr, is_tensor: bool, scope: Scope) -> None:
+    """Reports what does not mean the same for a complex number and for a pair of reals:
+    all but sums of tensors, and products of them with what is made of no tensor.
+    """
+    if expr.type.unknown:
+        return
+    parts: tuple[tuple[ir.Expr, bool], ...] | None = None
     match expr:
-        case ir.Ref() | ir.Unary() | ir.Choose() | ir.Binary(operator="+" | "-"):
-            allowed = True
-        case ir.Binary(operator="*"):
-            both = (expr.left, expr.right)
-            allowed = any(each.type.kind is not ir.Kind.TENSOR for each in both)
-        case ir.Binary(operator="/"):
-            allowed = expr.right.type.kind is not ir.Kind.TENSOR
-        case ir.Call(function="lerp"):
-            allowed = expr.arguments[2].type.kind is not ir.Kind.TENSOR
-        case _:
-            allowed = False
-    if not allowed:
+        case _ if not is_tensor:
+            parts = None if _has_tensors(expr) else ()
+        case _ if expr.type.kind is not ir.Kind.TENSOR:
+            pass  # A number is added to one real of two.
+        case ir.Ref():
+            parts = ()
+        case ir.Unary(operand=operand):
+            parts = ((operand, True),)
+        case ir.Choose(then=then, otherwise=otherwise):
+            parts = ((then, True), (otherwise, True))
+        case ir.Binary("+" | "-", left, right):
+            parts = ((left, True), (right, True))
+        case ir.Binary("*", left, right) if left.type.kind is not ir.Kind.TENSOR:
+            parts = ((left, False), (right, True))
+        case ir.Binary("*" | "/", left, right):
+            parts = ((left, True), (right, False))
+        case ir.Call("lerp", (start, end, weight)):
+            parts = ((start, True), (end, True), (weight, False))
+    if parts is None:
         title = "this is not for complex numbers"
-        hint = "`complex:` is for sums, and for products with scalars"
+        hint = "`complex:` is for sums of tensors, and for their products with scalars"
         scope.report("E0408", title, expr.span, hint)
-        return False
-    return all(_is_linear(each, scope) for each in ir.children(expr))
+    for part, part_is_tensor in parts or ():
+        _check_linear(part, part_is_tensor, scope)
+
+
+def _has_tensors(expr: ir.Expr) -> bool:
+    return any(each.type.kind is ir.Kind.TENSOR for each in ir.walk(expr))
 
 
 def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:
