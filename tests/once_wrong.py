@@ -186,6 +186,11 @@ _BODIES = {
             p -= norm(p)*grad
             m = sum(p)
             p -= norm(m)""",
+    "complex_state_of_one_value": """
+        state m = 0
+        step:
+            m = norm(p)
+            p -= 0.1*m""",
     "names_that_python_keeps": """
         state a = 0
         state i = grad

@@ -53,10 +53,10 @@ FORMS = {
           "({F} or {F})", "isfinite({T})", "({H} < {T} <= {T})"),
     "G": ("({R} > {R})", "({R} <= {H})"),
     "H": ("({H} + {H})", "({H}*{H})", "max({H}, {H})", "({H} if {C} else {H})",
-          "sqrt(abs({H}))", "{H}/(1 + {H})", "({K} % 2)", "({K} // 1)"),
+          "sqrt(abs({H}))", "{H}/(1 + {H})", "(0.5 + {K} % 2)", "(0.5 + {K} // 1)"),
     "K": ("({K} + {K})", "({K}*{K})", "max({K}, {K})", "({K} if {C} else {K})",
-          "sqrt(abs({K}))", "{K}/(1 + {K})", "({K} % 1)", "(rounds // 2)", "floor(3*{K})",
-          "(0.3 if pair[0] == none else pair[0])", "(pair[1] - {K})"),
+          "sqrt(abs({K}))", "{K}/(1 + {K})", "(0.5 + {K} % 1)", "(1 + rounds // 2)",
+          "(1 + floor(3*{K}))", "(0.3 if pair[0] == none else pair[0])", "(pair[1] + {K})"),
     "C": ("not {C}", "({C} and {C})", "({C} or {C})", "{H} > {H}", "rounds % 2 == 1"),
 }  # fmt: skip
 MATRIX_FORMS = {
