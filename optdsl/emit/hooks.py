@@ -24,7 +24,7 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
     refs = [ref for each in hook.body for ref in _all_refs(each)]
     roles = {ref.role for ref in refs}
     used = {ref.name for ref in refs}
-    result = ["@torch.no_grad()", f"def {hook.name}(self) -> None:"]
+    result = ["@_use_grad_for_differentiable", f"def {hook.name}(self) -> None:"]
     doc = f'"""Runs by itself {_WHEN[when]}; a call by hand does the same once."""'
     body = [doc, "for group in self.param_groups:"]
     for hyper in rule.hypers:

@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content c3d955e08332.
+# Compiled by optdsl from l2decay.opt, content 85a11c2ca05d.
 
 import math
 import warnings
@@ -173,7 +173,7 @@ class L2Decay(Optimizer):
 
         return loss
 
-    @torch.no_grad()
+    @_use_grad_for_differentiable
     def apply_weight_decay(self) -> None:
         """Runs by itself before every step; a call by hand does the same once."""
         for group in self.param_groups:
