@@ -39,11 +39,12 @@ PASSES = (
         False,
         "addcmul, addcdiv and alpha= round once where `*` and `+` round twice",
     ),
+    Pass(detach, True, "a name that must outlive a write gets a copy of its own", True),
     Pass(
-        detach, True, "a name that must outlive a write gets a copy of its own", True
-    ),
-    Pass(
-        reuse, True, "a value that no one reads again lends its memory to the next", True
+        reuse,
+        True,
+        "a value that no one reads again lends its memory to the next",
+        True,
     ),
 )
 

@@ -12,11 +12,11 @@ from ..source import Span
 from .aliases import VIEWS
 
 FOREACH = frozenset(
-    "abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min clone copy cos cosh "
+    "abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min copy cos cosh "
     "div erf exp expm1 floor lerp log log10 log1p log2 maximum minimum mul neg norm pow "
     "reciprocal round rsqrt sigmoid sign sin sinh sqrt sub tan tanh trunc".split()
 )
-"""The calls that torch has for lists of tensors."""
+"""The calls that torch has for lists of tensors, from 2.11 on."""
 _RENAMED = {"linalg.vector_norm": "norm", "square": "mul"}
 Mention = tuple[str, Span | None]
 MADE_UP = Span(0, 0)
@@ -98,7 +98,9 @@ def _bound(block: ir.Block) -> set[str]:
 def _forgotten(statement: ir.Statement) -> set[str]:
     """The names that have no value any more after one of the ways through a statement."""
     inside = ir.statements((statement,))
-    return {name for each in inside if isinstance(each, ir.Forget) for name in each.names}
+    return {
+        name for each in inside if isinstance(each, ir.Forget) for name in each.names
+    }
 
 
 def _block_mentions(block: ir.Block) -> list[Mention]:
