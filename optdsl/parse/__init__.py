@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from lark import Lark
-from lark.exceptions import UnexpectedInput
+from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from .. import resources, syntax
 from ..diagnostics import OptdslError
@@ -66,12 +66,15 @@ def parse(source: Source) -> syntax.Spec:
         try:
             spec = build(grammar().parse(text), source)
         except (UnexpectedInput, Misindented, TooDeep) as error:
+            if diagnostics and _lost_a_bracket(text, error):
+                break
             found = blame(error, source)
             again = any(each.line == found.line for each in diagnostics)
             if not again:
                 diagnostics.append(found)
             shorter = _without_line(text, found.line, empty=again)
-            if getattr(error, "line", 0) > found.line:
+            # The end of a block has no line.
+            if (getattr(error, "line", 0) or 0) > found.line:
                 shorter = _without_line(shorter, error.line)
             if shorter == text:
                 break
@@ -81,6 +84,12 @@ def parse(source: Source) -> syntax.Spec:
                 return spec
             break
     raise OptdslError(sorted(diagnostics, key=lambda each: (each.line, each.column)))
+
+
+def _lost_a_bracket(text: str, error: Exception) -> bool:
+    """Whether the end comes too early because a bracket went with the line of a mistake."""
+    ends = isinstance(error, UnexpectedToken) and error.token.line is None
+    return ends and sum(map(text.count, "([")) > sum(map(text.count, ")]"))
 
 
 def _without_line(text: str, number: int, empty: bool = False) -> str:

@@ -127,6 +127,8 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
         start = source.text.index(before[0], start)
         return _planned(before[0], Span(start, start + len(before[0])), source)
     hint = _expected(token, accepted)
+    if not before and token.type == "NAME" and "TIMES" in accepted:
+        hint = "a bracket of a line above is still open"
     if token.type in ("_NL", "_DEDENT", "$END"):
         return Diagnostic("E0108", "the line ends too early", source, Label(span, hint))
     return Diagnostic(
