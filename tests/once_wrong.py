@@ -191,6 +191,14 @@ _BODIES = {
         step:
             m = norm(p)
             p -= 0.1*m""",
+    "def_of_one_side": """
+        def f(x, y) = x*y
+        step:
+            if capturable: p -= f(grad, as_tensor(t))
+            else: p -= grad*t""",
+    "def_of_a_count": """
+        def f(x) = sqrt(x) + max(x, 2)
+        step: p -= f(t)*grad""",
     "names_that_python_keeps": """
         state a = 0
         state i = grad

@@ -133,6 +133,7 @@ class Phrases:
         self.captured = self.matrix = self.linear = False
         self.states: dict[str, tuple[str, str, str]] = {}  # kind, declaration, guard
         self.defs: dict[str, str] = {}
+        self.numeric: list[str] = []  # calls of defs, forms of a number of numbers
         self.kinds: dict[str, str] = {}
         self.writable: list[str] = []
 
@@ -151,6 +152,8 @@ class Phrases:
                 self.expr("T", depth - 1) for _ in range(self.defs[name].count(",") + 1)
             )
             return f"{name}({inner})"
+        if kind == "H" and self.numeric and self.below(6) == 5:
+            return self.filled(self.one(self.numeric), depth - 1)
         form = self.one(self.forms(kind))
         if self.place == "def" and re.search(
             r"keepdim|rounds|pair|\{J\}|as_tensor", form

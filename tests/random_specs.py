@@ -289,6 +289,23 @@ class Author(Phrases):
         self.defs = {**defs, name: ", ".join(used)}
         return f"def {name}({', '.join(used)}){body}"
 
+    def number(self, name: str) -> str:
+        """A def of numbers, which are tensors where a count or a state is."""
+        self.enter("def", {"u": "H", "v": "H"}, [])
+        forms = (
+            "({H} + {H})",
+            "({H}*{H})",
+            "max({H}, {H})",
+            "sqrt(abs({H}))",
+            "{H}/(1 + {H}**2)",
+        )
+        body = self.filled(self.one(("{H}*u", "u/(1 + {H}**2)")), 0)
+        for _ in range(self.below(3)):
+            body = self.filled(self.one(forms), 0, {"H": f"({body})"})
+        used = [each for each in ("u", "v") if re.search(rf"\b{each}\b", body)]
+        self.numeric.append(f"{name}({', '.join(['{H}'] * len(used))})")
+        return f"def {name}({', '.join(used)}) = {body}"
+
     def hook(self, place: str, name: str) -> str:
         if place == "pre_step":
             self.enter(place, {"p": "T", "grad": "T", **HYPER_KINDS}, ["p", "grad"])
@@ -334,6 +351,7 @@ class Author(Phrases):
         self.captured = self.below(2) == 1
         self.matrix = self.axes and self.below(4) == 3
         functions = [self.function(f"f{at}") for at in range(self.below(3))]
+        numbers = [self.number(f"n{at}") for at in range(self.below(2))]
         for at in range(1 + self.below(3)):
             states = (*STATES, *MATRIX_STATES * self.matrix)
             kind, text = self.one(
@@ -347,8 +365,8 @@ class Author(Phrases):
         ]
         hooks += [self.hook("post_step", "after")] * (self.below(4) == 3)
         body = "\n".join([step, *hooks])
-        for at, text in reversed(list(enumerate(functions))):
-            if re.search(rf"\bf{at}\(", body):
+        for text in (*numbers, *functions[::-1]):
+            if f"{text.split('(')[0].removeprefix('def ')}(" in body:
                 body = f"{text}\n{body}"
         for _, first, guard in reversed(self.states.values()):
             body = first + (f" when {guard}" if guard else "") + "\n" + body

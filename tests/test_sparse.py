@@ -21,6 +21,9 @@ SMALL = {
     "stateless": """
         sparse_grads
         step: p -= 0.1*grad""",
+    "stateless only": """
+        sparse_grads only
+        step: p -= 0.1*grad""",
     "decay": """
         sparse_grads
         state m = 0
