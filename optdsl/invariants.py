@@ -84,7 +84,11 @@ def _the_host_decides(rule: ir.Rule) -> Iterator[object]:
 
 def _calls_start_from_tensors(rule: ir.Rule) -> Iterator[object]:
     for each in _expressions(rule):
-        if isinstance(each, ir.Op) and not each.listed and each.arguments[0].type.on_host:
+        if (
+            isinstance(each, ir.Op)
+            and not each.listed
+            and each.arguments[0].type.on_host
+        ):
             yield each
 
 

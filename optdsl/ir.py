@@ -12,8 +12,8 @@ from enum import Enum
 
 from .source import Source, Span
 from .types import (
-    FLAG,
     ANY_SHAPE,
+    FLAG,
     LIKE_PARAM,
     NOTHING,
     NUMBER,

@@ -305,7 +305,9 @@ def check_arguments(spec: syntax.Spec, scope: Scope) -> ir.Arguments:
     return ir.Arguments(tuple(positional), (*named, *rest, *options), apart)
 
 
-def _listed(names: list[syntax.Identifier], taken: list[str], scope: Scope) -> list[str]:
+def _listed(
+    names: list[syntax.Identifier], taken: list[str], scope: Scope
+) -> list[str]:
     """The names of arguments, each of which there is once."""
     known, listed = (*scope.hypers, *vocabulary.FLAGS), [*taken]
     for each in names:
