@@ -358,17 +358,22 @@ class Targets:
     loop: Rule
     foreach: Rule
     differentiable: Rule
-    captured: Rule | None
-    captured_foreach: Rule | None
-    captured_differentiable: Rule | None
+    captured: Rule | None = None
+    captured_foreach: Rule | None = None
+    captured_differentiable: Rule | None = None
     why_not: str = ""
+
+    @property
+    def all(self) -> tuple[Rule, ...]:
+        """The rules that there are."""
+        fields = (getattr(self, each.name) for each in dataclasses.fields(self))
+        return tuple(each for each in fields if isinstance(each, Rule))
 
     def blocks(self) -> Iterator[Block]:
         """What any of the update functions runs."""
-        for rule in (self.loop, self.foreach, self.differentiable, self.captured):
-            if rule is not None:
-                yield rule.prologue
-                yield rule.step
+        for rule in self.all:
+            yield rule.prologue
+            yield rule.step
 
     @property
     def apart(self) -> tuple[Rule | None, Rule | None]:
@@ -401,14 +406,16 @@ def children(node: Node) -> Iterator[Node]:
             yield value
 
 
-def mapped(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
-    """The expression with the expressions directly below it changed."""
+def mapped(node: Node, change: Callable[[Node], Node]) -> Node:
+    """The node with the expressions and statements directly below it changed."""
     changed = {}
-    for each in dataclasses.fields(expr):
-        value = getattr(expr, each.name)
-        if each.name in ("type", "span", "keywords"):
+    for each in dataclasses.fields(node):
+        value = getattr(node, each.name)
+        if each.name in ("type", "span"):
             continue
-        if isinstance(value, tuple):
+        if each.name == "keywords":
+            value = tuple((name, change(argument)) for name, argument in value)
+        elif isinstance(value, tuple):
             value = tuple(
                 change(item) if dataclasses.is_dataclass(item) else item
                 for item in value
@@ -416,7 +423,7 @@ def mapped(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
         elif dataclasses.is_dataclass(value):
             value = change(value)
         changed[each.name] = value
-    return dataclasses.replace(expr, **changed)
+    return dataclasses.replace(node, **changed)
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -17,7 +17,7 @@ from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
 from .parse import parse
-from .passes import flatten, lower
+from .passes import defer, distinct, flatten, lower
 from .source import Source
 
 
@@ -74,17 +74,19 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
                 raise
             first = error.diagnostics[0]
             captured, why_not = None, f"{first.message} (line {first.line})"
-    alone = captured and lower(captured)
-    apart = captured and lower(captured, in_place=False)
-    return ir.Targets(
-        loop=lower(checked),
-        foreach=flatten(lower(many)),
-        differentiable=lower(pure, in_place=False),
-        captured=alone,
-        captured_foreach=alone and flatten(alone, captured=True),
-        captured_differentiable=apart,
-        why_not=why_not,
-    )
+    rules = [
+        lower(checked),
+        flatten(lower(defer(many))),
+        lower(pure, in_place=False),
+    ]
+    if captured:
+        alone = lower(captured)
+        rules += [
+            alone,
+            flatten(alone, captured=True),
+            lower(captured, in_place=False),
+        ]
+    return ir.Targets(*distinct(rules), why_not=why_not)
 
 
 def _reads_scalars(rule: ir.Rule) -> bool:

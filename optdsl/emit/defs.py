@@ -1,19 +1,23 @@
 """The spec's defs, as functions of tensors and numbers that change nothing.
 
-In: a lowered rule. Out: the lines of a module-level function for each def.
+In: the lowered rules. Out: the lines of a module-level function for each def, or for
+each form of it that a target calls.
 """
 
 from .. import ir
+from ..source import Source
 from .body import INDENT, lines, one_at_a_time
 from .expr import Name
 from .layout import fit
 from .names import Names
 
 
-def functions(rule: ir.Rule) -> list[str]:
+def functions(targets: ir.Targets) -> list[str]:
     """The lines of all defs."""
     result: list[str] = []
-    for function in rule.functions:
+    source = targets.loop.source
+    every = (each for rule in targets.all for each in rule.functions)
+    for function in {each.name: each for each in every}.values():
         names = Names()
 
         def name(ref: ir.Ref, names: Names = names) -> str:
@@ -26,21 +30,21 @@ def functions(rule: ir.Rule) -> list[str]:
         result += fit(
             f"def _{function.name}({parameters}) -> {_annotated(function.type)}:"
         )
-        body = _equation(function, rule, name)
+        body = _equation(function, source, name)
         result += [
             part for line in body for part in (fit(INDENT + line) if line else [""])
         ]
     return [*result, ""] if result else []
 
 
-def _equation(function: ir.Function, rule: ir.Rule, name: Name) -> list[str]:
+def _equation(function: ir.Function, source: Source, name: Name) -> list[str]:
     """The body of a def; one that is a single expression is quoted with its name."""
     (*_, last) = function.body
-    if rule.source.cut(last.span).startswith("return"):
-        return lines(function.body, name, rule.source, one_at_a_time(name))
-    equation = rule.source.cut(function.span).removeprefix("def ")
+    if source.cut(last.span).startswith("return"):
+        return lines(function.body, name, source, one_at_a_time(name))
+    equation = source.cut(function.span).removeprefix("def ")
     single = one_at_a_time(name)
-    body = lines(function.body, name, rule.source, single, last.span)
+    body = lines(function.body, name, source, single, last.span)
     return [f"# {equation}", *body]
 
 

@@ -128,7 +128,8 @@ def _shaped(target: ir.Ref, value: ir.Expr) -> ir.Expr:
     kept = target.role in (ir.Role.PARAM, ir.Role.STATE) and not target.type.on_host
     if not kept or value.type == target.type:
         return value
-    return ir.Op("expand_as", (value, target), (), target.type, value.span)
+    view = ir.Op("expand_as", (value, target), (), target.type, value.span)
+    return ir.Op("clone", (view,), (), target.type, value.span)
 
 
 def _scaled(expr: ir.Expr) -> ir.Expr:

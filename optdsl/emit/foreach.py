@@ -42,7 +42,7 @@ def emit(
     inner = [*given, f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
     gathered = gathered_lists(rule, [each.items for each in update.kept])
     inner += [*gathered, *given] if gathered else []
-    inner += _count(rule, update)
+    inner += _count(rule, update, captured)
     several = list(runs(rule, update))
     is_complex = "torch.is_complex(params[0])"
     if sum(bool(run.changed) for run in several) > 1:
@@ -155,7 +155,10 @@ def _as_fact(column: Column) -> str:
     return f"None if {column.item} is None else {number}"
 
 
-def _count(rule: ir.Rule, update: Update) -> list[str]:
+def _count(rule: ir.Rule, update: Update, captured: bool) -> list[str]:
+    """The step counts, one more each. Where they lie on the CPU, torch takes a number
+    apart for each tensor, and another tensor once.
+    """
     first = [
         f"{each.item} = {each.items}[0]"
         for each in update.columns[2:]
@@ -164,7 +167,8 @@ def _count(rule: ir.Rule, update: Update) -> list[str]:
     if rule.counted != "tensor":
         return first
     steps = update.step.items
-    result = [*first, f"torch._foreach_add_({steps}, 1)"]
+    one = "1" if captured else f"torch.ones_like({steps}[0]), alpha=1"
+    result = [*first, f"torch._foreach_add_({steps}, {one})"]
     if asks_count(rule):
         result.append(f"{update.names.own('t')} = {steps}[0].item()")
     return result

@@ -87,7 +87,7 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),
         "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",
-        "functions": _joined(functions(rule), 0),
+        "functions": _joined(functions(targets), 0),
         "alike": foreach.ALIKE,
         "updates": _joined(sum(updates(targets, update).values(), []), 0),
     }

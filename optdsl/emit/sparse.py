@@ -14,14 +14,15 @@ def gathered(rule: ir.Rule, tensors: list[str]) -> list[str]:
     """`p` and its states at the entries of a sparse gradient, in memory of their own."""
     if rule.sparse is None:
         return []
-    joined = ", ".join(tensors)
+    joined = ", ".join(tensors) + "," * (len(tensors) == 1)
+    parts = joined if len(tensors) > 1 else f"({joined})"
     body = [
         "# Only the entries that the gradient holds take part.",
         "grad = grad.coalesce()",
         f"entries, whole = tuple(grad.indices()), ({joined})",
         "grad = grad.values()",
         "part = [each if each is None else each[entries].view_as(grad) for each in whole]",
-        f"{joined} = part",
+        f"{parts} = part",
     ]
     if rule.sparse.only:
         return body
@@ -53,6 +54,7 @@ def gathered_lists(rule: ir.Rule, lists: list[str]) -> list[str]:
     if rule.sparse is None or not rule.sparse.only:
         return []
     joined = ", ".join(lists)
+    columns = joined if len(lists) > 1 else f"({joined},)"
     return [
         "# Only the entries that the gradients hold take part.",
         "grads = [grad.coalesce() for grad in grads]",
@@ -63,7 +65,7 @@ def gathered_lists(rule: ir.Rule, lists: list[str]) -> list[str]:
         "    [each if each is None else each[at].view_as(grad) for each in tensors]",
         "    for tensors, at, grad in zip(whole, entries, grads, strict=True)",
         "]",
-        f"{joined} = map(list, zip(*parts, strict=True))",
+        f"{columns} = map(list, zip(*parts, strict=True))",
     ]
 
 
@@ -83,16 +85,21 @@ def scattered_lists(rule: ir.Rule) -> list[str]:
 def refusals(rule: ir.Rule, name: Name) -> list[str]:
     """What `_init_group` says to a gradient that the rule cannot use."""
     sparse = rule.sparse
-    if sparse is not None and sparse.only:
-        asked, said = "not p.grad.is_sparse", "does not support dense gradients"
-    elif sparse is None:
-        asked, said = "p.grad.is_sparse", "does not support sparse gradients"
-    elif sparse.when is None:
-        return []
+    if sparse is None:
+        said = {"p.grad.is_sparse": "does not support sparse gradients"}
+    elif sparse.only:
+        said = {"not p.grad.is_sparse": "does not support dense gradients"}
     else:
-        when = rule.source.cut(sparse.when.span).replace("\\", "\\\\").replace('"', "'")
-        dense = ir.Unary("not", sparse.when, ir.FLAG, sparse.when.span)
-        asked = f"p.grad.is_sparse and {text(dense, name)}"
-        said = f"supports sparse gradients only where {when}"
-    raised = raising(f'"{rule.name} {said}', error="RuntimeError", depth=3)
-    return [f"    if {asked}:", *(INDENT + line for line in raised)]
+        differentiable = 'p.grad.is_sparse and group.get("differentiable", False)'
+        said = {differentiable: "is not differentiable where a gradient is sparse"}
+        if sparse.when is not None:
+            when = rule.source.cut(sparse.when.span)
+            when = when.replace("\\", "\\\\").replace('"', "'")
+            dense = ir.Unary("not", sparse.when, ir.FLAG, sparse.when.span)
+            asked = f"p.grad.is_sparse and {text(dense, name)}"
+            said[asked] = f"supports sparse gradients only where {when}"
+    result = []
+    for asked, reason in said.items():
+        raised = raising(f'"{rule.name} {reason}', error="RuntimeError", depth=3)
+        result += [f"    if {asked}:", *(INDENT + line for line in raised)]
+    return result

@@ -5,7 +5,6 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, ParamsT
 
-
 class Adadelta(Optimizer):
     def __init__(
         self,
@@ -22,7 +21,6 @@ class Adadelta(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class Adafactor(Optimizer):
     def __init__(
@@ -42,7 +40,6 @@ class Adafactor(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class Adagrad(Optimizer):
     def __init__(
         self,
@@ -60,7 +57,6 @@ class Adagrad(Optimizer):
         capturable: bool = False,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class Adam(Optimizer):
     def __init__(
@@ -81,7 +77,6 @@ class Adam(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class Adamax(Optimizer):
     def __init__(
         self,
@@ -98,7 +93,6 @@ class Adamax(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class AdamW(Optimizer):
     def __init__(
@@ -118,7 +112,6 @@ class AdamW(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class ASGD(Optimizer):
     def __init__(
         self,
@@ -137,7 +130,6 @@ class ASGD(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class GradientDescent(Optimizer):
     def __init__(
         self,
@@ -151,7 +143,6 @@ class GradientDescent(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class L2Decay(Optimizer):
     def __init__(
@@ -169,7 +160,6 @@ class L2Decay(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
     def apply_weight_decay(self) -> None: ...
 
-
 class Lion(Optimizer):
     def __init__(
         self,
@@ -186,7 +176,6 @@ class Lion(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class Momentum(Optimizer):
     def __init__(
         self,
@@ -201,7 +190,6 @@ class Momentum(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class Muon(Optimizer):
     def __init__(
@@ -224,7 +212,6 @@ class Muon(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class NAdam(Optimizer):
     def __init__(
         self,
@@ -244,7 +231,6 @@ class NAdam(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class RAdam(Optimizer):
     def __init__(
         self,
@@ -262,7 +248,6 @@ class RAdam(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class RMSprop(Optimizer):
     def __init__(
@@ -283,7 +268,6 @@ class RMSprop(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
-
 class Rprop(Optimizer):
     def __init__(
         self,
@@ -299,7 +283,6 @@ class Rprop(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class SGD(Optimizer):
     def __init__(
@@ -318,7 +301,6 @@ class SGD(Optimizer):
         capturable: bool = False,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
-
 
 class SparseAdam(Optimizer):
     def __init__(

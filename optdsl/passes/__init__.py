@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from .. import ir
 from .branch import branch
+from .defer import defer as defer
 from .detach import detach
-from .flatten import flatten
+from .flatten import flatten as flatten
 from .hoist import hoist
+from .instances import distinct as distinct
 from .reuse import reuse
 from .select import select
 
