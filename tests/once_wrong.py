@@ -196,6 +196,9 @@ _BODIES = {
         step:
             if capturable: p -= f(grad, as_tensor(t))
             else: p -= grad*t""",
+    "def_that_autograd_follows": """
+        def f(x) = 2*exp(x)
+        step: p -= 0.1*f(grad)""",
     "def_of_a_count": """
         def f(x) = sqrt(x) + max(x, 2)
         step: p -= f(t)*grad""",

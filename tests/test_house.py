@@ -110,8 +110,8 @@ def test_hooks_cannot_hide_what_torch_has() -> None:
 
 
 def test_reading_a_spec_needs_no_torch() -> None:
-    code = "import sys, optdsl.cli; from optdsl.pipeline import build; from optdsl.find import find"
-    code += "; build(find('adam')); sys.exit('torch' in sys.modules or 'rich' in sys.modules)"
+    code = "import sys, optdsl.cli; from optdsl.pipeline import build; "
+    code += "from optdsl.find import find; build(find('adam')); sys.exit('torch' in sys.modules or 'rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -140,7 +140,8 @@ def test_a_wheel_works_from_another_folder(tmp_path: Path) -> None:
         str(built),
     ]
     subprocess.run(target, check=True, capture_output=True)
-    code = "import optdsl; from optdsl.optim import AdamW; print(optdsl.__file__, AdamW.__name__)"
+    code = "import optdsl; from optdsl.optim import AdamW; "
+    code += "print(optdsl.__file__, AdamW.__name__)"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
