@@ -111,7 +111,8 @@ def test_hooks_cannot_hide_what_torch_has() -> None:
 
 def test_reading_a_spec_needs_no_torch() -> None:
     code = "import sys, optdsl.cli; from optdsl.pipeline import build; "
-    code += "from optdsl.find import find; build(find('adam')); sys.exit('torch' in sys.modules or 'rich' in sys.modules)"
+    code += "from optdsl.find import find; build(find('adam')); "
+    code += "sys.exit('torch' in sys.modules or 'rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -25,7 +25,6 @@ def stub(rules: Iterable[ir.Rule]) -> str:
 def _class(rule: ir.Rule) -> str:
     lines = [
         "",
-        "",
         f"class {rule.name}(Optimizer):",
         "    def __init__(",
         "        self,",

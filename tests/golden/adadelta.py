@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content a9f70df29f05.
+# Compiled by optdsl from adadelta.opt, content def1234132a9.
 
 import math
 import warnings
@@ -353,7 +353,7 @@ def _multi_tensor_adadelta(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         is_complex = torch.is_complex(params[0])
         if weight_decay != 0:
             # grad += weight_decay*p

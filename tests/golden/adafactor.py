@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 64c76c011da6.
+# Compiled by optdsl from adafactor.opt, content 6051843520ef.
 
 import math
 import warnings
@@ -442,7 +442,7 @@ def _multi_tensor_adafactor(
     for params, grads, row_vars, col_vars, variances, steps in _alike(columns, keys):
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
 
         # floor = finfo_eps(p) if least == none else least

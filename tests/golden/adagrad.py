@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 7b20b6e89d62.
+# Compiled by optdsl from adagrad.opt, content f4f026da38c6.
 
 import math
 import warnings
@@ -142,6 +142,10 @@ class Adagrad(Optimizer):
         for p in group["params"]:
             if p.grad is None:
                 continue
+            if p.grad.is_sparse and group.get("differentiable", False):
+                raise RuntimeError(
+                    "Adagrad is not differentiable where a gradient is sparse"
+                )
             if p.grad.is_sparse and not group["weight_decay"] == 0:
                 raise RuntimeError(
                     "Adagrad supports sparse gradients only where weight_decay == 0"
@@ -380,7 +384,7 @@ def _multi_tensor_adagrad(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
         if weight_decay != 0:
             # grad += weight_decay*p

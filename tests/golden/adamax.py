@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 5ef46dbf6de2.
+# Compiled by optdsl from adamax.opt, content 712e63874392.
 
 import math
 import warnings
@@ -367,7 +367,7 @@ def _multi_tensor_adamax(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
         if weight_decay != 0:
             # grad += weight_decay*p

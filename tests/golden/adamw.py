@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content e10652c8553f.
+# Compiled by optdsl from adamw.opt, content 76c0866ccf73.
 
 import math
 import warnings
@@ -430,7 +430,7 @@ def _multi_tensor_adamw(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
         if weight_decay != 0 and decoupled_weight_decay:
             # p *= 1 - lr*weight_decay

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 9c62d3707832.
+# Compiled by optdsl from asgd.opt, content f401a5edf0df.
 
 import math
 import warnings
@@ -406,7 +406,7 @@ def _multi_tensor_asgd(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
@@ -427,12 +427,13 @@ def _multi_tensor_asgd(
         torch._foreach_add_(params, grads, alpha=-etas[0].item())
         del grads
         if mus[0].item() != 1:
+            way_scale = mus[0].item()
+
             # way = mu*(p - ax)
             ways = torch._foreach_sub(params, axes)
-            torch._foreach_mul_(ways, mus[0].item())
 
             # ax += way
-            torch._foreach_add_(axes, ways)
+            torch._foreach_add_(axes, ways, alpha=way_scale)
         else:
             # ax = p
             torch._foreach_copy_(axes, params)

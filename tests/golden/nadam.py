@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content fde8c69e010d.
+# Compiled by optdsl from nadam.opt, content 5c86dd877139.
 
 import math
 import warnings
@@ -458,7 +458,7 @@ def _multi_tensor_nadam(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content bedc90b05042.
+# Compiled by optdsl from radam.opt, content ca5d350403d3.
 
 import math
 import warnings
@@ -324,6 +324,14 @@ def _rectified(rho: float, rho_inf: float) -> float:
     ) ** 0.5
 
 
+def _rectified_2(rho: Tensor, rho_inf: float) -> Tensor:
+    # rectified(rho, rho_inf) = ((rho - 4)*(rho - 2)*rho_inf/((rho_inf - 4)*(rho_inf -
+    #     2)*rho))**0.5
+    return (
+        (rho - 4) * (rho - 2) * rho_inf / (rho * ((rho_inf - 4) * (rho_inf - 2)))
+    ).pow(0.5)
+
+
 def _single_tensor_radam(
     params: list[Tensor],
     grads: list[Tensor],
@@ -406,7 +414,7 @@ def _multi_tensor_radam(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
@@ -435,24 +443,23 @@ def _multi_tensor_radam(
         rho = rho_inf - 2 * t * beta2**t / correction2
 
         # update = exp_avg/(1 - beta1**t)
-        updates = torch._foreach_div(exp_avgs, 1 - beta1**t)
+        update_scale = 1 / (1 - beta1**t)
+        updates = exp_avgs
 
         # update *= lr
-        torch._foreach_mul_(updates, lr)
+        update_scale = update_scale * lr
         if rho > 5:
             # update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
+            update_scale = update_scale * correction2**0.5
             roots = torch._foreach_sqrt(exp_avg_sqs)
             torch._foreach_add_(roots, eps)
-            torch._foreach_reciprocal_(roots)
-            torch._foreach_mul_(roots, correction2**0.5)
-            for update, root in zip(updates, roots, strict=True):
-                update.mul_(root)
+            updates = torch._foreach_div(updates, roots)
 
             # update *= rectified(rho, rho_inf)
-            torch._foreach_mul_(updates, _rectified(rho, rho_inf))
+            update_scale = update_scale * _rectified(rho, rho_inf)
 
         # p -= update
-        torch._foreach_sub_(params, updates)
+        torch._foreach_add_(params, updates, alpha=-update_scale)
 
 
 def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
@@ -587,7 +594,7 @@ def _single_tensor_radam_capturable(
         update.mul_(lr)
 
         # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
-        adaptive = _rectified(rho, rho_inf) * (
+        adaptive = _rectified_2(rho, rho_inf) * (
             correction2.pow(0.5) / exp_avg_sq.sqrt().add_(eps)
         )
 
@@ -671,7 +678,7 @@ def _multi_tensor_radam_capturable(
         torch._foreach_mul_(updates, lr)
 
         # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
-        rectifieds = [_rectified(rho, rho_inf) for rho in rhos]
+        rectifieds = [_rectified_2(rho, rho_inf) for rho in rhos]
         powers = torch._foreach_pow(correction2s, 0.5)
         roots = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_add_(roots, eps)
@@ -742,7 +749,7 @@ def _differentiable_radam_capturable(
         update = update * lr
 
         # adaptive = rectified(rho, rho_inf)*(correction2**0.5/(sqrt(exp_avg_sq) + eps))
-        adaptive = _rectified(rho, rho_inf) * (
+        adaptive = _rectified_2(rho, rho_inf) * (
             correction2.pow(0.5) / (exp_avg_sq.sqrt() + eps)
         )
 

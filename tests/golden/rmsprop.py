@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content c5dcc044ba44.
+# Compiled by optdsl from rmsprop.opt, content 4545e0e436cf.
 
 import math
 import warnings
@@ -407,7 +407,7 @@ def _multi_tensor_rmsprop(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         if weight_decay != 0:
             # grad += weight_decay*p
             if grads is given:

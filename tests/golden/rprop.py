@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content ac2cd86c6cd7.
+# Compiled by optdsl from rprop.opt, content 935fc5858363.
 
 import math
 import warnings
@@ -356,7 +356,7 @@ def _multi_tensor_rprop(
     for params, grads, prevs, step_sizes, steps in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
             grads = [torch.view_as_real(each) for each in grads]

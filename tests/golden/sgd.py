@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 11d9338806cc.
+# Compiled by optdsl from sgd.opt, content 6ad71503b67c.
 
 import math
 import warnings
@@ -130,6 +130,10 @@ class SGD(Optimizer):
         for p in group["params"]:
             if p.grad is None:
                 continue
+            if p.grad.is_sparse and group.get("differentiable", False):
+                raise RuntimeError(
+                    "SGD is not differentiable where a gradient is sparse"
+                )
             if p.grad.is_sparse and not (
                 group["momentum"] == 0 and group["weight_decay"] == 0
             ):

@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content ba48397c3ddb.
+# Compiled by optdsl from sparse_adam.opt, content 3eb91b1b9d5e.
 
 import math
 import warnings
@@ -364,6 +364,12 @@ def _multi_tensor_sparse_adam(
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
 
+    # change = (1 - beta1)*(grad - exp_avg)
+    change_scale = 1 - beta1
+
+    # change_sq = (1 - beta2)*(grad*grad - exp_avg_sq)
+    change_sq_scale = 1 - beta2
+
     columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
     keys = steps
     for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(columns, keys):
@@ -391,7 +397,6 @@ def _multi_tensor_sparse_adam(
 
         # change = (1 - beta1)*(grad - exp_avg)
         changes = torch._foreach_sub(grads, exp_avgs)
-        torch._foreach_mul_(changes, 1 - beta1)
 
         # change_sq = (1 - beta2)*(grad*grad - exp_avg_sq)
         if grads is given:
@@ -401,26 +406,26 @@ def _multi_tensor_sparse_adam(
             change_sqs = grads
         del grads
         torch._foreach_sub_(change_sqs, exp_avg_sqs)
-        torch._foreach_mul_(change_sqs, 1 - beta2)
 
         # exp_avg += change
-        torch._foreach_add_(exp_avgs, changes)
+        torch._foreach_add_(exp_avgs, changes, alpha=change_scale)
         del changes
 
         # exp_avg_sq += change_sq
-        torch._foreach_add_(exp_avg_sqs, change_sqs)
+        torch._foreach_add_(exp_avg_sqs, change_sqs, alpha=change_sq_scale)
         del change_sqs
 
         # update = exp_avg/(sqrt(exp_avg_sq) + eps)
+        update_scale = 1
         roots = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_add_(roots, eps)
         updates = torch._foreach_div(exp_avgs, roots)
 
         # update *= lr*sqrt(1 - beta2**t)/(1 - beta1**t)
-        torch._foreach_mul_(updates, lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
+        update_scale = update_scale * (lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
 
         # p -= update
-        torch._foreach_sub_(params, updates)
+        torch._foreach_add_(params, updates, alpha=-update_scale)
 
         for tensors, at, part in zip(whole, entries, parts, strict=True):
             for each, values in zip(tensors, part, strict=True):
