@@ -10,6 +10,7 @@ from dataclasses import replace
 from .. import ir
 from ..source import Span
 from .aliases import VIEWS
+from .forget import MADE_UP, forgetting
 
 FOREACH = frozenset(
     "abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min copy cos cosh "
@@ -18,8 +19,6 @@ FOREACH = frozenset(
 )
 """The calls that torch has for lists of tensors, from 2.11 on."""
 _RENAMED = {"linalg.vector_norm": "norm", "square": "mul"}
-Mention = tuple[str, Span | None]
-MADE_UP = Span(0, 0)
 _SPELLED = frozenset({"clamp", "square", "linalg.vector_norm"})
 _NOUNS = {
     "abs": "magnitude", "add": "sum", "addcdiv": "sum", "addcmul": "sum",
@@ -40,93 +39,8 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     taken |= {each.name for each in rule.states} | {"p", "grad"}
     kept = [ir.Role.STATE, *[ir.Role.COUNT] * (rule.counted == "tensor")]
     flat = Flat(frozenset(taken), frozenset(kept), captured)
-    step = _forgetting(flat.block(rule.step))
+    step = forgetting(flat.block(rule.step))
     return replace(rule, step=step)
-
-
-def _forgetting(
-    block: ir.Block, elsewhere: frozenset[Mention] = frozenset(), later: bool = False
-) -> ir.Block:
-    """The block in which lists of tensors are let go before others are made. Those that
-    are mentioned `elsewhere` stay; `later` others are made after the block.
-    """
-    mentions = [frozenset(_mentions(each)) for each in block]
-    owned = {each.target.name for each in ir.statements(block) if _makes(each)}
-    bound = {"grad"}
-    result: list[ir.Statement] = []
-    for at, statement in enumerate(block):
-        rest = elsewhere.union(*mentions[at + 1 :])
-        makes = later or any(map(_makes, ir.statements(block[at + 1 :])))
-        if isinstance(statement, ir.If):
-            around = rest.union(*mentions[:at])
-            then, otherwise = (
-                _forgetting(each, around | frozenset(_block_mentions(other)), makes)
-                for each, other in (
-                    (statement.then, statement.otherwise),
-                    (statement.otherwise, statement.then),
-                )
-            )
-            statement = replace(statement, then=then, otherwise=otherwise)
-        result.append(statement)
-        bound -= _forgotten(statement)
-        bound |= _bound((statement,))
-        names = dict.fromkeys(
-            name
-            for name, _ in sorted(mentions[at] - rest, key=str)
-            if name in bound and name in owned | {"grad"}
-        )
-        if names and makes:
-            result.append(ir.Forget(tuple(names), statement.span))
-            bound -= {*names} - {"grad"}
-    return tuple(result)
-
-
-def _bound(block: ir.Block) -> set[str]:
-    """The names that have a value after a block, whichever way it took."""
-    names: set[str] = set()
-    for statement in block:
-        match statement:
-            case ir.If():
-                names |= _bound(statement.then) & _bound(statement.otherwise)
-            case ir.Assign(target=target):
-                names.add(target.name)
-            case ir.Forget(names=forgotten):
-                names -= {*forgotten}
-    return names
-
-
-def _forgotten(statement: ir.Statement) -> set[str]:
-    """The names that have no value any more after one of the ways through a statement."""
-    inside = ir.statements((statement,))
-    return {
-        name for each in inside if isinstance(each, ir.Forget) for name in each.names
-    }
-
-
-def _block_mentions(block: ir.Block) -> list[Mention]:
-    return [mention for each in block for mention in _mentions(each)]
-
-
-def _mentions(statement: ir.Statement) -> list[Mention]:
-    """The lists of tensors that a statement reads or makes. A name that `flatten` made up
-    is another one in every statement of the spec.
-    """
-    result: list[Mention] = []
-    for each in ir.statements((statement,)):
-        refs = [] if isinstance(each, (ir.If, ir.Repeat)) else list(ir.reads(each))
-        refs += [each.target] if isinstance(each, ir.Assign) else []
-        for ref in refs:
-            tensor = ref.type.kind is ir.Kind.TENSOR
-            if tensor and ref.role in (ir.Role.LOCAL, ir.Role.GRAD):
-                result.append((ref.name, each.span if ref.span == MADE_UP else None))
-    return result
-
-
-def _makes(statement: ir.Statement) -> bool:
-    """Whether a statement makes a list of tensors as large as the parameters."""
-    if not isinstance(statement, ir.Assign) or isinstance(statement.value, ir.Ref):
-        return False
-    return statement.target.type.kind is ir.Kind.TENSOR
 
 
 class Flat:
@@ -251,9 +165,25 @@ class Flat:
             # Every tensor has calls of its own here; a list of results would take memory.
             part, listed = self.inner, False
         op = replace(op, arguments=(first, *map(part, rest)), listed=listed)
+        if op.name == "div" and not op.in_place and self._lends(op.arguments[1], op):
+            return self._divided(op)
         if self.captured and listed:
             op = self._scaled(op)
         return self._written(op) if op.in_place else op
+
+    def _lends(self, value: ir.Expr, like: ir.Op) -> bool:
+        """Whether this statement made a list of tensors that fits the result, and large
+        enough to matter.
+        """
+        mine = isinstance(value, ir.Ref) and value.name in self.mine
+        large = value.type.kind is ir.Kind.TENSOR
+        return mine and large and value.type == like.type
+
+    def _divided(self, op: ir.Op) -> ir.Expr:
+        """A quotient in the memory of its divisor."""
+        value, divisor = op.arguments
+        inverse = self._written(_like(op, "reciprocal", divisor))
+        return self._written(_like(op, "mul", inverse, value))
 
     def _scaled(self, op: ir.Op) -> ir.Op:
         """The call with its `alpha=` or `value=` multiplied in before."""

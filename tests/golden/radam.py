@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content ca5d350403d3.
+# Compiled by optdsl from radam.opt, content 0c51aef3e68c.
 
 import math
 import warnings
@@ -453,7 +453,9 @@ def _multi_tensor_radam(
             update_scale = update_scale * correction2**0.5
             roots = torch._foreach_sqrt(exp_avg_sqs)
             torch._foreach_add_(roots, eps)
-            updates = torch._foreach_div(updates, roots)
+            torch._foreach_reciprocal_(roots)
+            torch._foreach_mul_(roots, updates)
+            updates = roots
 
             # update *= rectified(rho, rho_inf)
             update_scale = update_scale * _rectified(rho, rho_inf)
@@ -682,9 +684,9 @@ def _multi_tensor_radam_capturable(
         powers = torch._foreach_pow(correction2s, 0.5)
         roots = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_add_(roots, eps)
-        quotients = torch._foreach_div(powers, roots)
-        del roots
-        adaptives = torch._foreach_mul(rectifieds, quotients)
+        torch._foreach_reciprocal_(roots)
+        torch._foreach_mul_(roots, powers)
+        adaptives = torch._foreach_mul(rectifieds, roots)
 
         # update *= where(rho > 5, adaptive, 1)
         for update, rho, adaptive in zip(updates, rhos, adaptives, strict=True):

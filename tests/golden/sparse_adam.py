@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content 3eb91b1b9d5e.
+# Compiled by optdsl from sparse_adam.opt, content c9606fb263c1.
 
 import math
 import warnings
@@ -419,7 +419,9 @@ def _multi_tensor_sparse_adam(
         update_scale = 1
         roots = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_add_(roots, eps)
-        updates = torch._foreach_div(exp_avgs, roots)
+        torch._foreach_reciprocal_(roots)
+        torch._foreach_mul_(roots, exp_avgs)
+        updates = roots
 
         # update *= lr*sqrt(1 - beta2**t)/(1 - beta1**t)
         update_scale = update_scale * (lr * math.sqrt(1 - beta2**t) / (1 - beta1**t))
