@@ -18,9 +18,12 @@ slow: $(INSTALLED)
 bless: $(INSTALLED)
 	OPTDSL_BLESS=1 $(BIN)/python -m pytest tests/test_golden.py tests/test_errors.py
 
+# Half an hour; nothing else should run beside it.
 benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/compile_time.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/peak_memory.py
+	$(BIN)/python -m benchmarks.torch_table --all
 
 clean:
 	rm -rf .venv build
