@@ -4,7 +4,7 @@ our class against torch's passed, of those that ran.
     python -m benchmarks.torch_table [--all]
 
 Runs tests/test_torch_*.py and counts. With --all every combination of options and dtypes
-is tried, which takes about ten minutes; without it, a sample.
+is tried, which takes a quarter of an hour and more; without it, a sample.
 """
 
 import argparse
