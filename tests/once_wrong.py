@@ -196,6 +196,10 @@ _BODIES = {
         step:
             if capturable: p -= f(grad, as_tensor(t))
             else: p -= grad*t""",
+    "number_of_a_local_with_a_number": """
+        step:
+            u = 2*grad
+            p -= 0.1*item(norm(u))*u""",
     "def_that_autograd_follows": """
         def f(x) = 2*exp(x)
         step: p -= 0.1*f(grad)""",

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from .. import ir
 from .branch import branch
-from .defer import defer as defer
+from .defer import defer
 from .detach import detach
-from .flatten import flatten as flatten
+from .flatten import flatten
 from .hoist import hoist
-from .instances import distinct as distinct
+from .instances import distinct
 from .reuse import reuse
 from .select import select
+
+__all__ = ["PASSES", "Pass", "defer", "distinct", "flatten", "lower"]
 
 
 @dataclass(frozen=True, slots=True)

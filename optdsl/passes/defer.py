@@ -69,7 +69,8 @@ class Deferral:
 
     def statement(self, statement: ir.Statement) -> list[ir.Statement]:
         match statement:
-            case ir.If(then=then, otherwise=otherwise):
+            case ir.If(condition, then, otherwise):
+                self._misuse(condition)
                 then, otherwise = self.block(then), self.block(otherwise)
                 return [replace(statement, then=then, otherwise=otherwise)]
             case ir.Assign(target=target) if target.name in self.names:
@@ -116,6 +117,7 @@ class Deferral:
     def factors(self, expr: ir.Expr) -> Factors:
         match expr:
             case _ if expr.type.on_host:
+                self._misuse(expr)
                 return expr, None
             case ir.Ref(name=name) if name in self.names:
                 return self._scale(expr), expr
