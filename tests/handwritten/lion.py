@@ -3,6 +3,8 @@
 import torch
 from torch.optim import Optimizer
 
+from .reference import Reference
+
 
 class Lion(Optimizer):
     """The sign of an interpolated momentum, with decoupled weight decay.
@@ -41,3 +43,8 @@ class Lion(Optimizer):
                 p.add_(update.sign_(), alpha=-group["lr"])
                 exp_avg.mul_(beta2).add_(grad, alpha=1 - beta2)
         return loss
+
+
+REFERENCE = Reference(
+    Lion, ({}, {"betas": (0.5, 0.6)}, {"weight_decay": 0.1, "lr": 0.01})
+)
