@@ -53,7 +53,7 @@ def assert_close(ours: Tensor, theirs: Tensor, what: str) -> None:
 @pytest.mark.parametrize("name, setting", CASES)
 def test_a_rule_is_what_a_person_wrote(name: str, setting: dict) -> None:
     reference = REFERENCES[name]
-    ours, theirs = sides(name, reference, setting)
+    ours, theirs = both = sides(name, reference, setting)
     before = {key: p.detach().clone() for key, p in ours.parameters.items()}
     for step in range(STEPS):
         ours.step(step)
