@@ -494,6 +494,12 @@ def assigned(block: Block) -> set[str]:
     return {each.target.name for each in statements(block) if isinstance(each, Assign)}
 
 
+def unpacked(block: Block) -> set[str]:
+    """The names that a block takes out of tuples, in its branches too."""
+    found = (each.targets for each in statements(block) if isinstance(each, Unpack))
+    return {ref.name for refs in found for ref in refs}
+
+
 def written(expr: Expr) -> Expr:
     """What a chain of in-place calls writes into: where it starts."""
     while isinstance(expr, Op) and expr.in_place:

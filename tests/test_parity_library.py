@@ -58,7 +58,7 @@ def test_a_rule_is_what_a_person_wrote(name: str, setting: dict) -> None:
     for step in range(STEPS):
         ours.step(step)
         theirs.step(step)
-        for key, p in ours.parameters.items():
+        for key in ours.parameters:
             way, its = (each.parameters[key].detach() - before[key] for each in both)
             assert_close(way, its, f"step {step}, {key}")
             kept = theirs.memory(key)

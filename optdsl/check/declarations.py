@@ -282,9 +282,7 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
     elif initial.type.on_host and not place and not initial.type.unknown:
         type_ = ir.TENSOR
     doc = each.doc.value if each.doc else ""
-    return ir.State(
-        each.name.text, initial, when, type_, place, doc, each.name.span
-    )
+    return ir.State(each.name.text, initial, when, type_, place, doc, each.name.span)
 
 
 def check_arguments(spec: syntax.Spec, scope: Scope) -> ir.Arguments:

@@ -123,16 +123,18 @@ def levels(block: ir.Block, states: tuple[ir.State, ...], scope: Scope) -> Level
     return found
 
 
-def _given(
-    block: ir.Block, assignments: list[_Assignment]
-) -> Iterator[ir.Statement]:
+def _given(block: ir.Block, assignments: list[_Assignment]) -> Iterator[ir.Statement]:
     known: set[str] = set()
     for statement in block:
         inside = [each.target for each in _assignments((statement,))]
         names = {each.name for each in inside}
         own = {id(each) for each in inside}
-        elsewhere = {each.target.name for each in assignments if id(each.target) not in own}
-        of_host = all(each.role is ir.Role.LOCAL and each.type.on_host for each in inside)
+        elsewhere = {
+            each.target.name for each in assignments if id(each.target) not in own
+        }
+        of_host = all(
+            each.role is ir.Role.LOCAL and each.type.on_host for each in inside
+        )
         roles = {ref.role for ref in ir.reads(statement)}
         settled = roles <= {ir.Role.HYPER, ir.Role.FLAG, ir.Role.LOCAL}
         read = {ref.name for ref in ir.reads(statement) if ref.role is ir.Role.LOCAL}
@@ -159,7 +161,10 @@ def _demand(found: Levels, assignments: list[_Assignment]) -> None:
     for each in assignments:
         if MODEL in overs(each.value):
             pending += each.conditions
-        if each.target.role is ir.Role.STATE and found.places[each.target.name] == MODEL:
+        if (
+            each.target.role is ir.Role.STATE
+            and found.places[each.target.name] == MODEL
+        ):
             pending += each.needs
     seen: set[str] = set()
     while pending:

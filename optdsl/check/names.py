@@ -34,7 +34,9 @@ def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
             return _state(expr, scope)
         title = f"`{name}` cannot be read here"
         place = scope.states[name].place
-        scope.report("E0306", title, expr.span, f"a state of the {place} is for the step")
+        scope.report(
+            "E0306", title, expr.span, f"a state of the {place} is for the step"
+        )
         return unknown(expr.span)
     return _not_found(expr, scope)
 

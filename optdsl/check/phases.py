@@ -9,11 +9,12 @@ statement that puts the parts together; between the two lies the barrier.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .. import ir
+from .. import ir, stages
 from ..source import Span
 from .levels import GROUP, MODEL, PARAM, Levels, levels, narrower, overs
 from .scope import Scope
 
+OWN = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0))
 Leveled = tuple[str, ir.Statement]
 _WHOLE = {"dot": "sum"}
 
@@ -24,10 +25,15 @@ def in_phases(rule: ir.Rule, scope: Scope) -> ir.Rule:
         tuple(replace(each, body=_block(each.body, rule, scope)[0]) for each in hooks)
         for hooks in (rule.pre_steps, rule.post_steps)
     )
+    for hook in (*pre_steps, *post_steps):
+        _check_hook(hook.body, scope)
     rule = replace(rule, pre_steps=pre_steps, post_steps=post_steps)
     step, of_model = _block(rule.step, rule, scope, bool(rule.shared))
     if step is not rule.step:
-        for other, what in (rule.sparse, "sparse gradients"), (rule.complex, "`complex:`"):
+        for other, what in (
+            (rule.sparse, "sparse gradients"),
+            (rule.complex, "`complex:`"),
+        ):
             if other:
                 title = f"{what} in a rule whose parameters come together"
                 scope.report("E0601", title, rule.step[0].span)
@@ -48,31 +54,23 @@ def _block(
     tree = phases.tree(_late([*phases.leveled(block)]))
     wide = [each for each in known.given if known.of(each) == MODEL]
     tree = (*_needed(wide, tree, []), *tree)
-    _check_groups(tree, scope)
     return tree, tuple(each.name for each in rule.hypers if each.name in known.of_model)
 
 
-def _check_groups(tree: ir.Block, scope: Scope) -> None:
-    """Reports a value of a group that is read on the other side of a reduction over the
-    model.
-    """
+def _check_hook(tree: ir.Block, scope: Scope) -> None:
+    """Reports a value that a hook keeps from one phase to the next."""
     known: set[str] = set()
-    for phase in tree:
-        if not isinstance(phase, ir.Each):
-            continue
-        own = {
-            target.name
-            for each in phase.body
-            if not isinstance(each, ir.Each)
-            for target in _targets(each)
-            if target.role is ir.Role.LOCAL
-        }
+    for phase in stages.loops(tree):
+        body = phase.body
         for ref in ir.reads(phase):
-            if ref.name in known - own:
-                title = f"`{ref.name}` is of a group, from before a reduction over the model"
-                help = f"keep it: `state {ref.name}: group = 0`"
-                scope.report("E0601", title, ref.span, help=help)
-        known |= own
+            if ref.role is ir.Role.LOCAL and ref.name in known:
+                if ref.name in {*stages.read_first(body, set())}:
+                    title = f"`{ref.name}` is from before a reduction across parameters"
+                    help = (
+                        "a hook keeps `p` and `grad` alone; the step keeps every value"
+                    )
+                    scope.report("E0601", title, ref.span, help=help)
+        known |= {each.name for inner in body for each in _targets(inner)}
 
 
 def _targets(statement: ir.Statement) -> Iterator[ir.Ref]:
@@ -98,7 +96,9 @@ class _Phases:
     def _statement(self, statement: ir.Statement) -> Iterator[Leveled]:
         match statement:
             case ir.If(condition, then, otherwise):
-                before, condition = self._reduced(condition, "condition", statement.span)
+                before, condition = self._reduced(
+                    condition, "condition", statement.span
+                )
                 yield from before
                 sides = [*self.leveled(then)], [*self.leveled(otherwise)]
                 kinds = {level for side in sides for level, _ in side}
@@ -172,9 +172,7 @@ class _Phases:
             inner, each = self._reduced(each, name, span)
             before += inner
             arguments.append(each)
-        part = ir.Ref(
-            self._name(f"{name}_part"), ir.Role.LOCAL, call.type, call.span
-        )
+        part = ir.Ref(self._name(f"{name}_part"), ir.Role.LOCAL, call.type, call.span)
         self.levels.locals[part.name] = PARAM
         value = _part(replace(call, arguments=tuple(arguments), over=""))
         function = _WHOLE.get(call.function, call.function)
@@ -223,10 +221,27 @@ def _late(flat: list[Leveled]) -> list[Leveled]:
             continue
         made = {ref.name for _, each in waiting for ref in _targets(each)}
         if any(ref.name in made for ref in ir.reads(statement)):
-            result += waiting
+            result += _groups_first(waiting)
             waiting = []
         result.append((level, statement))
-    return result + waiting
+    return result + _groups_first(waiting)
+
+
+def _groups_first(waiting: list[Leveled]) -> list[Leveled]:
+    """What groups do before what the model does, where it does not depend on that: a group
+    reduces where its parameters have just been.
+    """
+    groups: list[Leveled] = []
+    others: list[Leveled] = []
+    made: set[str] = set()
+    for level, statement in waiting:
+        read = {ref.name for ref in ir.reads(statement)}
+        if level == MODEL or read & made:
+            others.append((level, statement))
+            made |= {ref.name for ref in _targets(statement)}
+        else:
+            groups.append((level, statement))
+    return groups + others
 
 
 def _gathered(flat: list[Leveled], level: str) -> Iterator[tuple[str, list]]:
@@ -286,6 +301,7 @@ def _mean(call: ir.Call) -> ir.Expr:
     total = replace(call, function="sum")
     size: ir.Expr = ir.Const("1", ir.NUMBER, call.span)
     if x.type.kind is ir.Kind.TENSOR:
-        size = ir.Call("numel", (x,), ir.NUMBER, call.span)
+        sized = OWN if x.type.shape == ir.LIKE_PARAM else x
+        size = ir.Call("numel", (sized,), ir.NUMBER, call.span)
     number = ir.Call("sum", (size,), ir.NUMBER, call.span, over=call.over)
     return ir.Binary("/", total, number, call.type, call.span)
