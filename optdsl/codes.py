@@ -483,7 +483,11 @@ _ALL = (
         "a part of the language that is not there yet",
         "The language has a meaning for this, and this version of the compiler cannot do it. "
         "Nothing is wrong with the idea; it has to be written another way for now.",
-        _spec("p -= lr/total*grad", "state total: model = 1", "sparse_grads"),
+        _spec(
+            "total = 0.9*total + 0.1\np -= lr/total*grad",
+            "state total: model = 1",
+            "sparse_grads",
+        ),
         _spec("p -= lr*grad", "sparse_grads"),
     ),
     Code(

@@ -261,6 +261,7 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
         title = f"a state of the {place} has no condition"
         help = "it is one number; leave `when` out"
         report("E0504", title, each.when.span, help=help)
+        when = None
     type_ = initial.type if not place or place in _PLACES else ir.UNKNOWN
     on_device = scope.mode.counts_on_device or shared
     if place in _PLACES and type_ == ir.NUMBER and on_device:

@@ -51,7 +51,7 @@ def _block(
         return block, ()
     taken = {each.name for each in (*rule.hypers, *rule.states, *rule.functions)}
     phases = _Phases(known, {*taken, *known.locals})
-    tree = phases.tree(_late([*phases.leveled(block)]))
+    tree = phases.tree(_ordered([*phases.leveled(block)]))
     wide = [each for each in known.given if known.of(each) == MODEL]
     tree = (*_needed(wide, tree, []), *tree)
     return tree, tuple(each.name for each in rule.hypers if each.name in known.of_model)
@@ -209,22 +209,34 @@ class _Phases:
         return ir.Each(GROUP, tuple(body), _span(tuple(body)))
 
 
-def _late(flat: list[Leveled]) -> list[Leveled]:
-    """What is done once, as late as a parameter can wait for it: so that the parameters
-    come by less often.
+def _ordered(flat: list[Leveled]) -> list[Leveled]:
+    """What is done once, before the parameters come by where it needs nothing of them, and
+    else as late as they can wait for it: so that they come by as seldom as possible.
     """
     result: list[Leveled] = []
     waiting: list[Leveled] = []
+    here = 0  # where the parameters began to come by
     for level, statement in flat:
-        if level != PARAM:
-            waiting.append((level, statement))
+        read = {ref.name for ref in ir.reads(statement)}
+        if level == PARAM:
+            if read & _made(waiting):
+                result += _groups_first(waiting)
+                waiting, here = [], len(result)
+            result.append((level, statement))
             continue
-        made = {ref.name for _, each in waiting for ref in _targets(each)}
-        if any(ref.name in made for ref in ir.reads(statement)):
-            result += _groups_first(waiting)
-            waiting = []
-        result.append((level, statement))
+        before = [*result[here:], *waiting]
+        seen = {ref.name for _, each in before for ref in ir.reads(each)}
+        made = _made(before)
+        if read & made or _made([(level, statement)]) & (seen | made):
+            waiting.append((level, statement))
+        else:
+            result.insert(here, (level, statement))
+            here += 1
     return result + _groups_first(waiting)
+
+
+def _made(flat: list[Leveled]) -> set[str]:
+    return {ref.name for _, each in flat for ref in _targets(each)}
 
 
 def _groups_first(waiting: list[Leveled]) -> list[Leveled]:

@@ -186,7 +186,7 @@ class Phases:
         ]
         optional = tuple(each.name for each in states if each.when is not None)
         names += [each.name for each in states if each.name not in optional]
-        return self.as_reals(Run((), AS_REAL, tuple(names), optional))
+        return self.as_reals(phase, Run((), AS_REAL, tuple(names), optional))
 
     def counts_here(self, phase: ir.Each) -> bool:
         """Whether this is the phase in which the counts go up: the first one."""
@@ -298,7 +298,7 @@ class OneByOne(Phases):
             result.append(f"{self.update.names.own('t')} = {step.item}.item()")
         return result
 
-    def as_reals(self, run: Run) -> list[str]:
+    def as_reals(self, phase: ir.Each, run: Run) -> list[str]:
         return loop.viewed(run, self.update, "torch.is_complex(p)")
 
 
@@ -354,7 +354,13 @@ class AtOnce(Phases):
                 yield from self.printer.single(statement)
 
     def kept_list(self, name: str) -> str:
-        return self.printer.many(name)
+        """A list of tensors, or a number, which is the same for all of a batch."""
+        numbers = (
+            each.target.name
+            for each in ir.statements(self.rule.step)
+            if isinstance(each, ir.Assign) and each.target.type.on_host
+        )
+        return self.names.own(name) if name in numbers else self.printer.many(name)
 
     def _loop(
         self, phase: ir.Each, inner: list[str], handed: tuple[str, ...]
@@ -383,5 +389,8 @@ class AtOnce(Phases):
             asked=self.reads_count(phase),
         )
 
-    def as_reals(self, run: Run) -> list[str]:
-        return foreach.viewed(run, self.printer, "torch.is_complex(params[0])")
+    def as_reals(self, phase: ir.Each, run: Run) -> list[str]:
+        result = foreach.viewed(run, self.printer, "torch.is_complex(params[0])")
+        if result and "grad" in run.changed and foreach.consumes(phase.body):
+            result.append(f"    {GIVEN} = grads")
+        return result

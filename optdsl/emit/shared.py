@@ -22,15 +22,16 @@ def init_shared(rule: ir.Rule) -> list[str]:
         "",
         "def _init_shared(self) -> None:",
         '    """Make the numbers of groups and of the model, next to the parameters."""',
-        '    device = next(p.device for g in self.param_groups for p in g["params"])',
+        '    p = next(p for group in self.param_groups for p in group["params"])',
+        "    dtype = torch.promote_types(_get_scalar_dtype(), p.dtype.to_real())",
         "    for group in self.param_groups:",
         "        new = {",
         *(f"            {each}" for each in values),
         "        }",
         "        for name, value in new.items():",
         "            if name not in group:",
-        "                group[name] = torch.tensor(value, dtype=_get_scalar_dtype())",
-        "            group[name] = group[name].to(device)",
+        "                group[name] = torch.tensor(value, dtype=dtype)",
+        "            group[name] = group[name].to(p.device)",
     ]
     of_model = [each.name for each in rule.shared if each.place == "model"]
     if of_model:
