@@ -23,7 +23,7 @@ def init_shared(rule: ir.Rule) -> list[str]:
         "def _init_shared(self) -> None:",
         '    """Make the numbers of groups and of the model, next to the parameters."""',
         '    p = next(p for group in self.param_groups for p in group["params"])',
-        "    dtype = torch.promote_types(_get_scalar_dtype(), p.dtype.to_real())",
+        "    dtype = torch.promote_types(_get_scalar_dtype(), p.real.dtype)",
         "    for group in self.param_groups:",
         "        new = {",
         *(f"            {each}" for each in values),

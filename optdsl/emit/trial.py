@@ -22,7 +22,7 @@ def trial(rule: ir.Rule, update: Update) -> list[str]:
         "",
         "def _is_trial(self) -> bool:",
         '    """Whether a step is to make the state of a new optimizer and change nothing."""',
-        "    if self.state or torch.compiler.is_compiling():",
+        "    if torch.compiler.is_compiling() or self.state:",
         "        return False",
         "    return all(",
         f'        group["{RATE}"] == 0',

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 786e0f62bc44.
+# Compiled by optdsl from adagrad_norm.opt, content 3db86d84cd0d.
 
 import math
 import warnings
@@ -118,7 +118,7 @@ class AdaGradNorm(Optimizer):
     def _init_shared(self) -> None:
         """Make the numbers of groups and of the model, next to the parameters."""
         p = next(p for group in self.param_groups for p in group["params"])
-        dtype = torch.promote_types(_get_scalar_dtype(), p.dtype.to_real())
+        dtype = torch.promote_types(_get_scalar_dtype(), p.real.dtype)
         for group in self.param_groups:
             new = {
                 "b_sq": float(group["b0"] * group["b0"]),
@@ -133,7 +133,7 @@ class AdaGradNorm(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content bbaec9a3c885.
+# Compiled by optdsl from dadapt_adam.opt, content f6c1bcb35bcb.
 
 import math
 import warnings
@@ -179,7 +179,7 @@ class DAdaptAdam(Optimizer):
     def _init_shared(self) -> None:
         """Make the numbers of groups and of the model, next to the parameters."""
         p = next(p for group in self.param_groups for p in group["params"])
-        dtype = torch.promote_types(_get_scalar_dtype(), p.dtype.to_real())
+        dtype = torch.promote_types(_get_scalar_dtype(), p.real.dtype)
         for group in self.param_groups:
             new = {
                 "d": float(group["d0"]),
@@ -195,7 +195,7 @@ class DAdaptAdam(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

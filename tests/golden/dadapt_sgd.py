@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content d44df8b7a89d.
+# Compiled by optdsl from dadapt_sgd.opt, content 879c663d3626.
 
 import math
 import warnings
@@ -150,7 +150,7 @@ class DAdaptSGD(Optimizer):
     def _init_shared(self) -> None:
         """Make the numbers of groups and of the model, next to the parameters."""
         p = next(p for group in self.param_groups for p in group["params"])
-        dtype = torch.promote_types(_get_scalar_dtype(), p.dtype.to_real())
+        dtype = torch.promote_types(_get_scalar_dtype(), p.real.dtype)
         for group in self.param_groups:
             new = {
                 "d": float(group["d0"]),
@@ -167,7 +167,7 @@ class DAdaptSGD(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 33fc26a2bb2b.
+# Compiled by optdsl from prodigy.opt, content 21b174d3f292.
 
 import math
 import warnings
@@ -202,7 +202,7 @@ class Prodigy(Optimizer):
     def _init_shared(self) -> None:
         """Make the numbers of groups and of the model, next to the parameters."""
         p = next(p for group in self.param_groups for p in group["params"])
-        dtype = torch.promote_types(_get_scalar_dtype(), p.dtype.to_real())
+        dtype = torch.promote_types(_get_scalar_dtype(), p.real.dtype)
         for group in self.param_groups:
             new = {
                 "d": float(group["d0"]),
@@ -219,7 +219,7 @@ class Prodigy(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0
