@@ -222,7 +222,8 @@ class Run:
             return evaluate(expr, self._host)
         match expr:
             case ir.Ref():
-                return torch.as_tensor(self.values[expr.name], dtype=torch.float64)
+                number = torch.bool if expr.type.element == "flag" else torch.float64
+                return torch.as_tensor(self.values[expr.name], dtype=number)
             case ir.Unary():
                 operand = self.value(expr.operand)
                 return ~operand if expr.operator == "not" else -operand

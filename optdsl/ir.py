@@ -51,6 +51,7 @@ class Role(Enum):
     FIRST = "first"
     FLAG = "flag"
     LOCAL = "local"
+    SHARED = "local of all parameters"
 
 
 def _span() -> Span:

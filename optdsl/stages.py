@@ -83,6 +83,20 @@ def read_first(block: ir.Block, assigned: set[str]) -> Iterator[str]:
                 assigned |= ir.assigned((statement,))
 
 
+def surely(block: ir.Block) -> set[str]:
+    """The names that a block assigns, whichever way it takes."""
+    names: set[str] = set()
+    for statement in block:
+        match statement:
+            case ir.If(_, then, otherwise):
+                names |= surely(then) & surely(otherwise)
+            case ir.Assign(target=target):
+                names.add(target.name)
+            case ir.Unpack(targets=targets):
+                names |= {each.name for each in targets}
+    return names
+
+
 def outer(rule: ir.Rule) -> frozenset[str]:
     """The names of tensors that a group, or the model, has one of."""
     inside = {
@@ -91,16 +105,15 @@ def outer(rule: ir.Rule) -> frozenset[str]:
         for name in ir.assigned(phase.body) | ir.unpacked(phase.body)
     }
     names = (ir.assigned(rule.step) | ir.unpacked(rule.step)) - inside
-    names |= {each.name for each in rule.shared}
-    # What a phase makes of these alone is the same for all its parameters.
-    for phase in phases(rule.step):
-        for each in ir.statements(phase.body):
-            if isinstance(each, ir.Assign) and made_of(each.value, names):
-                names.add(each.target.name)
-    return frozenset(names)
+    names |= {
+        each.target.name
+        for each in ir.statements(rule.step)
+        if isinstance(each, ir.Assign) and each.target.role is ir.Role.SHARED
+    }
+    return frozenset(names | {each.name for each in rule.shared})
 
 
-def made_of(expr: ir.Expr, names: set[str] | frozenset[str]) -> bool:
+def made_of(expr: ir.Expr, names: frozenset[str]) -> bool:
     """Whether an expression is a tensor that is made of these, and of numbers."""
     tensors = [ref.name for ref in ir.reads(expr) if not ref.type.on_host]
     scalar = expr.type.kind is ir.Kind.SCALAR

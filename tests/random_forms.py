@@ -73,6 +73,16 @@ LINEAR_FORMS = (
     "({T} + {T})", "({T} - {T})", "({H}*{T})", "({T}*{H})", "({T} - {H}*{T})", "{T}/{H}",
     "-{T}", "lerp({T}, {T}, {H})", "({T} if {C} else {T})", "({H}*{T} + {H}*{T})",
 )  # fmt: skip
+# What all parameters of a group, or of the model, make together.
+TOGETHER = (
+    "norm({{T}}, over={0})", "0.1*sum({{T}}, over={0})", "mean({{T}}*{{T}}, over={0})",
+    "0.1*dot({{T}}, {{T}}, over={0})", "max({{T}}, over={0})", "min({{S}}, over={0})",
+    "0.1*sum({{S}}, over={0})", "{{K}}/sum(numel(p), over={0})",
+    "where(any({{F}}, over={0}), {{S}}, {{K}})", "({{K}}*norm({{T}}, over={0}) + {{K}})",
+)  # fmt: skip
+SHARED = {
+    "g0": "state g0: group = 0.5", "k0": "state k0: model = 1", "k1": "state k1: model = eps",
+}  # fmt: skip
 # Places in a form that a tensor scalar cannot take.
 _HOST_ALONE = ("clamp", "full_like", " if {C}", "{H} > {H}")
 NUMBERS = ("0.5", "0.1", "0.9", "0.25", "1", "2")

@@ -12,8 +12,10 @@ from random_forms import (
     HYPERS,
     MATRIX_STATES,
     NUMBERS,
+    SHARED,
     SIDES,
     STATES,
+    TOGETHER,
     Phrases,
 )
 
@@ -35,6 +37,7 @@ class Author(Phrases):
         self.pending: set[str] = set()
         self.storage: set[str] = set()
         self.made = 0
+        self.together = False
 
     # ---- statements
 
@@ -59,7 +62,10 @@ class Author(Phrases):
             if self.place == "step":
                 options += [self.matrices] * self.axes
                 options += [self.sides] * 2 * self.captured
-                options += [self.complex_numbers] * (depth == OUTERMOST)
+                if depth == OUTERMOST:
+                    options += (
+                        [self.gathered] * 3 if self.together else [self.complex_numbers]
+                    )
         return self.one([*options, self.assign])(depth)
 
     def assigned(self, name: str, value: str) -> str:
@@ -211,6 +217,30 @@ class Author(Phrases):
         lines = (f"    {name} = {value}" for value in values)
         return [f"if {condition}:", next(lines), "else:", next(lines)]
 
+    def gathered(self, depth: int) -> list[str]:
+        """A number that parameters make together, as a local or in a shared state."""
+        name = self.one(["", "", *SHARED])
+        if not name:
+            return self.bound("S", self.across(self.one(("group", "model"))))
+        over = "group" if name.startswith("g") else "model"
+        value = self.one(
+            (
+                f"0.9*{name} + 0.1*{{}}",
+                f"max({name}, {{}})",
+                f"min({name}, 0.5 + {{}}**2)",
+            )
+        ).format(self.across(over, shared=True))
+        self.read(value)
+        return [f"{name} = {value}"]
+
+    def across(self, over: str, shared: bool = False) -> str:
+        forms = [each for each in TOGETHER if self.axes or "numel" not in each]
+        if shared:  # what is around the reduction is of the group, or of the model
+            forms = [each for each in forms if "where" not in each]
+        form = self.one(forms).format(over)
+        drawn = {"K": self.one(NUMBERS)} if shared else {}
+        return self.filled(form, 1, drawn)
+
     def consumed(self, names: set[str]) -> list[str]:
         """What reads the locals of a branch before it ends."""
         waiting = sorted(each for each in self.pending & names if each.startswith("x"))
@@ -312,6 +342,8 @@ class Author(Phrases):
         else:
             self.enter_step(place)
         body = [*self.block(1 + self.below(3), 1), *self.ended("p")]
+        if self.together and place == "pre_step":
+            body.append("grad /= 1 + norm(grad, over=model)")
         return f"{place} {name}:\n" + "".join(f"    {line}\n" for line in body)
 
     def enter_step(self, place: str) -> None:
@@ -324,6 +356,8 @@ class Author(Phrases):
 
     def step(self) -> str:
         self.enter_step("step")
+        if self.together:
+            self.kinds |= dict.fromkeys(SHARED, "S")
         if self.below(3) == 2:
             self.kinds |= {"b1": "H", "b2": "H"}
         body = self.block(2 + self.below(5), OUTERMOST)
@@ -340,6 +374,7 @@ class Author(Phrases):
             if guard:
                 lines = [f"if {guard}:", *("    " + line for line in lines)]
             body += lines
+        body += self.shared_ones("\n".join(body))
         body += self.ended("p")
         if not re.search(r"^ *p .?= ", "\n".join(body), re.MULTILINE):
             body.append("p -= 0.1*grad")
@@ -347,9 +382,22 @@ class Author(Phrases):
             body.insert(0, "b1, b2 = betas")
         return "step:\n" + "".join(f"    {line}\n" for line in body)
 
+    def shared_ones(self, text: str) -> list[str]:
+        """What reads and writes the shared states that are used."""
+        lines = []
+        for name in SHARED:
+            if not re.search(rf"\b{name}\b", text):
+                continue
+            if not re.search(rf"^ *{name} = ", text, re.MULTILINE):
+                over = "group" if name.startswith("g") else "model"
+                lines.append(f"{name} = 0.9*{name} + 0.1*norm(grad, over={over})")
+            lines.append(f"p -= 0.01*{name}*grad")
+        return lines
+
     def spec(self) -> str:
         self.captured = self.below(2) == 1
         self.matrix = self.axes and self.below(4) == 3
+        self.together = self.below(4) == 3
         functions = [self.function(f"f{at}") for at in range(self.below(3))]
         numbers = [self.number(f"n{at}") for at in range(self.below(2))]
         for at in range(1 + self.below(3)):
@@ -368,6 +416,9 @@ class Author(Phrases):
         for text in (*numbers, *functions[::-1]):
             if f"{text.split('(')[0].removeprefix('def ')}(" in body:
                 body = f"{text}\n{body}"
+        for name, declaration in SHARED.items():
+            if re.search(rf"\b{name}\b", body):
+                body = f"{declaration}\n{body}"
         for _, first, guard in reversed(self.states.values()):
             body = first + (f" when {guard}" if guard else "") + "\n" + body
         used = [

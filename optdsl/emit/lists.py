@@ -111,9 +111,13 @@ class Lists:
 
     def values(self, value: ir.Expr) -> str:
         match value:
+            case ir.Ref(name=name) if name in self.outer:
+                return f"[{self.listed(value)}] * len(params)"
             case ir.Ref():
                 return self.listed(value)
-            case ir.Choose(condition, ir.Ref() as then, ir.Ref() as otherwise):
+            case ir.Choose(condition, ir.Ref() as then, ir.Ref() as otherwise) if (
+                not {then.name, otherwise.name} & self.outer
+            ):
                 chosen = f"{self.listed(then)} if {text(condition, self.host)}"
                 return f"{chosen} else {self.listed(otherwise)}"
         if isinstance(value, ir.Op) and value.listed:

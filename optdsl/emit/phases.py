@@ -14,10 +14,11 @@ from ..stages import (
     direct_parts,
     loops,
     outer,
+    own,
     parts,
     phases,
-    read_first,
     runs,
+    surely,
     waiting,
 )
 from . import foreach, loop
@@ -81,11 +82,11 @@ class Phases:
         self.update = update
         self.outer = outer(rule)
         self.parts = parts(rule.step)
-        self.kept: list[str] = []
+        self.kept: dict[str, str] = {}
+        self.appended: list[str] = []
         self.of_groups: dict[str, str] = {}
         every = [*waiting([*phases(rule.step)]), *waiting(loops(rule.step))]
         self.waiting = {id(each): names for each, names in every}
-        self.counts = rule.counted != ""
         self.hypers = {each.name: each for each in rule.hypers}
         self.names = self._names()
         self.lists = {name: self.names.claim(plural(name)) for name in self.parts}
@@ -120,14 +121,16 @@ class Phases:
                 body += self._lists(run, direct_parts(phase.body))
                 body += self._phase(run)
         before = self._lists(phase, direct_parts(self.rule.step))
-        read = {*read_first(phase.body, set())}
+        read = {ref.name for ref in _mentioned(phase)}
         old = [each for each in self.of_groups if each in read]
+        unsure = {*self.waiting[id(phase)]} - surely(own(phase)) - {*old}
+        body[:0] = [f"{self.names.own(each)} = None" for each in sorted(unsure)]
         head = f"for group, {self.inside} in {self.container}:"
         if old:
-            own = ", ".join(map(self.names.own, old))
+            names = ", ".join(map(self.names.own, old))
             kept = ", ".join(self.of_groups[each] for each in old)
             rows = f"zip({self.container}, {kept}, strict=True)"
-            head = f"for (group, {self.inside}), {own} in {rows}:"
+            head = f"for (group, {self.inside}), {names} in {rows}:"
         for each in self.waiting[id(phase)]:
             fresh = self.names.claim(plural(each))
             before.append(f"{fresh}: list[Any] = []")
@@ -154,8 +157,8 @@ class Phases:
             if state.place == place and state.name in read:
                 names.append(state.name)
                 values.append(f'group["{state.name}"]')
-        own = [self.names.own(each) for each in names]
-        return [f"{name} = {value}" for name, value in zip(own, values, strict=True)]
+        pairs = zip(map(self.names.own, names), values, strict=True)
+        return [f"{name} = {value}" for name, value in pairs]
 
     def _hyper(self, name: str) -> str:
         return f'group["{name}"]'
@@ -163,18 +166,20 @@ class Phases:
     # ---- one phase of the parameters
 
     def _phase(self, phase: ir.Each) -> list[str]:
-        handed = self.waiting[id(phase)]
+        handed = {each: self.kept_list(each) for each in self.waiting[id(phase)]}
         inner = [*self._first_lines(phase), *self._count(phase), *self._viewed(phase)]
         written = lines(phase.body, self.name, self.rule.source, self.single)
+        unsure = {*handed} - surely(phase.body) - {*self.kept, "grad"}
+        inner += [f"{self.name_of(each)} = None" for each in sorted(unsure)]
         inner += [""] * bool(written and inner and written[0].startswith("#"))
         result = self._loop(phase, [*inner, *written], handed)
-        self.kept += handed
+        self.kept |= handed
+        self.appended += handed.values()
         return result
 
     def columns(self) -> str:
         """The names of the lists that a row of columns is taken apart into."""
-        kept = [self.kept_list(each) for each in self.kept]
-        return ", ".join([*(each.items for each in self.update.columns), *kept])
+        return ", ".join([each.items for each in self.update.columns] + self.appended)
 
     def _viewed(self, phase: ir.Each) -> list[str]:
         if not takes_complex(self.rule):
@@ -224,7 +229,6 @@ class OneByOne(Phases):
     """One parameter after the other."""
 
     def __init__(self, rule: ir.Rule, update: Update) -> None:
-        self.kept_lists: dict[str, str] = {}
         super().__init__(rule, update)
         self.keeps = any(names for _, names in waiting([*phases(rule.step)]))
         self.inside = "columns" if self.keeps else f"({self.columns()})"
@@ -241,23 +245,24 @@ class OneByOne(Phases):
                 yield from self.plain(statement)
 
     def kept_list(self, name: str) -> str:
-        if name not in self.kept_lists:
-            self.kept_lists[name] = self.names.claim(plural(name))
-        return self.kept_lists[name]
+        return self.names.claim(plural(name))
+
+    def name_of(self, kept: str) -> str:
+        return self.names.own(kept)
 
     def _loop(
-        self, phase: ir.Each, inner: list[str], handed: tuple[str, ...]
+        self, phase: ir.Each, inner: list[str], handed: dict[str, str]
     ) -> list[str]:
-        own = self.names.own
         read = {ref.name for ref in _mentioned(phase)}
-        step = self.update.step
         columns = [
             (each.item, each.items)
             for at, each in enumerate(self.update.columns)
             if at == 0 or self._is_read(each, phase, read)
         ]
         columns += [
-            (own(each), self.kept_list(each)) for each in self.kept if each in read
+            (self.name_of(each), items)
+            for each, items in self.kept.items()
+            if each in read
         ]
         if "grad" in self.kept:
             columns = [each for each in columns if each[1] != "grads"]
@@ -265,16 +270,14 @@ class OneByOne(Phases):
         lists = ", ".join(items for _, items in columns)
         rows = f"zip({lists}, strict=True)" if len(columns) > 1 else lists
         result = [f"{self.columns()} = columns"] if self.keeps else []
-        fresh = [self.kept_list(each) for each in handed]
-        result += [f"{each}: list[Any] = []" for each in fresh]
+        result += [f"{each}: list[Any] = []" for each in handed.values()]
         result.append(f"for {items} in {rows}:")
         inner = [*inner]
-        for each, items in zip(handed, fresh, strict=True):
-            inner.append(f"{items}.append({own(each)})")
+        for each, items in handed.items():
+            inner.append(f"{items}.append({self.name_of(each)})")
         result += [INDENT + line if line else "" for line in inner]
-        if fresh:
-            result.append(f"columns += [{', '.join(fresh)}]")
-        assert step is None or self.counts
+        if handed:
+            result.append(f"columns += [{', '.join(handed.values())}]")
         return result
 
     def _is_read(self, column: Column, phase: ir.Each, read: set[str]) -> bool:
@@ -354,18 +357,22 @@ class AtOnce(Phases):
                 yield from self.printer.single(statement)
 
     def kept_list(self, name: str) -> str:
-        """A list of tensors, or a number, which is the same for all of a batch."""
+        return self.name_of(name)
+
+    def name_of(self, kept: str) -> str:
+        """A list of tensors, or what is the same for all of a batch."""
         numbers = (
             each.target.name
             for each in ir.statements(self.rule.step)
             if isinstance(each, ir.Assign) and each.target.type.on_host
         )
-        return self.names.own(name) if name in numbers else self.printer.many(name)
+        alone = kept in self.outer or kept in numbers
+        return self.names.own(kept) if alone else self.printer.many(kept)
 
     def _loop(
-        self, phase: ir.Each, inner: list[str], handed: tuple[str, ...]
+        self, phase: ir.Each, inner: list[str], handed: dict[str, str]
     ) -> list[str]:
-        fresh = ", ".join(map(self.kept_list, handed))
+        fresh = ", ".join(handed.values())
         if handed or self.kept:
             head = ["for columns in rows:", f"    {self.columns()} = columns"]
         else:

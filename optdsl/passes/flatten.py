@@ -118,6 +118,8 @@ class Flat:
         match expr:
             case _ if expr.type.on_host or isinstance(expr, (ir.Ref, ir.Choose)):
                 return expr
+            case _ if made_of(expr, self.shared):
+                return expr
             case ir.Call("as_tensor", (ir.Ref(role=role) as ref,)) if role in self.kept:
                 return replace(ref, type=ir.SCALAR)
             case ir.Op("clamp"):
@@ -166,7 +168,7 @@ class Flat:
         name = next(each for each in names if each not in self.taken)
         self.taken |= {name}
         self.shared |= {name}
-        local = ir.Ref(name, ir.Role.LOCAL, expr.type, MADE_UP)
+        local = ir.Ref(name, ir.Role.SHARED, expr.type, MADE_UP)
         self.made.append(ir.Assign(local, expr, self.span))
         return local
 
@@ -245,7 +247,7 @@ class Flat:
         """A quotient in the memory of its divisor."""
         value, divisor = op.arguments
         inverse = self._written(_like(op, "reciprocal", divisor))
-        return self._written(_like(op, "mul", inverse, value))
+        return self._written(_like(op, "mul", inverse, self.named(value)))
 
     def _scaled(self, op: ir.Op) -> ir.Op:
         """The call with its `alpha=` or `value=` multiplied in before."""
