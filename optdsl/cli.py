@@ -275,17 +275,19 @@ def explain(name: str, as_latex: bool, as_json: bool) -> None:
     elif as_json:
         click.echo(json.dumps(explained.as_json(), indent=1))
     else:
-        from .explain.page import show
+        from .explain.page import page
 
-        show(explained)
+        # A terminal without Greek letters is no reason to print nothing.
+        encoding = sys.stdout.encoding or "utf-8"
+        click.echo(
+            page(explained).encode(encoding, "backslashreplace").decode(encoding)
+        )
 
 
 def _explained_code(code: str) -> str:
     if code.upper() in codes.CODES:
         return codes.explain(code.upper())
-    hint = (
-        did_you_mean(code.upper(), codes.CODES) or f"one of {', '.join(codes.CODES)}"
-    )
+    hint = did_you_mean(code.upper(), codes.CODES) or f"one of {', '.join(codes.CODES)}"
     raise click.UsageError(f"there is no code {code}; {hint}")
 
 

@@ -23,6 +23,9 @@ from .work import Work, works
 
 __all__ = ["Explained", "Named", "explain", "in_latex"]
 
+_READ = r"""% x_{t-1} is x before the step; x_t is x from the line on that sets it.
+% \odot, fractions, powers and roots are element by element. Needs amsmath."""
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -89,7 +92,7 @@ def in_latex(explained: Explained) -> str:
         f"% {each.latex}: {each.name}, {each.meaning}".replace("\n", " ")
         for each in explained.names
     ]
-    return "\n".join([f"% {explained.name}", *legend, explained.latex])
+    return "\n".join([f"% {explained.name}", *legend, _READ, explained.latex])
 
 
 def _names(rule: ir.Rule) -> list[Named]:
@@ -110,7 +113,9 @@ def _names(rule: ir.Rule) -> list[Named]:
         del meanings[vocabulary.COUNT]
     for hyper in rule.hypers:
         default = rule.source.cut(hyper.default.span)
-        meanings[hyper.name] = ", ".join(filter(None, (hyper.doc, f"default {default}")))
+        meanings[hyper.name] = ", ".join(
+            filter(None, (hyper.doc, f"default {default}"))
+        )
     for state in rule.states:
         meanings[state.name] = state.doc or "state"
     return [

@@ -62,8 +62,14 @@ def scope_letters(rule: ir.Rule) -> dict[str, Letter]:
     names = [vocabulary.PARAM, vocabulary.GRAD, vocabulary.COUNT]
     names += [each.name for each in (*rule.hypers, *rule.states)]
     for block in (*(each.body for each in hooks(rule)), rule.step):
-        names += [each.name for each in targets(block)]
+        names += _locals(block)
     return letters(names)
+
+
+def _locals(block: ir.Block) -> Iterator[str]:
+    yield from (each.name for each in targets(block))
+    for statement in block:
+        yield from (each.name for each in ir.reads(statement))
 
 
 def starts(rule: ir.Rule) -> tuple[Line, ...]:
@@ -131,8 +137,8 @@ def _named(rule: ir.Rule) -> list[tuple[str, ir.Function]]:
 
 
 def _definition(name: str, function: ir.Function, defs: dict[str, str]) -> list[Line]:
-    names = [each.name for each in (*function.parameters, *targets(function.body))]
-    writer = _Writer(letters(names), defs, timed=False)
+    names = [each.name for each in function.parameters]
+    writer = _Writer(letters([*names, *_locals(function.body)]), defs, timed=False)
     reading = writer.reading(writer.assigned)
     head = Apply(name, tuple(map(reading.formula, function.parameters)))
     match function.body:
@@ -222,5 +228,3 @@ class _Writer:
                 yield Line(depth, ("else:",))
                 yield from self.block(statement.otherwise, depth + 1)
         self.assigned = self.assigned | after
-
-

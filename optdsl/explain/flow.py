@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from .. import ir, vocabulary
 from .equations import targets
 from .known import Known, Undecided
-from .work import Kind, group, kind
+from .work import Kind, group, is_drawn, kind
 
-_MOST_ROUNDS = 100
+_MOST = 500  # statements; loops run one round from there on
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +73,7 @@ class Flow:
             self.kept[state.name] = Value(full=full, before=state.name)
         self.values = dict(self.kept)
         self.returned: list[Value] = []
+        self.ran = 0
 
     def run(self) -> dict[str, Value]:
         """The values after a step of p and the states that a step changes."""
@@ -91,6 +92,7 @@ class Flow:
 
     def block(self, block: ir.Block) -> None:
         for statement in block:
+            self.ran += 1
             match statement:
                 case ir.Assign(target, value):
                     self.assign(target, self.value(value))
@@ -103,8 +105,10 @@ class Flow:
                 case ir.If():
                     self._branches(statement)
                 case ir.Repeat(count, body):
-                    for _ in range(self._rounds(count)):
+                    rounds = self._rounds(count)
+                    while rounds > 0:
                         self.block(body)
+                        rounds = rounds - 1 if self.ran < _MOST else 0
                 case _ if hasattr(statement, "body"):
                     self.block(statement.body)
 
@@ -114,8 +118,9 @@ class Flow:
         self.values[target.name] = value
 
     def _rounds(self, count: ir.Expr) -> int:
+        """How often a loop runs: once where that is not known."""
         try:
-            return min(int(self.known.value(count)), _MOST_ROUNDS)
+            return int(self.known.value(count))
         except Undecided:
             return 1
 
@@ -146,7 +151,7 @@ class Flow:
                 return self._invoke(expr)
             case ir.Call() if group(expr) in ("shape", "asked"):
                 return Value()
-            case ir.Call("zeros_like" | "ones_like"):
+            case ir.Call() if is_drawn(expr):
                 return Value(full=is_full(expr.type))
             case ir.Call("full_like", (_, value)):
                 return Value((self.value(value),), full=is_full(expr.type))

@@ -91,7 +91,9 @@ def defaults(rule: ir.Rule, set_: Mapping[str, Any], axes: int | None = None) ->
     flags = Known(dict.fromkeys(vocabulary.FLAGS, False), axes)
     return flags.with_(
         {
-            each.name: set_[each.name] if each.name in set_ else flags.value(each.default)
+            each.name: set_[each.name]
+            if each.name in set_
+            else flags.value(each.default)
             for each in rule.hypers
         }
     )
@@ -154,9 +156,7 @@ class _Decider:
                 return (dataclasses.replace(statement, body=body),)
         return (statement,)
 
-    def _learn(
-        self, names: tuple[ir.Ref, ...], value: ir.Expr, single: bool
-    ) -> None:
+    def _learn(self, names: tuple[ir.Ref, ...], value: ir.Expr, single: bool) -> None:
         self.known = self.known.without({each.name for each in names})
         if not value.type.on_host:
             return

@@ -103,7 +103,9 @@ def _written(formula: Formula) -> str:
         case Transpose(inner):
             return rf"{latex(inner, Binding.ATOM)}^{{\top}}"
         case Apply(name, arguments, options):
-            sign = f"\\{name}" if name in _NAMED else rf"\operatorname{{{escaped(name)}}}"
+            sign = (
+                f"\\{name}" if name in _NAMED else rf"\operatorname{{{escaped(name)}}}"
+            )
             return sign + _below(options) + _bracketed(_listed(arguments))
         case Fence(kind, arguments, options):
             return _FENCES[kind].format(_listed(arguments)) + _below(options)

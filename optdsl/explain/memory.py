@@ -77,7 +77,11 @@ def summary(kept: tuple[Kept, ...]) -> str:
     """The bytes of state in a few words, without those of a whole parameter."""
     parts: dict[str, list[Kept]] = {}
     for each in kept:
-        if each.now is not False and each.per not in ("whole parameter", "group", "optimizer"):
+        if each.now is not False and each.per not in (
+            "whole parameter",
+            "group",
+            "optimizer",
+        ):
             parts.setdefault("" if each.now else each.when, []).append(each)
     always = parts.pop("", [])
     if not parts:
@@ -100,7 +104,12 @@ def _starts_in_bfloat16(initial: ir.Expr) -> bool:
     while isinstance(initial, ir.Call) and initial.arguments:
         if initial.function == "bfloat16":
             return True
-        if initial.function not in ("zeros_like", "ones_like", "full_like", "transpose"):
+        if initial.function not in (
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "transpose",
+        ):
             return False
         initial = initial.arguments[0]
     return False

@@ -8,7 +8,7 @@ where it does nothing alone.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import ndiff
+from difflib import SequenceMatcher
 from typing import Any
 
 from .. import ir
@@ -69,10 +69,7 @@ def _option(rule: ir.Rule, choice: Choice, beside: Choice | None) -> Option | No
     if any(known.decides(each.condition) is False for each in rule.requires):
         return None
     before, after = (_kept(rule, each) for each in (without, set_))
-    marked = list(ndiff(*(_lines(rule, each) for each in (without, set_))))
-    adds, drops = (
-        tuple(each[2:] for each in marked if each[0] == mark) for mark in "+-"
-    )
+    adds, drops = _changed(*(_lines(rule, each) for each in (without, set_)))
     if not (adds or drops or before != after):
         return None
     return Option(
@@ -80,11 +77,22 @@ def _option(rule: ir.Rule, choice: Choice, beside: Choice | None) -> Option | No
         beside.words if beside is not None else "",
         tuple(text for name, text in after.items() if name not in before),
         tuple(name for name in before if name not in after),
-        adds,
-        drops,
+        tuple(adds),
+        tuple(drops),
         tuple(each.bytes for each in traffic(rule, set_)),
         tuple(each.bytes for each in traffic(rule, without)),
     )
+
+
+def _changed(before: list[str], after: list[str]) -> tuple[list[str], list[str]]:
+    """The lines that are there after alone, and before alone."""
+    adds, drops = [], []
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    for tag, start, end, new_start, new_end in matcher.get_opcodes():
+        if tag != "equal":
+            drops += before[start:end]
+            adds += after[new_start:new_end]
+    return adds, drops
 
 
 def _kept(rule: ir.Rule, set_: Mapping[str, Any]) -> dict[str, str]:
@@ -164,6 +172,8 @@ def _turned(
         if place is None or not isinstance(bound, ir.Const):
             continue
         limit = literal(bound)
+        if limit is None and place < 0:
+            continue  # one of the hyper's other values
         now = default[place] if place >= 0 else default
         for value in _near(limit, now):
             if holds(value, limit) == holds(now, limit) or not _allowed(hyper, value):
@@ -172,8 +182,8 @@ def _turned(
             if not holds(value, limit):
                 operator = _OPPOSITE[operator]
             words = [rule.source.cut(each.span) for each in sides]
-            whole = _with_item(default, place, value)
-            yield Choice(hyper.name, whole, f" {operator} ".join(words))
+            said = f" {'=' if operator == '==' else operator} ".join(words)
+            yield Choice(hyper.name, _with_item(default, place, value), said)
             break
 
 

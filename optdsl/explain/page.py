@@ -17,6 +17,11 @@ from .options import Option
 from .traffic import Traffic
 
 WIDTH = 88
+_READ = (
+    "xₜ₋₁ is x before the step; xₜ is x from the line on that sets it, and as before where "
+    "none has. Products, fractions, powers and roots are element by element; @ multiplies "
+    "matrices."
+)
 _COUNTED = (
     "Counted: float32, the default hypers, a later step than the first. Each pass reads "
     "what it needs of p, grad and the states like p and writes what it is done with; only "
@@ -25,8 +30,8 @@ _COUNTED = (
 )
 
 
-def show(explained: Explained) -> None:
-    """Print everything, a section for each thing that is known."""
+def page(explained: Explained) -> str:
+    """Everything, a section for each thing that is known."""
     console = Console()
     width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     console = Console(width=width, highlight=False)
@@ -37,7 +42,7 @@ def show(explained: Explained) -> None:
             console.print(Text(title, "bold"))
             inside = body if isinstance(body, Table) else Text("\n".join(body))
             console.print(Padding(inside, (0, 0, 0, INDENT)))
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def sections(
@@ -47,11 +52,15 @@ def sections(
     yield "Names", _table(map(_named, explained.names))
     if explained.starts:
         yield "Before the first step", folded(explained.starts, width)
-    yield "Equations", folded(explained.equations, width)
-    yield "State", _table(map(_kept, explained.memory)) if explained.memory else ["none"]
+    read = textwrap.wrap(_READ, width)
+    yield "Equations", [*folded(explained.equations, width), "", *read]
+    yield (
+        "State",
+        _table(map(_kept, explained.memory)) if explained.memory else ["none"],
+    )
     moved = [each for counted in explained.traffic for each in traffic_words(counted)]
     counted = textwrap.wrap(_COUNTED, width)
-    yield "Bytes moved, an element and step", [*folded(moved, width), *counted]
+    yield "Bytes moved, an element and step", [*folded(moved, width), "", *counted]
     works = [(f"line {each.line}", each.text, each.kinds) for each in explained.works]
     yield (
         "Statements",

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 _CITED = re.compile(r"(?:^|(?<=[.:;] ))((?:[^.:;()]|et al\.|\b[A-Z]\.)+) \((\d{4})\)")
-_URL = re.compile(r"https?://\S+?(?=[.,;)]?(?:\s|$))")
+_URL = re.compile(r"https?://\S+?(?=[.,;)]*(?:\s|$))")
 
 
 @dataclass(frozen=True, slots=True)

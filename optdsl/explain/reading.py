@@ -249,14 +249,24 @@ def _factors(expr: ir.Expr) -> Iterator[tuple[bool, ir.Expr]]:
 def _quotient(
     above: list[tuple[Formula, bool]], below: list[tuple[Formula, bool]]
 ) -> tuple[Formula, bool]:
+    """A minus stands before the fraction."""
+    top, bottom = _multiplied(above), _multiplied(below)
+    is_negative = isinstance(top, Negative) is not isinstance(bottom, Negative)
+    top, bottom = (
+        each.inner if isinstance(each, Negative) else each for each in (top, bottom)
+    )
+    made = Quotient(top, bottom)
     is_tensor = any(tensor for _, tensor in (*above, *below))
-    return Quotient(_multiplied(above), _multiplied(below)), is_tensor
+    return Negative(made) if is_negative else made, is_tensor
 
 
 def _multiplied(factors: list[tuple[Formula, bool]]) -> Formula:
-    """The product of factors, those that are the same as a power."""
+    """The product of factors, those that are the same as a power, a minus before all."""
     flat: list[tuple[Formula, bool]] = []
+    is_negative = False
     for factor, is_tensor in factors:
+        while isinstance(factor, Negative):
+            is_negative, factor = not is_negative, factor.inner
         if isinstance(factor, Product):
             flat += zip(factor.factors, factor.tensors, strict=True)
         else:
@@ -267,8 +277,10 @@ def _multiplied(factors: list[tuple[Formula, bool]]) -> Formula:
         powered = Power(factor, Number(str(times))) if times > 1 else factor
         merged.append((powered, is_tensor))
     if len(merged) == 1:
-        return merged[0][0]
-    return Product(*map(tuple, zip(*merged, strict=True)))
+        result = merged[0][0]
+    else:
+        result = Product(*map(tuple, zip(*merged, strict=True)))
+    return Negative(result) if is_negative else result
 
 
 def _is_tensor(expr: ir.Expr) -> bool:

@@ -26,9 +26,7 @@ def _foreach(rule: ir.Rule) -> str:
     nodes = [node for each in rule.step for node in ir.walk(each)]
     listed = sum(isinstance(each, ir.Op) and each.listed for each in nodes)
     single = sum(isinstance(each, ir.Op) and not each.listed for each in nodes)
-    defs = sum(
-        isinstance(each, ir.Invoke) and not each.type.on_host for each in nodes
-    )
+    defs = sum(isinstance(each, ir.Invoke) and not each.type.on_host for each in nodes)
     parts = [f"yes: {listed} call{'s' * (listed != 1)} for all tensors at once"]
     if single + defs:
         what = [f"{single} operation{'s' * (single != 1)}"] * bool(single)

@@ -20,7 +20,7 @@ from .known import Known, decided, defaults
 from .memory import FLOAT32, width
 
 MOST_AXES = 4
-_SEARCHED = 5_000
+_SEARCHED = 500_000  # values of all passes of all plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,9 @@ def _moved(
 ) -> tuple[Moved, ...]:
     """The bytes of every name that is read or written."""
     moved = (
-        Moved(name, width * sum(name in each for each in reads), width * (name in stored))
+        Moved(
+            name, width * sum(name in each for each in reads), width * (name in stored)
+        )
         for name, width in widths.items()
     )
     return tuple(each for each in moved if each.read or each.written)
@@ -114,8 +116,11 @@ def _cheapest(plan: "_Plan") -> "_Plan":
     """The plan that reads least, of all that write each name in one pass or another."""
     choices = [range(each.level, plan.count) for each in plan.stored.values()]
     tried: Iterable[tuple[int, ...]] = product(*choices)
-    if prod(map(len, choices)) > _SEARCHED:
-        tried = [tuple(each[0] for each in choices), tuple(each[-1] for each in choices)]
+    if prod(map(len, choices)) * plan.count * len(plan.values) > _SEARCHED:
+        tried = [
+            tuple(each[0] for each in choices),
+            tuple(each[-1] for each in choices),
+        ]
     best, least = plan, None
     for passes in tried:
         when = dict(zip(plan.stored, passes, strict=True))

@@ -134,7 +134,14 @@ def _of_call(call: ir.Call) -> Kind:
             return _by_type(call)
         case name if name in _BY_ELEMENT or call.function == "bfloat16":
             return _by_type(call)
+    if is_drawn(call) or all(each.type.on_host for each in call.arguments):
+        return _by_type(call)
     return Kind.MATRICES
+
+
+def is_drawn(call: ir.Call) -> bool:
+    """Whether it asks for no more of its argument than the shape, as `zeros_like`."""
+    return call.function.endswith("_like") and len(call.arguments) == 1
 
 
 def is_outer(product: ir.Binary) -> bool:
