@@ -325,6 +325,30 @@ _ALL = (
         _spec("p -= lr*grad", "sparse_grads"),
     ),
     Code(
+        "E0312",
+        "a value of one parameter for all of them",
+        "A state of a group or of the model is one number, so what it is given has to be one "
+        "as well: made of hypers, of other such states, and of reductions over all the "
+        "parameters. A state of the model takes nothing that differs from group to group.",
+        _spec(
+            "total = total + norm(grad)\np -= lr/total*grad", "state total: model = 0"
+        ),
+        _spec(
+            "total = total + norm(grad, over=model)\np -= lr/total*grad",
+            "state total: model = 0",
+        ),
+    ),
+    Code(
+        "E0313",
+        "a reduction across parameters where not all come by",
+        "`over=group` and `over=model` wait until every parameter is there. In a loop, or "
+        "under a condition that differs from parameter to parameter, some never come.",
+        _spec("if t > 1:\n    grad /= norm(grad, over=model)\np -= lr*grad"),
+        _spec(
+            "total = norm(grad, over=model)\nif t > 1:\n    grad /= total\np -= lr*grad"
+        ),
+    ),
+    Code(
         "E0401",
         "a tensor that decides an `if`",
         "`if` is decided by Python before any tensor work, and a tensor's values would have "
@@ -382,7 +406,8 @@ _ALL = (
         "E0407",
         "a scalar state that meets a tensor",
         "`state NAME: scalar` is one number for each parameter, so it starts as a number and "
-        "is given numbers. A state that is made of tensors is declared without `scalar`.",
+        "is given numbers; `group` and `model` states start as numbers made of hypers. A "
+        "state that is made of tensors is declared without such a word.",
         _spec(
             "total += norm(grad)\np -= lr/total*grad",
             "state total: scalar = norm(grad)",
@@ -430,8 +455,9 @@ _ALL = (
     Code(
         "E0504",
         "an unknown place for a state",
-        "Behind the colon of a state stands `scalar` for one number per parameter, or "
-        "nothing. Its shape is that of its first value. The step count is `state t`, or "
+        "Behind the colon of a state stands `scalar` for one number per parameter, `group` "
+        "or `model` for one number of all of them, or nothing: then its shape is that of its "
+        "first value. The step count is `state t`, or "
         "`state t: int` where it is kept as a plain number.",
         _spec(_MOMENTUM, "state buf: tensor = 0"),
         _spec(_MOMENTUM, "state buf = 0"),
@@ -457,8 +483,12 @@ _ALL = (
         "a part of the language that is not there yet",
         "The language has a meaning for this, and this version of the compiler cannot do it. "
         "Nothing is wrong with the idea; it has to be written another way for now.",
-        _spec("p -= lr*grad/norm(grad, over=model)"),
-        _spec("p -= lr*grad/norm(grad)"),
+        _spec(
+            "total = 0.9*total + 0.1\np -= lr/total*grad",
+            "state total: model = 1",
+            "sparse_grads",
+        ),
+        _spec("p -= lr*grad", "sparse_grads"),
     ),
     Code(
         "W0701",

@@ -72,7 +72,7 @@ def evaluate(expr: ir.Expr, value_of: Callable[[ir.Expr], Any]) -> Any:
             return tuple(evaluate(each, value_of) for each in expr.items)
         case ir.Index():
             return evaluate(expr.value, value_of)[expr.index]
-        case ir.Call() if vocabulary.FUNCTIONS[expr.function].host:
+        case ir.Call() if vocabulary.FUNCTIONS[expr.function].host and not expr.over:
             host = vocabulary.FUNCTIONS[expr.function].host.removeprefix("math.")
             function = (
                 getattr(math, host, None)

@@ -19,7 +19,8 @@ from .evaluate import BINARY, evaluate
 @dataclass
 class Memory:
     """What a step reads and writes of one parameter: `p`, its states by name, and how
-    many updates it has had. All tensors are float64.
+    many updates it has had. Parameters of one group have `shared` in common, the states of
+    the group; those of the model are the same in all. All tensors are float64.
     """
 
     p: Tensor
@@ -27,31 +28,51 @@ class Memory:
     grad: Tensor | None = None
     states: dict[str, Any] = field(default_factory=dict)
     updates: int = 0
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
     """One step over all parameters, in order; a parameter without gradient is skipped."""
     moving = [each for each in parameters if each.grad is not None]
+    if not moving:
+        return
+    _make_shared(rule, parameters)
     grads = {id(each): each.grad for each in moving}
     for hook in rule.pre_steps:
-        for each in moving:
-            run = Run(rule, each, grads[id(each)])
-            run.block(hook.body)
+        runs = [Run(rule, each, grads[id(each)]) for each in moving]
+        _together(hook.body, runs)
+        for each, run in zip(moving, runs, strict=True):
             grads[id(each)] = run.values["grad"]
             each.p = run.values["p"]
-    for each in moving:
-        _update(rule, each, grads[id(each)])
+    runs = [_started(rule, each, grads[id(each)]) for each in moving]
+    _together((*rule.prologue, *rule.step), runs)
+    for each, run in zip(moving, runs, strict=True):
+        _keep(rule, run, each)
+    for state in rule.shared:
+        last = runs[-1].values[state.name]
+        for each in parameters if state.place == "model" else ():
+            each.shared[state.name] = last
     for hook in rule.post_steps:
-        for each in moving:
-            run = Run(rule, each, each.grad)
-            run.block(hook.body)
+        runs = [Run(rule, each, each.grad) for each in moving]
+        _together(hook.body, runs)
+        for each, run in zip(moving, runs, strict=True):
             _keep(rule, run, each)
 
 
-def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
+def _make_shared(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
+    """The states of groups and of the model, where they are not there yet."""
+    for state in rule.shared:
+        for each in parameters:
+            origin = parameters[0] if state.place == "model" else each
+            if state.name not in each.shared:
+                each.shared[state.name] = Run(rule, origin, None).initial(state)
+
+
+def _started(rule: ir.Rule, memory: Memory, grad: Tensor) -> "Run":
+    """An update whose states are there."""
     run = Run(rule, memory, grad)
     wanted = [
-        state for state in rule.states if state.when is None or run.value(state.when)
+        state for state in rule.own if state.when is None or run.value(state.when)
     ]
     run.values["first"] = not (memory.states or (rule.counted and memory.updates))
     for state in wanted:
@@ -59,16 +80,61 @@ def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
             memory.states[state.name] = run.values[state.name] = run.initial(state)
     memory.updates += 1
     run.values["t"] = float(memory.updates)
-    run.block(rule.prologue)
-    run.block(rule.step)
-    _keep(rule, run, memory)
+    return run
 
 
 def _keep(rule: ir.Rule, run: "Run", memory: Memory) -> None:
     memory.p = run.values["p"]
-    for state in rule.states:
+    for state in rule.own:
         if state.name in memory.states:
             memory.states[state.name] = run.values[state.name]
+    for state in rule.shared:
+        memory.shared[state.name] = run.values[state.name]
+
+
+def _together(block: ir.Block, runs: Sequence["Run"]) -> None:
+    """A block on all parameters that it is about: what stands outside of phases happens
+    once, and all of them know of it.
+    """
+    if not any(isinstance(each, ir.Each) for each in block):
+        for run in runs:
+            run.block(block)
+        return
+    for statement in block:
+        match statement:
+            case ir.Each("group", body):
+                for group in _groups(runs):
+                    _phase(body, group)
+            case _:
+                _phase((statement,), runs)
+
+
+def _groups(runs: Sequence["Run"]) -> list[list["Run"]]:
+    groups: dict[int, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(id(run.memory.shared), []).append(run)
+    return list(groups.values())
+
+
+def _phase(block: ir.Block, runs: Sequence["Run"]) -> None:
+    """Statements of a group, or of the model, and of its parameters."""
+    first, *others = runs
+    for statement in block:
+        match statement:
+            case ir.Each("param", body):
+                for run in runs:
+                    run.block(body)
+            case _:
+                first.beside = runs
+                first.block((statement,))
+                for name in ir.assigned((statement,)) | ir.unpacked((statement,)):
+                    if name in first.values:
+                        for run in others:
+                            run.values[name] = first.values[name]
+
+
+_ACROSS = {"norm": torch.linalg.vector_norm, "max": torch.amax, "min": torch.amin}
+_OF_NUMBERS = {"sum": sum, "max": max, "min": min, "any": any, "all": all}
 
 
 _SPELLED_OUT = ("dot", "lerp")
@@ -93,11 +159,14 @@ class Run:
             name: value.clone() if isinstance(value, Tensor) else value
             for name, value in memory.states.items()
         }
+        self.values |= memory.shared
         self.values |= {"p": memory.p.clone(), "grad": grad, "t": float(memory.updates)}
+        self.memory = memory
+        self.beside: Sequence[Run] = (self,)
 
     def initial(self, state: ir.State) -> Any:
         value = self.value(state.initial)
-        if state.scalar:
+        if state.scalar or state.shared:
             return (
                 float(value)
                 if state.host
@@ -140,6 +209,14 @@ class Run:
 
     # ---- expressions
 
+    def _across(self, call: ir.Call) -> Any:
+        """A reduction of the parts that all parameters have."""
+        (part,) = call.arguments
+        if call.type.on_host:
+            return _OF_NUMBERS[call.function](run.value(part) for run in self.beside)
+        parts = torch.stack([run.value(part) for run in self.beside])
+        return _ACROSS.get(call.function, getattr(torch, call.function))(parts)
+
     def value(self, expr: ir.Expr) -> Any:
         if expr.type.on_host:
             return evaluate(expr, self._host)
@@ -165,6 +242,8 @@ class Run:
                 return self._invoke(expr)
             case ir.Op():
                 return self._op(expr)
+            case ir.Call() if expr.over:
+                return self._across(expr)
             case ir.Call():
                 return self._call(expr)
         raise AssertionError(expr)
@@ -185,6 +264,8 @@ class Run:
                 return torch.finfo(self.value(x).dtype).eps
             case ir.Call("item", (x,)):
                 return self.value(x).item()
+            case ir.Call() if expr.over:
+                return self._across(expr)
             case ir.Call("is_tensor" | "is_complex" | "is_sparse"):
                 return False
         raise AssertionError(expr)

@@ -36,7 +36,7 @@ def _expressions(rule: ir.Rule) -> Iterator[ir.Expr]:
                 yield from ir.walk(statement.condition)
             case ir.Repeat():
                 yield from ir.walk(statement.count)
-            case ir.Forget():
+            case ir.Forget() | ir.Each():
                 pass
             case _:
                 yield from ir.walk(statement.value)

@@ -126,7 +126,9 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A built-in function; `dim` and `keepdim` are known when the spec is read."""
+    """A built-in function; `dim` and `keepdim` are known when the spec is read. A
+    reduction `over` the group or the model is over all their parameters.
+    """
 
     function: str
     arguments: tuple["Expr", ...]
@@ -134,6 +136,7 @@ class Call:
     span: Span = _span()
     dim: tuple[int, ...] | None = None
     keepdim: bool = False
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,17 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Each:
+    """Statements that run for `each` group, or for each parameter of a group. What stands
+    around them has run for all before they begin, and runs again when all are done.
+    """
+
+    level: str
+    body: tuple["Statement", ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Names that no one reads again, whose memory others need."""
 
@@ -220,7 +234,7 @@ class Forget:
     span: Span = _span()
 
 
-Statement = Assign | Unpack | If | Repeat | Return | Effect | Forget
+Statement = Assign | Unpack | If | Repeat | Each | Return | Effect | Forget
 Block = tuple[Statement, ...]
 
 # ---- declarations
@@ -260,17 +274,27 @@ class Hyper:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A `scalar` state is 0-d and keeps its precision; where its type is a host scalar,
-    it is read as a Python number.
+    """A state of the `place` "" is made of tensors; "scalar" is one number a parameter, 0-d
+    and of its own precision; where its type is a host scalar, it is read as a Python
+    number. "group" and "model" is one number, 0-d, for a group or for the whole model.
     """
 
     name: str
     initial: Expr
     when: Expr | None
     type: Type
-    scalar: bool
+    place: str
     doc: str
     span: Span = _span()
+
+    @property
+    def scalar(self) -> bool:
+        return self.place == "scalar"
+
+    @property
+    def shared(self) -> bool:
+        """Whether several parameters have it together."""
+        return self.place in ("group", "model")
 
     @property
     def host(self) -> bool:
@@ -326,7 +350,7 @@ class Rule:
     that is the same for every parameter of a group. `counted` says how the step count is
     kept: "", "tensor" or "int". In the
     statements of the step that lie in `complex`, complex parameters are complex numbers;
-    in all others they are pairs of reals.
+    in all others they are pairs of reals. Hypers `of_model` are the same in all groups.
     """
 
     name: str
@@ -345,6 +369,22 @@ class Rule:
     arguments: Arguments = Arguments((), ())
     sparse: Sparse | None = None
     complex: tuple[Span, ...] = ()
+    of_model: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> tuple[State, ...]:
+        """The states that each parameter has for itself."""
+        return tuple(each for each in self.states if not each.shared)
+
+    @property
+    def shared(self) -> tuple[State, ...]:
+        """The states of groups and of the model."""
+        return tuple(each for each in self.states if each.shared)
+
+    @property
+    def in_phases(self) -> bool:
+        """Whether a step sees all parameters of a group, or of the model, together."""
+        return any(isinstance(each, Each) for each in self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,13 +485,19 @@ def statements(block: Block) -> Iterator[Statement]:
         if isinstance(statement, If):
             yield from statements(statement.then)
             yield from statements(statement.otherwise)
-        elif isinstance(statement, Repeat):
+        elif isinstance(statement, (Repeat, Each)):
             yield from statements(statement.body)
 
 
 def assigned(block: Block) -> set[str]:
     """The names that a block assigns, in its branches too."""
     return {each.target.name for each in statements(block) if isinstance(each, Assign)}
+
+
+def unpacked(block: Block) -> set[str]:
+    """The names that a block takes out of tuples, in its branches too."""
+    found = (each.targets for each in statements(block) if isinstance(each, Unpack))
+    return {ref.name for refs in found for ref in refs}
 
 
 def written(expr: Expr) -> Expr:

@@ -80,6 +80,14 @@ def bad(spec: str, hyper: ir.Hyper) -> tuple[Any, str] | None:
     return value, str(hyper.range)
 
 
+def is_together(spec: str) -> bool:
+    """Whether the parameters of a rule depend on each other."""
+    return build(read(resources.library()[spec])).checked.in_phases
+
+
+TOGETHER = [spec for spec in LIBRARY if is_together(spec)]
+ALONE = [spec for spec in LIBRARY if spec not in TOGETHER]
 HYPERS = [(spec, name) for spec in LIBRARY for name in hypers_of(spec)]
+every_spec_alone = pytest.mark.parametrize("spec", ALONE)
 every_spec = pytest.mark.parametrize("spec", LIBRARY)
 both = pytest.mark.parametrize("changed", [False, True], ids=["defaults", "others"])

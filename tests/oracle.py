@@ -56,8 +56,12 @@ class Scenario:
     parameters: tuple[Tensor, ...]
     gradients: tuple[tuple[Tensor | None, ...], ...]
 
+    def group(self, at: int) -> int:
+        """The group of a parameter: the last one has its own."""
+        return int(at == len(self.parameters) - 1)
+
     def of_group(self, at: int) -> dict:
-        return self.hypers[at == len(self.parameters) - 1]
+        return self.hypers[self.group(at)]
 
     def with_options(self, **options: bool) -> "Scenario":
         return replace(self, hypers=tuple(each | options for each in self.hypers))
@@ -107,6 +111,7 @@ def scenario(rule: ir.Rule, seed: int) -> Scenario:
 
     shapes = next(each for each in (SHAPES, MATRICES) if group(each) is not None)
     hypers = (group(shapes), group(shapes))
+    hypers[1].update({name: hypers[0][name] for name in rule.of_model})
     gradients = tuple(
         tuple(
             None
@@ -121,8 +126,9 @@ def scenario(rule: ir.Rule, seed: int) -> Scenario:
 
 def interpreted(rule: ir.Rule, given: Scenario) -> Results:
     """The parameters and their states after every step; the gradients stay as they are."""
+    shared: list[dict] = [{}, {}]
     memories = [
-        interpret.Memory(p.clone(), given.of_group(at))
+        interpret.Memory(p.clone(), given.of_group(at), shared=shared[given.group(at)])
         for at, p in enumerate(given.parameters)
     ]
     results: Results = []

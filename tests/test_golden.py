@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jinja2.meta import find_undeclared_variables
 
-from optdsl.emit.page import TEMPLATE, environment, parts
+from optdsl.emit.page import TEMPLATE, environment, holes
 from optdsl.emit.stub import stub
 from optdsl.find import find
 from optdsl.pipeline import build
@@ -40,8 +40,8 @@ def test_no_line_is_longer_than_88_columns(name: str) -> None:
 @pytest.mark.parametrize("name", library())
 def test_the_template_has_a_hole_for_every_part_and_no_other(name: str) -> None:
     source = environment().loader.get_source(environment(), TEMPLATE)[0]
-    holes = find_undeclared_variables(environment().parse(source))
-    assert parts(build(find(name)).lowered).keys() == holes
+    wanted = find_undeclared_variables(environment().parse(source))
+    assert holes(build(find(name)).lowered).keys() == wanted
 
 
 def test_no_golden_file_is_an_orphan() -> None:

@@ -26,7 +26,7 @@ LAYERS = [
     {"diagnostics", "codes"},
     {"syntax", "vocabulary", "types"},
     {"ir"},
-    {"evaluate", "invariants"},
+    {"evaluate", "invariants", "stages"},
     {"parse", "check", "interpret", "passes", "emit", "find", "dump"},
     {"pipeline", "write"},
     {"load", "explain"},

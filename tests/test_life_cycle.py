@@ -11,12 +11,14 @@ from optdsl import ir, load_optimizer
 from optdsl.find import find
 from optdsl.pipeline import build
 from tests.library import (
+    ALONE,
     HYPERS,
     LIBRARY,
     NEEDS,
     bad,
     both,
     every_spec,
+    every_spec_alone,
     hypers_of,
     other,
     others,
@@ -70,7 +72,9 @@ def test_state_is_made_by_the_first_step_with_a_gradient(
 # ---- groups and hypers
 
 
-@pytest.mark.parametrize(("spec", "name"), HYPERS)
+@pytest.mark.parametrize(
+    ("spec", "name"), [each for each in HYPERS if each[0] in ALONE]
+)
 def test_a_group_has_its_own_hyper(spec: str, name: str) -> None:
     """It equals an optimizer with this value, and the value makes a difference: to the
     parameter, or to what its state keeps for others to read.
@@ -87,7 +91,7 @@ def test_a_group_has_its_own_hyper(spec: str, name: str) -> None:
     assert difference(apart.only(["kernel"]), stepped(**needed).only(["kernel"]))
 
 
-@every_spec
+@every_spec_alone
 def test_a_group_can_be_added_later(spec: str) -> None:
     cls, names = load_optimizer(spec), [*SHAPES]
     ours, whole, later = side(cls), side(cls), side(cls, lr=0.05)
@@ -100,7 +104,7 @@ def test_a_group_can_be_added_later(spec: str) -> None:
     assert_same(ours.only(names[1::2]), later.steps(2, 3, 4).only(names[1::2]))
 
 
-@every_spec
+@every_spec_alone
 @both
 def test_two_equal_groups_are_one(spec: str, changed: bool) -> None:
     cls, hypers = load_optimizer(spec), others(spec) if changed else {}

@@ -8,6 +8,7 @@ from ..invariants import verify
 from ..source import Source
 from . import declarations, flow
 from .functions import check_functions
+from .phases import in_phases
 from .scope import (
     CAPTURABLE,
     DIFFERENTIABLE,
@@ -68,6 +69,8 @@ def check(
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)
+    if not report.errors:
+        rule = in_phases(rule, scope)
     if report.errors:
         _add_other_branches(spec, source, mode, report)
         raise OptdslError(report.sorted(mode.note))

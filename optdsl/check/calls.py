@@ -6,6 +6,7 @@ from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
 from .kinds import broadcast, select, unknown
 from .names import NOT_HERE
+from .over import check_over
 from .scope import Scope
 from .whole import check_rounds
 
@@ -29,6 +30,8 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
     if any(each.type.unknown for each in arguments):
         return unknown(call.span)
     match function.group:
+        case "reduction" if any(each.name.text == "over" for each in call.keywords):
+            return check_over(call, function, arguments, scope)
         case "reduction":
             return _reduction(call, function, arguments, scope)
         case "shape":
@@ -76,18 +79,14 @@ def _fits(call: syntax.Call, function: vocabulary.Function, scope: Scope) -> boo
         if name in function.keywords:
             continue
         if name == "over" and function.group == "reduction":
-            title = (
-                "reductions across parameters are not in this version of the language"
-            )
-            scope.report("E0601", title, each.span)
-        else:
-            hint = (
-                "did you mean `dim`?"
-                if name == "axis"
-                else did_you_mean(name, function.keywords)
-            )
-            title = f"`{function.name}` has no option `{name}`"
-            scope.report("E0402", title, each.name.span, hint)
+            continue
+        hint = (
+            "did you mean `dim`?"
+            if name == "axis"
+            else did_you_mean(name, function.keywords)
+        )
+        title = f"`{function.name}` has no option `{name}`"
+        scope.report("E0402", title, each.name.span, hint)
         return False
     return True
 

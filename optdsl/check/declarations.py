@@ -14,7 +14,7 @@ from .expressions import check_expression, is_host_flag
 from .functions import instance
 from .scope import Mode, Report, Scope, holds
 
-_PLACES = {"group": "state of a group", "model": "state of the model"}
+_PLACES = ("scalar", "group", "model")
 _ANNOTATIONS = {"number": "float", "flag": "bool", "tuple": "tuple", "text": "str"}
 
 
@@ -251,33 +251,39 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
     with scope.knowing(holds(when) if when else ()):
         initial = check_expression(each.initial, scope)
     place = each.place.text if each.place else ""
-    if place in _PLACES:
-        title = (
-            f"the {_PLACES[place]} (`{place}`) is not in this version of the language"
-        )
-        report("E0601", title, each.place.span)
-    elif place and place != "scalar":
+    if place and place not in _PLACES:
         title = f"`{place}` is no place for a state"
-        report("E0504", title, each.place.span, "expected `scalar`, or nothing")
-    type_ = initial.type if place in ("", "scalar") else ir.UNKNOWN
-    if place == "scalar" and type_ == ir.NUMBER and scope.mode.counts_on_device:
+        near = did_you_mean(place, _PLACES)
+        expected = "expected `scalar`, `group` or `model`, or nothing"
+        report("E0504", title, each.place.span, near or expected)
+    shared = place in ("group", "model")
+    if shared and when is not None:
+        title = f"a state of the {place} has no condition"
+        help = "it is one number; leave `when` out"
+        report("E0504", title, each.when.span, help=help)
+        when = None
+    type_ = initial.type if not place or place in _PLACES else ir.UNKNOWN
+    on_device = scope.mode.counts_on_device or shared
+    if place in _PLACES and type_ == ir.NUMBER and on_device:
         type_ = ir.SCALAR
     if initial.type.element not in ("number", "unknown"):
         title = f"a state cannot keep a {initial.type}"
         report("E0404", title, each.initial.span, "a state is made of numbers")
         type_ = ir.UNKNOWN
-    elif place == "scalar" and not initial.type.on_host:
-        help = f"leave `scalar` out: `state {each.name.text} = ...` takes its value's shape"
-        report(
-            "E0407", "a scalar state starts as a number", each.initial.span, help=help
-        )
+    elif place in _PLACES and not initial.type.on_host:
+        help = f"leave `{place}` out: `state {each.name.text} = ...` takes its value's shape"
+        title = f"a {place} state starts as a number"
+        report("E0407", title, each.initial.span, help=help)
+        type_ = ir.UNKNOWN
+    elif shared and any(each.role is not ir.Role.HYPER for each in ir.reads(initial)):
+        help = "its first value is made of hypers"
+        title = f"a state of the {place} cannot start from this"
+        report("E0407", title, each.initial.span, help=help)
         type_ = ir.UNKNOWN
     elif initial.type.on_host and not place and not initial.type.unknown:
         type_ = ir.TENSOR
     doc = each.doc.value if each.doc else ""
-    return ir.State(
-        each.name.text, initial, when, type_, place == "scalar", doc, each.name.span
-    )
+    return ir.State(each.name.text, initial, when, type_, place, doc, each.name.span)
 
 
 def check_arguments(spec: syntax.Spec, scope: Scope) -> ir.Arguments:

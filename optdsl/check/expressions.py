@@ -234,11 +234,25 @@ def _choose(expr: syntax.Choose, scope: Scope) -> ir.Expr:
         return unknown(expr.span)
     if not condition.type.on_host:
         return select(condition, then, otherwise, expr.span, scope)
+    then, otherwise = _as_scalars(then, otherwise)
     type_ = _joined(then, otherwise, expr.span, scope)
     return (
         ir.Choose(condition, then, otherwise, type_, expr.span)
         if type_
         else unknown(expr.span)
+    )
+
+
+def _as_scalars(then: ir.Expr, otherwise: ir.Expr) -> tuple[ir.Expr, ir.Expr]:
+    """A number beside a tensor scalar as one of these."""
+    both = (then, otherwise)
+    if {each.type for each in both} != {ir.SCALAR, ir.NUMBER}:
+        return both
+    return tuple(
+        ir.Call("as_tensor", (each,), ir.SCALAR, each.span)
+        if each.type.on_host
+        else each
+        for each in both
     )
 
 

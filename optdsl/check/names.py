@@ -30,7 +30,14 @@ def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
         type_ = _known_to_be(name, scope.hypers[name].type, scope)
         return ir.Ref(name, ir.Role.HYPER, type_, expr.span)
     if name in scope.states and place in ("state", "step", "post_step"):
-        return _state(expr, scope)
+        if place == "step" or not scope.states[name].shared:
+            return _state(expr, scope)
+        title = f"`{name}` cannot be read here"
+        place = scope.states[name].place
+        scope.report(
+            "E0306", title, expr.span, f"a state of the {place} is for the step"
+        )
+        return unknown(expr.span)
     return _not_found(expr, scope)
 
 

@@ -23,7 +23,7 @@ def init_group(rule: ir.Rule, update: Update) -> list[str]:
         *parameters,
     ]
     result.append(") -> None:")
-    stateful = bool(rule.states or rule.counted)
+    stateful = bool(rule.own or rule.counted)
     makes = ", and make the state of new parameters" if stateful else ""
     result.append(f'    """Collect what has a gradient{makes}."""')
     body = ['for p in group["params"]:', "    if p.grad is None:", "        continue"]
@@ -59,9 +59,9 @@ def _name() -> Name:
 def _states(rule: ir.Rule, update: Update) -> list[str]:
     name = _name()
     conditions = [
-        text(each.when, name, 3) for each in rule.states if each.when is not None
+        text(each.when, name, 3) for each in rule.own if each.when is not None
     ]
-    always = [each for each in rule.states if each.when is None]
+    always = [each for each in rule.own if each.when is None]
     result, new = ["state = self.state[p]"], "len(state) == 0"
     if not always and not rule.counted:
         # A parameter none of whose states is wanted gets no entry at all.
@@ -72,7 +72,7 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
             if len({*conditions}) == 1
             else f"({wanted}) and {new}"
         )
-    if any(_reads_grad(each) for each in rule.states):
+    if any(_reads_grad(each) for each in rule.own):
         asked = option(rule, "maximize")
         result.append(f"grad = p.grad if not {asked} else -p.grad")
     making = ['state["first"] = True'] * (update.first is not None)
@@ -86,7 +86,7 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         result += [INDENT + line for line in making]
     if rule.counted == "int":
         result.append('state["step"] += 1')
-    for state in rule.states:
+    for state in rule.own:
         if state.when is not None:
             condition = text(state.when, name, 4)
             result.append(f'if {condition} and "{state.name}" not in state:')
@@ -131,7 +131,7 @@ def _as_float(initial: ir.Expr, written: str) -> str:
 
 def zero_dim(rule: ir.Rule) -> str:
     """The function that makes the 0-d tensors of the state, where there are any."""
-    if rule.counted != "tensor" and not any(each.scalar for each in rule.states):
+    if rule.counted != "tensor" and not any(each.scalar for each in rule.own):
         return ""
     return ZERO_DIM.format(option(rule, "capturable"))
 
@@ -167,7 +167,7 @@ def old_pickles(rule: ir.Rule) -> list[str]:
 
 
 def _scalars(rule: ir.Rule) -> list[str]:
-    return [each.name for each in rule.states if each.scalar]
+    return [each.name for each in rule.own if each.scalar]
 
 
 LOAD_STATE_DICT = '''

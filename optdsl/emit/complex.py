@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import ir
+from ..stages import read_first
 from .update import Update
 
 AS_REAL, AS_COMPLEX = "view_as_real", "view_as_complex"
@@ -44,7 +45,7 @@ def runs(rule: ir.Rule, update: Update, restored: bool = False) -> Iterator[Run]
         if not rule.complex:
             storages = ["p", "grad", *kept]
         earlier = [
-            each for each in dict.fromkeys(_read_first(block, set())) if each in locals_
+            each for each in dict.fromkeys(read_first(block, set())) if each in locals_
         ]
         names = [
             name
@@ -99,41 +100,20 @@ def _tensors(block: ir.Block) -> Iterator[str]:
                 yield ref.name
 
 
-def _read_first(block: ir.Block, assigned: set[str]) -> Iterator[str]:
-    """The names that a block may read before it assigns them; `assigned` grows by those
-    that it surely assigns.
-    """
-    for statement in block:
-        match statement:
-            case ir.If():
-                branches = [{*assigned}, {*assigned}]
-                yield from _read_first(statement.then, branches[0])
-                yield from _read_first(statement.otherwise, branches[1])
-                assigned |= branches[0] & branches[1]
-            case ir.Repeat():
-                yield from _read_first(statement.body, {*assigned})
-            case _:
-                yield from (
-                    ref.name for ref in ir.reads(statement) if ref.name not in assigned
-                )
-                assigned |= ir.assigned((statement,))
-
-
 def takes_complex(rule: ir.Rule) -> bool:
     """Whether the rule means the same for pairs of reals: it looks at no axis or shape,
     and its states start like the parameter or the gradient.
     """
-    made = tuple(ir.Return(each.initial, each.span) for each in rule.states)
+    made = tuple(ir.Return(each.initial, each.span) for each in rule.own)
     for block in (*ir.blocks(rule), made):
         for statement in block:
             if any(_looks_at_shape(node) for node in ir.walk(statement)):
                 return False
-    shapes = [each.when for each in rule.states if each.when is not None]
+    shapes = [each.when for each in rule.own if each.when is not None]
     if any(isinstance(node, ir.Call) for when in shapes for node in ir.walk(when)):
         return False
     return all(
-        each.initial.type.on_host or starts_as_copy(each.initial)
-        for each in rule.states
+        each.initial.type.on_host or starts_as_copy(each.initial) for each in rule.own
     )
 
 

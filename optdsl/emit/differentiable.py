@@ -36,7 +36,7 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
         written_back = [f"kept.copy_({joined})"]
     else:
         inner.append(f"kept = ({joined})")
-        optional = any(each.when is not None for each in rule.states)
+        optional = any(each.when is not None for each in rule.own)
         copy = "each if each is None else each.clone()" if optional else "each.clone()"
         inner.append(f"{joined} = ({copy} for each in kept)")
         written_back = [f"for each, new in zip(kept, ({joined}), strict=True):"]
@@ -63,8 +63,10 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
 
 
 def possible(rule: ir.Rule) -> bool:
-    """Whether autograd can follow: entries of sparse gradients are written in place."""
-    return rule.sparse is None or not rule.sparse.only
+    """Whether autograd can follow: entries of sparse gradients are written in place, and
+    so are the states that parameters share.
+    """
+    return not (rule.in_phases or (rule.sparse is not None and rule.sparse.only))
 
 
 def is_apart(targets: ir.Targets, update: Update) -> bool:

@@ -61,6 +61,8 @@ def _written(expr: ir.Expr, name: Name) -> tuple[str, int]:
             return f"({inner}{',' * (len(items) == 1)})", call
         case ir.Index():
             return f"{text(expr.value, name, call)}[{expr.index}]", call
+        case ir.Call() if expr.over:
+            return _put_together(expr, name), call
         case ir.Call():
             return _host_call(expr, name), call
         case ir.Invoke():
@@ -107,6 +109,16 @@ def _is_word(written: str) -> bool:
 
 def _const(expr: ir.Expr) -> str:
     return expr.text if isinstance(expr, ir.Const) else ""
+
+
+def _put_together(call: ir.Call, name: Name) -> str:
+    """A reduction of the parts of all parameters."""
+    parts = text(call.arguments[0], name)
+    if call.type.on_host:
+        return f"{call.function}({parts})"
+    if call.function == "norm":
+        return f"torch.linalg.vector_norm(_stacked({parts}))"
+    return f"_stacked({parts}).{call.function}()"
 
 
 def _host_call(call: ir.Call, name: Name) -> str:

@@ -38,20 +38,20 @@ def emit(
     body += lines(rule.prologue, names.host, rule.source, names.single)
     body += [""] * bool(body)
     body += _batches(rule, update)
-    given = [f"{GIVEN} = grads"] * _consumes(rule)
+    given = [f"{GIVEN} = grads"] * consumes(rule.step)
     inner = [*given, f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
     gathered = gathered_lists(rule, [each.items for each in update.kept])
     inner += [*gathered, *given] if gathered else []
-    inner += _count(rule, update, captured)
+    inner += count(rule, update, captured, True, asks_count(rule))
     several = list(runs(rule, update))
     is_complex = "torch.is_complex(params[0])"
     if sum(bool(run.changed) for run in several) > 1:
         inner.append(f"is_complex = {is_complex}")
         is_complex = "is_complex"
     for run in several:
-        viewed = _viewed(run, names, is_complex)
-        inner += viewed
-        if viewed and "grad" in run.changed:
+        seen = viewed(run, names, is_complex)
+        inner += seen
+        if seen and "grad" in run.changed:
             inner += [INDENT + each for each in given]
         written = lines(run.block, names.host, rule.source, names.single)
         inner += [""] * written[:1][0].startswith("#") if written else []
@@ -65,11 +65,11 @@ def emit(
     return [part for line in result for part in fit(line)]
 
 
-def _consumes(rule: ir.Rule) -> bool:
+def consumes(block: ir.Block) -> bool:
     """Whether a call writes into gradients where they are copies."""
     return any(
         isinstance(each, ir.Assign) and getattr(each.value, "may_consume", False)
-        for each in ir.statements(rule.step)
+        for each in ir.statements(block)
     )
 
 
@@ -101,11 +101,22 @@ def _numbers(update: Update) -> list[str]:
 
 def _batches(rule: ir.Rule, update: Update) -> list[str]:
     """The loop over parameters that are updated together."""
+    *before, alike = _alike(rule, update)
+    return [*before, f"for {update.lists} in {alike}:"]
+
+
+def batched(rule: ir.Rule, update: Update) -> list[str]:
+    """The lines that add the batches of a group to a list of them."""
+    *before, alike = _alike(rule, update)
+    return [*before, f"batches.append((group, {alike}))"]
+
+
+def _alike(rule: ir.Rule, update: Update) -> list[str]:
+    """Lines, the last of which is the list of batches."""
     columns = f"columns = [{update.lists}]"
-    loop = f"for {update.lists} in _alike(columns"
     facts = dict(_facts(rule, update))
     if not facts:
-        return [columns, f"{loop}):"]
+        return [columns, "_alike(columns)"]
     read = dict.fromkeys(facts.values())
     one = ", ".join(facts)
     one = one if len(facts) == 1 else f"({one})"
@@ -113,7 +124,7 @@ def _batches(rule: ir.Rule, update: Update) -> list[str]:
     lists = ", ".join(each.items for each in read)
     lists = lists if len(read) == 1 else f"zip({lists}, strict=True)"
     keys = lists if one == items else f"[{one} for {items} in {lists}]"
-    return [columns, f"keys = {keys}", f"{loop}, keys):"]
+    return [columns, f"keys = {keys}", "_alike(columns, keys)"]
 
 
 def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
@@ -124,9 +135,7 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
         for statement in block
         for node in ir.walk(statement)
     ]
-    nodes += [
-        node for state in rule.states if state.when for node in ir.walk(state.when)
-    ]
+    nodes += [node for state in rule.own if state.when for node in ir.walk(state.when)]
     read = asked((*rule.prologue, *rule.step))
     shapes = {each.function for each in nodes if isinstance(each, ir.Call)}
     param = update.columns[0]
@@ -155,7 +164,9 @@ def _as_fact(column: Column) -> str:
     return f"None if {column.item} is None else {number}"
 
 
-def _count(rule: ir.Rule, update: Update, captured: bool) -> list[str]:
+def count(
+    rule: ir.Rule, update: Update, captured: bool, goes_up: bool, asked: bool
+) -> list[str]:
     """The step counts, one more each. Where they lie on the CPU, torch takes a number
     apart for each tensor, and another tensor once.
     """
@@ -168,13 +179,13 @@ def _count(rule: ir.Rule, update: Update, captured: bool) -> list[str]:
         return first
     steps = update.step.items
     one = "1" if captured else f"torch.ones_like({steps}[0]), alpha=1"
-    result = [*first, f"torch._foreach_add_({steps}, {one})"]
-    if asks_count(rule):
+    result = [*first, *[f"torch._foreach_add_({steps}, {one})"] * goes_up]
+    if asked:
         result.append(f"{update.names.own('t')} = {steps}[0].item()")
     return result
 
 
-def _viewed(run: Run, names: Lists, is_complex: str) -> list[str]:
+def viewed(run: Run, names: Lists, is_complex: str) -> list[str]:
     """Complex tensors in the form that the next statements see them in."""
     if not (run.changed or run.optional):
         return []

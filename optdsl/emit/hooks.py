@@ -1,9 +1,13 @@
 """Hooks as public methods: over all parameters of all groups, by hand as by the step."""
 
+from collections.abc import Iterable, Iterator
+
 from .. import ir
+from ..stages import direct_parts, parts, runs
 from .body import INDENT, lines, one_at_a_time
 from .complex import takes_complex
-from .names import Names
+from .expr import text
+from .names import Names, plural
 from .signature import option
 
 _WHEN = {"pre": "before every step", "post": "after every step"}
@@ -20,27 +24,90 @@ def hook_methods(rule: ir.Rule) -> list[str]:
 
 
 def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
-    names = Names(("self", "group", "param", "state"))
-    refs = [ref for each in hook.body for ref in _all_refs(each)]
-    roles = {ref.role for ref in refs}
-    used = {ref.name for ref in refs}
-    result = ["@_use_grad_for_differentiable", f"def {hook.name}(self) -> None:"]
     doc = f'"""Runs by itself {_WHEN[when]}; a call by hand does the same once."""'
-    body = [doc, "for group in self.param_groups:"]
-    for hyper in rule.hypers:
-        if hyper.name in used:
-            body.append(f'    {names.own(hyper.name)} = group["{hyper.name}"]')
-    body += ['    for param in group["params"]:']
-    inner = _begin(rule, hook, names, roles, used)
+    body = _Method(hook, rule).body()
+    return [
+        "@_use_grad_for_differentiable",
+        f"def {hook.name}(self) -> None:",
+        *(INDENT + line if line else "" for line in [doc, *body]),
+    ]
 
-    def name(ref: ir.Ref) -> str:
+
+class _Method:
+    """Prints one hook: a loop over all groups and parameters for each of its phases."""
+
+    def __init__(self, hook: ir.Hook, rule: ir.Rule) -> None:
+        self.hook = hook
+        self.rule = rule
+        self.names = Names(("self", "group", "param", "state"))
+        self.lists = {name: self.names.claim(plural(name)) for name in parts(hook.body)}
+        self.plain = one_at_a_time(self.name)
+
+    def body(self) -> list[str]:
+        block = self.hook.body
+        if not any(isinstance(each, ir.Each) for each in block):
+            whole = ir.Each("param", block, self.hook.span)
+            block = (ir.Each("group", (whole,), self.hook.span),)
+        outside = [each for each in block if not isinstance(each, ir.Each)]
+        self.of_model = {ref.name for each in outside for ref in ir.reads(each)}
+        wide = [each for each in self.rule.hypers if each.name in self.of_model]
+        result = ["group = self.param_groups[0]", *self._hypers(wide)] if wide else []
+        return result + self._around(block, "return")
+
+    def name(self, ref: ir.Ref) -> str:
+        if ref.name in self.lists:
+            return self.lists[ref.name]
         asked = ref.role is ir.Role.STATE and ref.type.on_host
-        return names.own(ref.name) + ".item()" * asked
+        return self.names.own(ref.name) + ".item()" * asked
 
-    inner += lines(hook.body, name, rule.source, one_at_a_time(name))
-    inner += _end(rule, hook, names, used)
-    body += [INDENT * 2 + line if line else "" for line in inner]
-    return result + [INDENT + line if line else "" for line in body]
+    def single(self, statement: ir.Statement) -> Iterator[str]:
+        match statement:
+            case ir.Assign(target, value) if target.name in self.lists:
+                yield f"{self.lists[target.name]}.append({text(value, self.name)})"
+            case _:
+                yield from self.plain(statement)
+
+    def _lines(self, block: ir.Block) -> list[str]:
+        return lines(block, self.name, self.rule.source, self.single)
+
+    def _hypers(self, hypers: Iterable[ir.Hyper]) -> list[str]:
+        own = self.names.own
+        return [f'{own(each.name)} = group["{each.name}"]' for each in hypers]
+
+    def _around(self, block: ir.Block, leave: str) -> list[str]:
+        """Phases and what stands between them; that is left out where no parameter has a
+        gradient.
+        """
+        result: list[str] = []
+        collected = direct_parts(block)
+        for run in runs(block):
+            if isinstance(run, tuple):
+                result += ["", *self._lines(run)]
+                continue
+            fresh = [each for each in collected if each in ir.assigned((run,))]
+            result += [f"{self.lists[each]} = []" for each in fresh]
+            result += self._group(run) if run.level == "group" else self._params(run)
+            for each in fresh[:1]:
+                result += [f"if not {self.lists[each]}:", f"    {leave}"]
+        return result
+
+    def _group(self, phase: ir.Each) -> list[str]:
+        read = {ref.name for ref in _all_refs(phase)} - self.of_model
+        body = self._hypers(each for each in self.rule.hypers if each.name in read)
+        body += self._around(phase.body, "continue")
+        return ["for group in self.param_groups:", *_indented(body)]
+
+    def _params(self, phase: ir.Each) -> list[str]:
+        refs = [*_all_refs(phase)]
+        roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
+        inner = _begin(self.rule, self.names, roles, used)
+        inner += self._lines(phase.body)
+        inner += _end(self.rule, phase.body, self.hook in self.rule.pre_steps)
+        return ['for param in group["params"]:', *_indented(inner)]
+
+
+def _indented(body: list[str]) -> list[str]:
+    return [INDENT + line if line else "" for line in body]
 
 
 def _all_refs(statement: ir.Statement) -> list[ir.Ref]:
@@ -52,12 +119,10 @@ def _all_refs(statement: ir.Statement) -> list[ir.Ref]:
     return [*ir.reads(statement), *targets]
 
 
-def _begin(
-    rule: ir.Rule, hook: ir.Hook, names: Names, roles: set, used: set[str]
-) -> list[str]:
+def _begin(rule: ir.Rule, names: Names, roles: set, used: set[str]) -> list[str]:
     stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
     # A parameter has an entry once it has stepped, unless all of its states are optional.
-    entered = rule.counted or any(state.when is None for state in rule.states)
+    entered = rule.counted or any(state.when is None for state in rule.own)
     missing = " or param not in self.state" if stateful and entered else ""
     result = [f"if param.grad is None{missing}:", "    continue"]
     real = takes_complex(rule)
@@ -75,7 +140,7 @@ def _begin(
         result.append(
             f"state = self.state{'[param]' if entered else '.get(param, {})'}"
         )
-    for state in rule.states:
+    for state in rule.own:
         if state.name in used:
             own = names.own(state.name)
             value = (
@@ -95,10 +160,9 @@ def _begin(
     return result
 
 
-def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str]:
-    targets = ir.assigned(hook.body)
+def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:
     result = []
-    if "grad" in targets and hook in rule.pre_steps:
+    if "grad" in ir.assigned(body) and hands_on:
         if takes_complex(rule):
             result += [
                 "if torch.is_complex(param):",

@@ -18,10 +18,13 @@ GIVEN = "given"
 
 
 class Lists:
-    """The names of a function over lists, and its statements."""
+    """The names of a function over lists, and its statements. What is `outer` is no list:
+    a group, or the model, has one of it.
+    """
 
-    def __init__(self, update: Update) -> None:
+    def __init__(self, update: Update, outer: frozenset[str] = frozenset()) -> None:
         self.update = update
+        self.outer = outer
         self.names = update.names.copy()
         self.columns = {"p": update.columns[0], "grad": update.columns[1]}
         self.columns |= {each.state.name: each for each in update.columns if each.state}
@@ -29,7 +32,7 @@ class Lists:
 
     def one(self, ref: ir.Ref) -> str:
         """A tensor of a list, or what the host knows."""
-        if ref.type.on_host:
+        if ref.type.on_host or ref.name in self.outer:
             return self.host(ref)
         return (
             self.update.one(ref)
@@ -46,12 +49,16 @@ class Lists:
         return self.locals[name]
 
     def listed(self, ref: ir.Ref) -> str:
+        if ref.name in self.outer:
+            return self.names.own(ref.name)
         if ref.role is ir.Role.COUNT:
             return self.update.step.items
         return self.many(ref.name)
 
     def host(self, ref: ir.Ref) -> str:
         """A name as the host reads it: of the first parameter, which speaks for all."""
+        if ref.name in self.outer:
+            return self.names.own(ref.name)
         if not ref.type.on_host:
             return f"{self.listed(ref)}[0]"
         if ref.role is ir.Role.STATE:
@@ -68,7 +75,7 @@ class Lists:
             case ir.Assign(target, ir.Op(may_consume=True, listed=True) as value):
                 yield from self._consuming(target, value)
             case ir.Assign(target, value):
-                yield f"{self.many(target.name)} = {self._values(value)}"
+                yield f"{self.many(target.name)} = {self.values(value)}"
             case ir.Unpack(targets, value):
                 yield f"{', '.join(map(self.host, targets))} = {text(value, self.host)}"
             case ir.Forget(names):
@@ -102,7 +109,7 @@ class Lists:
         if name != "grads":
             yield f"    {name} = grads"
 
-    def _values(self, value: ir.Expr) -> str:
+    def values(self, value: ir.Expr) -> str:
         match value:
             case ir.Ref():
                 return self.listed(value)
@@ -117,7 +124,9 @@ class Lists:
     def _rows(self, value: ir.Expr) -> tuple[str, str]:
         """The lists that a value is made from, and names for one row of them."""
         refs = {
-            self.one(each): each for each in ir.reads(value) if not each.type.on_host
+            self.one(each): each
+            for each in ir.reads(value)
+            if not each.type.on_host and each.name not in self.outer
         }
         if not refs:
             return "_", "params"

@@ -11,7 +11,8 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from . import foreach
+from ..stages import parts
+from . import foreach, phases
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -20,6 +21,7 @@ from .docs import class_doc, docstring, whole
 from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .names import safe_file_name
+from .shared import init_shared, same_in_all
 from .signature import defaults, left_out, parameters, setdefaults
 from .step import CHECK_CAPTURABLE, decorators, step
 from .trial import trial
@@ -57,7 +59,7 @@ def environment() -> Environment:
     )
 
 
-def parts(targets: ir.Targets) -> dict[str, str]:
+def holes(targets: ir.Targets) -> dict[str, str]:
     """What stands in each hole of the template."""
     rule = targets.loop
     update = update_of(targets)
@@ -72,6 +74,9 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "setdefaults": _lines(setdefaults(rule), 3),
         "old_pickles": _lines(old_pickles(rule), 3),
         "scalars": _lines([*left_out(rule), *_scalars(rule)], 2),
+        "same_in_all": _lines(same_in_all(rule), 2),
+        "init_shared": _joined(init_shared(rule), 1),
+        "stacked": phases.STACKED if _reduces(targets) else "",
         "param_checks": _lines(_checked_params(rule), 2),
         "check_params": _function_of_params(rule),
         "trial": _joined(trial(rule, update), 1),
@@ -94,9 +99,16 @@ def parts(targets: ir.Targets) -> dict[str, str]:
     return found | {"imports": _imports(found)}
 
 
+def _reduces(targets: ir.Targets) -> bool:
+    """Whether tensors of several parameters are put together."""
+    hooks = (*targets.loop.pre_steps, *targets.loop.post_steps)
+    found = (parts(each) for each in (targets.loop.step, *(one.body for one in hooks)))
+    return any(not type_.on_host for each in found for type_ in each.values())
+
+
 def emit(targets: ir.Targets) -> str:
     """The Python source of a rule's class."""
-    page = environment().get_template(TEMPLATE).render(parts(targets))
+    page = environment().get_template(TEMPLATE).render(holes(targets))
     page = re.sub(r"\n{4,}", "\n\n\n", re.sub(r" +\n", "\n", page)).rstrip() + "\n"
     page = re.sub(r"\n\n+(?=\n    (?:def|@))", "\n", page)
     return _signed(page)
@@ -133,10 +145,10 @@ def _lines(lines: list[str], depth: int) -> str:
     return _joined(lines, depth) + "\n" * bool(lines)
 
 
-def _imports(parts: dict[str, str]) -> str:
+def _imports(found: dict[str, str]) -> str:
     """What the code uses, texts and comments aside."""
     spoken = ("module_doc", "class_doc", "file_name")
-    code = "\n".join(part for hole, part in parts.items() if hole not in spoken)
+    code = "\n".join(part for hole, part in found.items() if hole not in spoken)
     body = _TEXTS.sub("", code)
     borrowed = sorted(each for each in _OF_TORCH if each in body)
     lines = [

@@ -31,7 +31,7 @@ def without_grad(rule: ir.Rule) -> bool:
     """Whether autograd sees a differentiable update and nothing around it. A step is one
     graph then, as with the classes of torch that are never differentiable.
     """
-    from_tensors = any(any(ir.reads(each.initial)) for each in rule.states)
+    from_tensors = any(any(ir.reads(each.initial)) for each in rule.own)
     return KIND in rule.arguments.apart and not from_tensors
 
 
@@ -48,8 +48,11 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
     rule = targets.loop
     body = [f"{each.items}: {each.annotation} = []" for each in update.columns]
     body += [f"self._init_group(group, {update.lists})"]
-    body += _choice(targets, update)
-    body += call(update, option(rule, "maximize"))
+    if rule.in_phases:
+        body += ["if params:", f"    groups.append((group, [{update.lists}]))"]
+    else:
+        body += _choice(targets, update)
+        body += call(update, option(rule, "maximize"))
     if update.first is not None:
         # A compiled step has to see the state change, or it is never another one.
         first = update.first
@@ -59,6 +62,8 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
             '        self.state[p].pop("first")',
         ]
     steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
+    if rule.in_phases:
+        steps = _together(targets, update, steps)
     if rule.pre_steps:
         steps = [*(f"self.{each.name}()" for each in rule.pre_steps), "", *steps]
     if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
@@ -66,6 +71,23 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
     if rule.post_steps:
         steps += ["", *(f"self.{each.name}()" for each in rule.post_steps)]
     return [*trial_step(rule, update), *steps]
+
+
+def _together(targets: ir.Targets, update: Update, collecting: list[str]) -> list[str]:
+    """The lines that update all groups by one call; the first one chooses how."""
+    shared = ["self._init_shared()"] * bool(targets.loop.shared)
+    chosen = [
+        *shared,
+        f"group, ({update.lists}) = groups[0]",
+        *_choice(targets, update),
+        "update(groups)",
+    ]
+    return [
+        "groups: list[tuple[dict[str, Any], list[list[Any]]]] = []",
+        *collecting,
+        "if groups:",
+        *(INDENT + line for line in chosen),
+    ]
 
 
 def _choice(targets: ir.Targets, update: Update) -> list[str]:

@@ -19,7 +19,11 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 def stub(rules: Iterable[ir.Rule]) -> str:
     """The stubs of several rules, one class each."""
-    return _HEAD + "".join(_class(rule) for rule in rules)
+    classes = "".join(map(_class, rules))
+    head = _HEAD
+    if "math." in classes:
+        head = head.replace("from collections", "import math\nfrom collections", 1)
+    return head + classes
 
 
 def _class(rule: ir.Rule) -> str:

@@ -22,7 +22,7 @@ def trial(rule: ir.Rule, update: Update) -> list[str]:
         "",
         "def _is_trial(self) -> bool:",
         '    """Whether a step is to make the state of a new optimizer and change nothing."""',
-        "    if self.state or torch.compiler.is_compiling():",
+        "    if torch.compiler.is_compiling() or self.state:",
         "        return False",
         "    return all(",
         f'        group["{RATE}"] == 0',
@@ -37,7 +37,7 @@ def trial_step(rule: ir.Rule, update: Update) -> list[str]:
     if not _has_rate(rule):
         return []
     lists = ", ".join(["[]"] * len(update.columns))
-    marks = []
+    marks = ["    self._init_shared()"] * bool(rule.shared)
     if update.first is not None:
         marks += ["    for state in self.state.values():"]
         marks += ['        state.pop("first", None)']
@@ -45,6 +45,7 @@ def trial_step(rule: ir.Rule, update: Update) -> list[str]:
         "if self._trial:",
         "    self._trial = False",
         "    self.state.clear()",
+        *_forgotten(rule),
         "if self._is_trial():",
         "    # torch.distributed.checkpoint asks for the state; the first step is to come.",
         "    self._trial = True",
@@ -53,4 +54,17 @@ def trial_step(rule: ir.Rule, update: Update) -> list[str]:
         *marks,
         "    return loss",
         "",
+    ]
+
+
+def _forgotten(rule: ir.Rule) -> list[str]:
+    """The lines that forget what groups have got."""
+    if not rule.shared:
+        return []
+    names = ", ".join(f'"{each.name}"' for each in rule.shared)
+    comma = "," * (len(rule.shared) == 1)
+    return [
+        "    for group in self.param_groups:",
+        f"        for name in ({names}{comma}):",
+        "            group.pop(name, None)",
     ]

@@ -92,7 +92,7 @@ def update_of(targets: ir.Targets) -> Update:
         Column(names.own("p"), "params", "list[Tensor]", "p"),
         Column(names.own("grad"), "grads", "list[Tensor]", "p.grad"),
     ]
-    for state in rule.states:
+    for state in rule.own:
         value, annotation = f'state["{state.name}"]', "list[Tensor]"
         if state.when is not None:
             value, annotation = f'state.get("{state.name}")', "list[Tensor | None]"

@@ -4,7 +4,7 @@ In: the lowered rules. Out: their lines, under the names of the options that ask
 """
 
 from .. import ir
-from . import differentiable, foreach, loop
+from . import differentiable, foreach, loop, phases
 from .step import CAPTURABLE
 from .update import Update, update_of
 
@@ -14,11 +14,14 @@ WAYS = ("loop", "foreach", "differentiable", "capturable")
 def updates(targets: ir.Targets, update: Update) -> dict[str, list[str]]:
     """The lines of all functions; none where a step runs by those of another way."""
     single, multi = targets.apart
+    one, many = loop.emit, foreach.emit
+    if targets.loop.in_phases:
+        one, many = phases.emit, phases.emit_lists
     captured = []
     if single is not None:
-        captured.append(loop.emit(single, update, CAPTURABLE))
+        captured.append(one(single, update, CAPTURABLE))
     if multi is not None:
-        captured.append(foreach.emit(multi, update, CAPTURABLE, captured=True))
+        captured.append(many(multi, update, CAPTURABLE, captured=True))
     pure = []
     if differentiable.possible(targets.loop):
         pure.append(differentiable.emit(targets.differentiable, update))
@@ -27,8 +30,8 @@ def updates(targets: ir.Targets, update: Update) -> dict[str, list[str]]:
             captured.append(differentiable.emit(apart, update, CAPTURABLE))
     scaled = differentiable.scaled_functions([*pure, *captured])
     written = {
-        "loop": [loop.emit(targets.loop, update)],
-        "foreach": [foreach.emit(targets.foreach, update)],
+        "loop": [one(targets.loop, update)],
+        "foreach": [many(targets.foreach, update)],
         "differentiable": [*scaled, *pure],
         "capturable": captured,
     }

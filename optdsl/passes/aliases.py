@@ -129,9 +129,11 @@ def live_before(statement: ir.Statement, live: set[str]) -> set[str]:
                 statement.otherwise, live
             )
             return branches | _names(statement.condition)
-        case ir.Repeat():
-            again = {ref.name for each in statement.body for ref in ir.reads(each)}
-            return live | again | _names(statement.count)
+        case ir.Repeat() | ir.Each():
+            again = {
+                ref.name for each in ir.children(statement) for ref in ir.reads(each)
+            }
+            return live | again
         case ir.Return() | ir.Effect():
             return live | _names(statement.value)
     raise AssertionError(statement)
@@ -147,7 +149,7 @@ def _names(expr: ir.Expr) -> set[str]:
     return {each.name for each in ir.reads(expr)}
 
 
-def after_rounds(statement: ir.Repeat, memory: Memory) -> None:
+def after_rounds(statement: ir.Repeat | ir.Each, memory: Memory) -> None:
     """What names may stand for at the start of any round: what they stood for before,
     or what a round leaves them.
     """

@@ -32,6 +32,6 @@ def _statement(statement: ir.Statement) -> ir.Statement:
                 then=_block(statement.then),
                 otherwise=_block(statement.otherwise),
             )
-        case ir.Repeat():
+        case ir.Repeat() | ir.Each():
             return dataclasses.replace(statement, body=_block(statement.body))
     return statement

@@ -38,7 +38,7 @@ def _assigned_outside_rounds(block: ir.Block) -> frozenset[str]:
         == (ir.Kind.TENSOR, "number")
     }
     for each in ir.statements(block):
-        if isinstance(each, ir.Repeat):
+        if isinstance(each, (ir.Repeat, ir.Each)):
             names -= ir.assigned(each.body) | {ref.name for ref in ir.reads(each)}
     return frozenset(names)
 

@@ -45,7 +45,7 @@ def _find(
                 _find(statement.then, memory, after, copied, clashes)
                 _find(statement.otherwise, other, after, copied, clashes)
                 memory.merge(other)
-            case ir.Repeat():
+            case ir.Repeat() | ir.Each():
                 after_rounds(statement, memory)
                 round_, none = live_before(statement, after), memory.copy()
                 _find(statement.body, memory, round_, copied, clashes)
@@ -75,7 +75,7 @@ def _with_copies(block: ir.Block, memory: Memory, copied: set[str]) -> ir.Block:
                     then=_with_copies(statement.then, memory, copied),
                     otherwise=_with_copies(statement.otherwise, memory, copied),
                 )
-            case ir.Repeat():
+            case ir.Repeat() | ir.Each():
                 body = _with_copies(statement.body, memory, copied)
                 statement = dataclasses.replace(statement, body=body)
             case ir.Assign(target, value, span) if target.name in copied and _is_alias(

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from .. import ir
 from ..source import Span
+from ..stages import made_of, outer, phases
 from .aliases import VIEWS
 from .forget import MADE_UP, forgetting
 
@@ -18,6 +19,8 @@ FOREACH = frozenset(
     "reciprocal round rsqrt sigmoid sign sin sinh sqrt sub tan tanh trunc".split()
 )
 """The calls that torch has for lists of tensors, from 2.11 on."""
+WITH_TENSOR = frozenset({"add", "mul", "div"})
+"""Those that take one tensor for all of a list as their second argument."""
 _RENAMED = {"linalg.vector_norm": "norm", "square": "mul"}
 _SPELLED = frozenset({"clamp", "square", "linalg.vector_norm"})
 _NOUNS = {
@@ -38,22 +41,43 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     taken |= ir.assigned(rule.step) | {each.name for each in rule.hypers}
     taken |= {each.name for each in rule.states} | {"p", "grad"}
     kept = [ir.Role.STATE, *[ir.Role.COUNT] * (rule.counted == "tensor")]
-    flat = Flat(frozenset(taken), frozenset(kept), captured)
+    shared = outer(rule) if rule.in_phases else frozenset()
+    flat = Flat(frozenset(taken), frozenset(kept), captured, shared)
+    if rule.in_phases:
+        return replace(rule, step=_in_phases(rule.step, flat, [*phases(rule.step)]))
     step = forgetting(flat.block(rule.step))
     return replace(rule, step=step)
 
 
+def _in_phases(block: ir.Block, flat: "Flat", every: list[ir.Each]) -> ir.Block:
+    """A block whose phases are flat; what stands between them is about no list."""
+    result = []
+    for statement in block:
+        match statement:
+            case ir.Each("param", body):
+                others = [each for each in every if each is not statement]
+                names = {ref.name for each in others for ref in ir.reads(each)}
+                kept = frozenset((name, None) for name in names)
+                statement = replace(statement, body=forgetting(flat.block(body), kept))
+            case ir.Each(body=body):
+                statement = replace(statement, body=_in_phases(body, flat, every))
+        result.append(statement)
+    return tuple(result)
+
+
 class Flat:
     """Takes apart the statements of one step. Roles that are `kept` have a tensor for
-    their number.
+    their number. Tensors that are `shared` are no lists: all parameters have one.
     """
 
     def __init__(
-        self, taken: frozenset[str], kept: frozenset[ir.Role], captured: bool
-    ) -> None:
+        self, taken: frozenset[str], kept: frozenset[ir.Role], captured: bool,
+        shared: frozenset[str],
+    ) -> None:  # fmt: skip
         self.taken = taken
         self.kept = kept
         self.captured = captured
+        self.shared = shared
         self.used: set[str] = set()
         self.mine: set[str] = set()
         self.made: list[ir.Statement] = []
@@ -123,6 +147,8 @@ class Flat:
 
     def named(self, expr: ir.Expr, own: ir.Ref | None = None) -> ir.Expr:
         """The value under a name; numbers stay what they are."""
+        if made_of(expr, self.shared):
+            return self._of_all(expr)
         value = self.value(expr, own)
         if isinstance(value, ir.Ref) or value.type.on_host:
             return value
@@ -130,6 +156,18 @@ class Flat:
         self.made.append(ir.Assign(local, value, self.span))
         if _is_fresh(value):
             self.mine.add(local.name)
+        return local
+
+    def _of_all(self, expr: ir.Expr) -> ir.Ref:
+        """A name for a tensor that all parameters have together."""
+        if isinstance(expr, ir.Ref):
+            return expr
+        names = ("scale", *(f"scale_{number}" for number in range(2, 999)))
+        name = next(each for each in names if each not in self.taken)
+        self.taken |= {name}
+        self.shared |= {name}
+        local = ir.Ref(name, ir.Role.LOCAL, expr.type, MADE_UP)
+        self.made.append(ir.Assign(local, expr, self.span))
         return local
 
     def _squared(self, op: ir.Op, x: ir.Expr) -> ir.Expr:
@@ -157,10 +195,12 @@ class Flat:
         return name
 
     def _called(self, op: ir.Op, own: ir.Ref | None = None) -> ir.Expr:
+        if self.shared:
+            op = self._with_shared(op)
         first, *rest = op.arguments
-        part = self.named if op.name in FOREACH else self.inner
+        listed = op.name in FOREACH and not self._takes_shared(op)
+        part = self.named if listed else self.inner
         first = self.named(first, own) if op.in_place else part(first)
-        listed = op.name in FOREACH
         if op.in_place and listed and any(map(_is_slow, rest)):
             # Every tensor has calls of its own here; a list of results would take memory.
             part, listed = self.inner, False
@@ -170,6 +210,28 @@ class Flat:
         if self.captured and listed:
             op = self._scaled(op)
         return self._written(op) if op.in_place else op
+
+    def _takes_shared(self, op: ir.Op) -> bool:
+        """Whether torch has no call on lists for this, since one argument is no list."""
+        shared = [made_of(each, self.shared) for each in op.arguments]
+        if op.name in WITH_TENSOR and shared[1:] == [True] and not shared[0]:
+            return False
+        return any(shared)
+
+    def _with_shared(self, op: ir.Op) -> ir.Op:
+        """`x + c*d*y` for a tensor `d` of all: the product first, which is a list."""
+        match op:
+            case ir.Op("addcmul", (x, y, z)) if not made_of(x, self.shared):
+                for scale, tensor in (y, z), (z, y):
+                    if made_of(scale, self.shared) and not made_of(tensor, self.shared):
+                        product = _like(tensor, "mul", tensor, scale)
+                        keywords = tuple(("alpha", each) for _, each in op.keywords)
+                        return replace(
+                            op, name="add", arguments=(x, product), keywords=keywords
+                        )
+            case ir.Op("mul", (x, y), in_place=False) if made_of(x, self.shared):
+                return replace(op, arguments=(y, x))
+        return op
 
     def _lends(self, value: ir.Expr, like: ir.Op) -> bool:
         """Whether this statement made a list of tensors that fits the result, and large
@@ -190,7 +252,9 @@ class Flat:
         first, second, *rest = (*op.arguments, None)
         for key, scale in op.keywords:
             if key in ("alpha", "value") and any(ir.reads(scale)):
-                product = self.named(_like(second, "mul", second, scale))
+                product = self.named(
+                    ir.Op("mul", (second, scale), (), second.type, second.span)
+                )
                 arguments = (first, product, *rest[:-1])
                 return replace(op, arguments=arguments, keywords=())
         return op

@@ -8,6 +8,8 @@ _OF_THE_GROUP = (ir.Const, ir.Unary, ir.Binary, ir.Choose, ir.Pack, ir.Index, ir
 
 
 def hoist(rule: ir.Rule) -> ir.Rule:
+    if rule.in_phases:
+        return rule  # Its phases have the host work of groups in its place.
     assigned = [
         target.name
         for statement in ir.statements(rule.step)

@@ -44,7 +44,7 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                 statement = dataclasses.replace(
                     statement, then=then, otherwise=otherwise
                 )
-            case ir.Repeat(body=body):
+            case ir.Repeat(body=body) | ir.Each(body=body):
                 after_rounds(statement, memory)
                 none = memory.copy()
                 body = _block(body, memory, live_before(statement, after))

@@ -18,9 +18,12 @@ _SPELLED = {
 _CLAMP = {"max": "min", "min": "max"}
 
 
+OWN = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0))
+
+
 def select(rule: ir.Rule) -> ir.Rule:
     matrices = any(_asks_for_matrices(each.condition) for each in rule.requires)
-    own = Given(ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0)), matrices)
+    own = Given(OWN, matrices)
     functions = tuple(
         dataclasses.replace(
             each, body=_block(each.body, Given(_witness(each), matrices))
@@ -31,7 +34,12 @@ def select(rule: ir.Rule) -> ir.Rule:
         dataclasses.replace(each, initial=_owned(Selection(own).expr(each.initial)))
         for each in rule.states
     )
-    rule = ir.with_blocks(rule, lambda block: _block(block, own))
+
+    def selected(block: ir.Block) -> ir.Block:
+        phases = any(isinstance(each, ir.Each) for each in block)
+        return _block(block, Given(None, matrices) if phases else own)
+
+    rule = ir.with_blocks(rule, selected)
     return dataclasses.replace(rule, functions=functions, states=states)
 
 
@@ -98,6 +106,11 @@ def _statement(statement: ir.Statement, given: Given) -> ir.Statement:
                 then=_block(statement.then, given),
                 otherwise=_block(statement.otherwise, given),
             )
+        case ir.Each(level):
+            witness = OWN if level == "param" else None
+            inner = dataclasses.replace(given, witness=witness)
+            body = _block(statement.body, inner)
+            return dataclasses.replace(statement, body=body)
         case ir.Repeat():
             body = _block(statement.body, given)
             count = Selection(given).expr(statement.count)
@@ -139,6 +152,8 @@ class Selection:
                 arguments = tuple(self.expr(each) for each in expr.arguments)
                 return dataclasses.replace(expr, arguments=arguments)
             case ir.Ref() | ir.Const():
+                return expr
+            case ir.Call() if expr.over:
                 return expr
             case _ if expr.type.on_host:
                 return ir.mapped(expr, self.expr)

@@ -124,6 +124,8 @@ class Studied:
         """Why it says nothing how a parameter does without the others, or ''."""
         if self.random_with(hypers):
             return RANDOM
+        if self.subject.rule is not None and self.subject.rule.in_phases:
+            return COUPLED
         coupled, _ = self.remembered("neighbours", hypers, _neighbours)
         return COUPLED if coupled else ""
 

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 6051843520ef.
+# Compiled by optdsl from adafactor.opt, content a2e96dbccf65.
 
 import math
 import warnings
@@ -170,7 +170,7 @@ class Adafactor(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

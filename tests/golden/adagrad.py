@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content f4f026da38c6.
+# Compiled by optdsl from adagrad.opt, content db81dcdb552c.
 
 import math
 import warnings
@@ -166,7 +166,7 @@ class Adagrad(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 76c0866ccf73.
+# Compiled by optdsl from adamw.opt, content bd1a622408cf.
 
 import math
 import warnings
@@ -166,7 +166,7 @@ class AdamW(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

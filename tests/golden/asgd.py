@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content f401a5edf0df.
+# Compiled by optdsl from asgd.opt, content 674d40ae5ade.
 
 import math
 import warnings
@@ -184,7 +184,7 @@ class ASGD(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

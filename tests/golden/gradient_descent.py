@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content abf3d79c0cdc.
+# Compiled by optdsl from gradient_descent.opt, content 4ae7d878517c.
 
 import math
 import warnings
@@ -106,7 +106,7 @@ class GradientDescent(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 0c51aef3e68c.
+# Compiled by optdsl from radam.opt, content bc2fb157e79b.
 
 import math
 import warnings
@@ -155,7 +155,7 @@ class RAdam(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

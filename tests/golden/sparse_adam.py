@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content c9606fb263c1.
+# Compiled by optdsl from sparse_adam.opt, content 299f91f6a8e9.
 
 import math
 import warnings
@@ -151,7 +151,7 @@ class SparseAdam(Optimizer):
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""
-        if self.state or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.state:
             return False
         return all(
             group["lr"] == 0

@@ -67,8 +67,11 @@ def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -
 
 def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Snapshot]:
     dense = scene.with_(layout="dense")
+    shared: dict[str, Any] = {}
     memories = {
-        part.name: interpret.Memory(dense.parameter(part).detach(), hypers)
+        part.name: interpret.Memory(
+            dense.parameter(part).detach(), hypers, shared=shared
+        )
         for part in scene.parts
     }
     steps: list[Snapshot] = []

@@ -1,0 +1,319 @@
+"""A step of several phases: what each parameter does, what the group does once, and what
+the whole model does once, in the order written.
+
+In: a checked block and the levels of its names. Out: the same statements in `ir.Each`
+blocks. A reduction over a group or the model becomes a part of each parameter and one
+statement that puts the parts together; between the two lies the barrier.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .. import ir, stages
+from ..source import Span
+from .levels import GROUP, MODEL, PARAM, Levels, levels, narrower, overs
+from .scope import Scope
+
+OWN = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, Span(0, 0))
+Leveled = tuple[str, ir.Statement]
+_WHOLE = {"dot": "sum"}
+
+
+def in_phases(rule: ir.Rule, scope: Scope) -> ir.Rule:
+    """The rule with its step and hooks in phases, where parameters come together."""
+    pre_steps, post_steps = (
+        tuple(replace(each, body=_block(each.body, rule, scope)[0]) for each in hooks)
+        for hooks in (rule.pre_steps, rule.post_steps)
+    )
+    for hook in (*pre_steps, *post_steps):
+        _check_hook(hook.body, scope)
+    rule = replace(rule, pre_steps=pre_steps, post_steps=post_steps)
+    step, of_model = _block(rule.step, rule, scope, bool(rule.shared))
+    if step is not rule.step:
+        for other, what in (
+            (rule.sparse, "sparse gradients"),
+            (rule.complex, "`complex:`"),
+        ):
+            if other:
+                title = f"{what} in a rule whose parameters come together"
+                scope.report("E0601", title, rule.step[0].span)
+    return replace(rule, step=step, of_model=of_model)
+
+
+def _block(
+    block: ir.Block, rule: ir.Rule, scope: Scope, shared: bool = False
+) -> tuple[ir.Block, tuple[str, ...]]:
+    """A block in phases, and the hypers that all of the model has to share."""
+    if not shared and not any(kind for each in block for kind in overs(each)):
+        return block, ()
+    known = levels(block, rule.states, scope)
+    if scope.report.errors:
+        return block, ()
+    taken = {each.name for each in (*rule.hypers, *rule.states, *rule.functions)}
+    phases = _Phases(known, {*taken, *known.locals})
+    tree = phases.tree(_ordered([*phases.leveled(block)]))
+    wide = [each for each in known.given if known.of(each) == MODEL]
+    tree = (*_needed(wide, tree, []), *tree)
+    return tree, tuple(each.name for each in rule.hypers if each.name in known.of_model)
+
+
+def _check_hook(tree: ir.Block, scope: Scope) -> None:
+    """Reports a value that a hook keeps from one phase to the next."""
+    known: set[str] = set()
+    for phase in stages.loops(tree):
+        body = phase.body
+        for ref in ir.reads(phase):
+            if ref.role is ir.Role.LOCAL and ref.name in known:
+                if ref.name in {*stages.read_first(body, set())}:
+                    title = f"`{ref.name}` is from before a reduction across parameters"
+                    help = (
+                        "a hook keeps `p` and `grad` alone; the step keeps every value"
+                    )
+                    scope.report("E0601", title, ref.span, help=help)
+        known |= {each.name for inner in body for each in _targets(inner)}
+
+
+def _targets(statement: ir.Statement) -> Iterator[ir.Ref]:
+    for each in ir.statements((statement,)):
+        if isinstance(each, ir.Assign):
+            yield each.target
+        elif isinstance(each, ir.Unpack):
+            yield from each.targets
+
+
+class _Phases:
+    def __init__(self, levels: Levels, taken: set[str]) -> None:
+        self.levels = levels
+        self.taken = taken
+
+    # ---- statements with their levels
+
+    def leveled(self, block: ir.Block) -> Iterator[Leveled]:
+        for statement in block:
+            if not any(statement is each for each in self.levels.given):
+                yield from self._statement(statement)
+
+    def _statement(self, statement: ir.Statement) -> Iterator[Leveled]:
+        match statement:
+            case ir.If(condition, then, otherwise):
+                before, condition = self._reduced(
+                    condition, "condition", statement.span
+                )
+                yield from before
+                sides = [*self.leveled(then)], [*self.leveled(otherwise)]
+                kinds = {level for side in sides for level, _ in side}
+                if len(kinds) == 1:
+                    blocks = (tuple(each for _, each in side) for side in sides)
+                    whole = ir.If(condition, *blocks, statement.span)
+                    yield narrower(*kinds, self.levels.of(condition)), whole
+                    return
+                for at, side in enumerate(sides):
+                    for level, run in _runs(side):
+                        pair = ((), run) if at else (run, ())
+                        yield level, ir.If(condition, *pair, statement.span)
+            case ir.Assign(target, ir.Call(over=over) as call, span) if (
+                over
+                and call.function != "mean"
+                and target.role is ir.Role.LOCAL
+                and self.levels.written(target) == over
+            ):
+                part, call = self._parts(call, target.name, span)
+                yield from part
+                yield over, ir.Assign(target, call, span)
+            case ir.Assign(target, value, span):
+                before, value = self._reduced(value, target.name, span)
+                yield from before
+                yield self.levels.written(target), ir.Assign(target, value, span)
+            case ir.Unpack(targets):
+                yield narrower(*map(self.levels.written, targets)), statement
+            case _:
+                inside = ir.statements((statement,))
+                written = (
+                    self.levels.written(each.target)
+                    for each in inside
+                    if isinstance(each, ir.Assign)
+                )
+                yield narrower(self.levels.of(statement), *written), statement
+
+    # ---- reductions
+
+    def _reduced(
+        self, expr: ir.Expr, name: str, span: Span
+    ) -> tuple[list[Leveled], ir.Expr]:
+        """The expression with a name for each reduction across parameters, and the
+        statements that give it a value.
+        """
+        before: list[Leveled] = []
+
+        def named(node: ir.Expr) -> ir.Expr:
+            if not any(overs(node)):
+                return node
+            if not (isinstance(node, ir.Call) and node.over):
+                return ir.mapped(node, named)
+            if node.function == "mean":
+                return ir.mapped(_mean(node), named)
+            parts, call = self._parts(node, name, span)
+            total = ir.Ref(
+                self._name(f"{name}_total"), ir.Role.LOCAL, call.type, node.span
+            )
+            self.levels.locals[total.name] = node.over
+            before.extend([*parts, (node.over, ir.Assign(total, call, span))])
+            return total
+
+        return before, named(expr)
+
+    def _parts(
+        self, call: ir.Call, name: str, span: Span
+    ) -> tuple[list[Leveled], ir.Call]:
+        """What each parameter gives to a reduction, and the call that takes it."""
+        arguments = []
+        before: list[Leveled] = []
+        for each in call.arguments:
+            inner, each = self._reduced(each, name, span)
+            before += inner
+            arguments.append(each)
+        part = ir.Ref(self._name(f"{name}_part"), ir.Role.LOCAL, call.type, call.span)
+        self.levels.locals[part.name] = PARAM
+        value = _part(replace(call, arguments=tuple(arguments), over=""))
+        function = _WHOLE.get(call.function, call.function)
+        whole = replace(call, function=function, arguments=(part,))
+        return [*before, (PARAM, ir.Assign(part, value, span))], whole
+
+    def _name(self, wished: str) -> str:
+        names = (wished, *(f"{wished}_{number}" for number in range(2, 99)))
+        name = next(each for each in names if each not in self.taken)
+        self.taken.add(name)
+        return name
+
+    # ---- the tree
+
+    def tree(self, flat: list[Leveled]) -> ir.Block:
+        result: list[ir.Statement] = []
+        for level, run in _gathered(flat, MODEL):
+            if level == MODEL:
+                result += run
+            else:
+                result.append(self._group(run))
+        return tuple(result)
+
+    def _group(self, flat: list[Leveled]) -> ir.Each:
+        body: list[ir.Statement] = []
+        for level, run in _gathered(flat, GROUP):
+            if level == GROUP:
+                body += run
+            else:
+                block = tuple(each for _, each in run)
+                body.append(ir.Each(PARAM, block, _span(block)))
+        narrow = [each for each in self.levels.given if self.levels.of(each) != MODEL]
+        body = [*_needed(narrow, tuple(body), []), *body]
+        return ir.Each(GROUP, tuple(body), _span(tuple(body)))
+
+
+def _ordered(flat: list[Leveled]) -> list[Leveled]:
+    """What is done once, before the parameters come by where it needs nothing of them, and
+    else as late as they can wait for it: so that they come by as seldom as possible.
+    """
+    result: list[Leveled] = []
+    waiting: list[Leveled] = []
+    here = 0  # where the parameters began to come by
+    for level, statement in flat:
+        read = {ref.name for ref in ir.reads(statement)}
+        if level == PARAM:
+            if read & _made(waiting):
+                result += _groups_first(waiting)
+                waiting, here = [], len(result)
+            result.append((level, statement))
+            continue
+        before = [*result[here:], *waiting]
+        seen = {ref.name for _, each in before for ref in ir.reads(each)}
+        made = _made(before)
+        if read & made or _made([(level, statement)]) & (seen | made):
+            waiting.append((level, statement))
+        else:
+            result.insert(here, (level, statement))
+            here += 1
+    return result + _groups_first(waiting)
+
+
+def _made(flat: list[Leveled]) -> set[str]:
+    return {ref.name for _, each in flat for ref in _targets(each)}
+
+
+def _groups_first(waiting: list[Leveled]) -> list[Leveled]:
+    """What groups do before what the model does, where it does not depend on that: a group
+    reduces where its parameters have just been.
+    """
+    groups: list[Leveled] = []
+    others: list[Leveled] = []
+    made: set[str] = set()
+    for level, statement in waiting:
+        read = {ref.name for ref in ir.reads(statement)}
+        if level == MODEL or read & made:
+            others.append((level, statement))
+            made |= {ref.name for ref in _targets(statement)}
+        else:
+            groups.append((level, statement))
+    return groups + others
+
+
+def _gathered(flat: list[Leveled], level: str) -> Iterator[tuple[str, list]]:
+    """Runs of what is of a level, as statements, and of what is narrower, with levels."""
+    narrow: list[Leveled] = []
+    for each in flat:
+        if each[0] == level:
+            if narrow:
+                yield PARAM, narrow
+                narrow = []
+            yield level, [each[1]]
+        else:
+            narrow.append(each)
+    if narrow:
+        yield PARAM, narrow
+
+
+def _runs(side: list[Leveled]) -> Iterator[tuple[str, ir.Block]]:
+    """Neighbours of one level."""
+    run: list[ir.Statement] = []
+    for at, (level, statement) in enumerate(side):
+        run.append(statement)
+        if at + 1 == len(side) or side[at + 1][0] != level:
+            yield level, tuple(run)
+            run = []
+
+
+def _needed(
+    given: list[ir.Statement], block: ir.Block, found: list[ir.Statement]
+) -> list[ir.Statement]:
+    """Those of the statements whose values a block reads, in their order."""
+    read = {ref.name for each in block for ref in ir.reads(each)}
+    for statement in reversed(given):
+        if any(ref.name in read for ref in _targets(statement)):
+            found.insert(0, statement)
+            read |= {ref.name for ref in ir.reads(statement)}
+    return found
+
+
+def _span(block: ir.Block) -> Span:
+    return block[0].span.to(block[-1].span)
+
+
+def _part(call: ir.Call) -> ir.Expr:
+    """What one parameter gives: its own reduction, or a number as it is."""
+    tensors = [each for each in call.arguments if each.type.kind is ir.Kind.TENSOR]
+    if tensors:
+        return call
+    if call.function == "dot":
+        return ir.Binary("*", *call.arguments, call.type, call.span)
+    return call.arguments[0]
+
+
+def _mean(call: ir.Call) -> ir.Expr:
+    """A mean as the sum over the count."""
+    (x,) = call.arguments
+    total = replace(call, function="sum")
+    size: ir.Expr = ir.Const("1", ir.NUMBER, call.span)
+    if x.type.kind is ir.Kind.TENSOR:
+        sized = OWN if x.type.shape == ir.LIKE_PARAM else x
+        size = ir.Call("numel", (sized,), ir.NUMBER, call.span)
+    number = ir.Call("sum", (size,), ir.NUMBER, call.span, over=call.over)
+    return ir.Binary("/", total, number, call.type, call.span)

@@ -1,0 +1,396 @@
+"""A step in phases: a module-level function that sees all groups, one parameter after the
+other or many at once.
+
+In: a lowered rule with `ir.Each` in its step. Out: the lines of its function. Each group
+comes with its columns, the lists that hold one thing of each parameter; what a parameter
+keeps for a later phase becomes one more of them.
+"""
+
+import textwrap
+from collections.abc import Iterator
+
+from .. import ir
+from ..stages import (
+    direct_parts,
+    loops,
+    outer,
+    parts,
+    phases,
+    read_first,
+    runs,
+    waiting,
+)
+from . import foreach, loop
+from .body import INDENT, Single, lines, one_at_a_time
+from .complex import AS_REAL, Run, takes_complex
+from .expr import Name, text
+from .layout import WIDTH, fit
+from .lists import GIVEN, Lists
+from .names import Names, plural
+from .signature import option
+from .update import Column, Update, asked
+
+GROUPS = "groups: list[tuple[dict[str, Any], list[list[Any]]]]"
+STACKED = '''
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """What every parameter gives to a reduction, next to the first."""
+    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
+    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+'''
+
+
+def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
+    """The lines of a function that takes one parameter after the other."""
+    return _function(OneByOne(rule, update), loop.KIND, suffix)
+
+
+def emit_lists(
+    rule: ir.Rule, update: Update, suffix: str = "", captured: bool = False
+) -> list[str]:
+    """The lines of a function that takes all parameters of a batch at once."""
+    return _function(AtOnce(rule, update, captured), foreach.KIND, suffix)
+
+
+def _function(phases: "Phases", kind: str, suffix: str) -> list[str]:
+    update = phases.update
+    doc = f'"""Update all groups, each with its columns: {update.lists}.'
+    spoken = textwrap.wrap(doc, WIDTH - len(INDENT) - 3)
+    spoken = [*spoken, '"""'] if len(spoken) > 1 else [f'{doc}"""']
+    head = [f"def {update.function(kind)}{suffix}({GROUPS}) -> None:"]
+    body = [*spoken, *_unspaced([*phases.begin(), *phases.body()])]
+    body = [INDENT + line if line else "" for line in body]
+    return [part for line in [*head, *body] for part in (fit(line) if line else [""])]
+
+
+def _unspaced(body: list[str]) -> list[str]:
+    """Lines that begin with one that says something."""
+    return body[next(at for at, line in enumerate(body) if line) :]
+
+
+class Phases:
+    """Prints one step. `kept` are the names that wait for a later phase, behind the
+    columns; `outer` those that are not of one parameter.
+    """
+
+    container = "groups"
+    numbers = "{}"
+
+    def __init__(self, rule: ir.Rule, update: Update) -> None:
+        self.rule = rule
+        self.update = update
+        self.outer = outer(rule)
+        self.parts = parts(rule.step)
+        self.kept: list[str] = []
+        self.of_groups: dict[str, str] = {}
+        every = [*waiting([*phases(rule.step)]), *waiting(loops(rule.step))]
+        self.waiting = {id(each): names for each, names in every}
+        self.counts = rule.counted != ""
+        self.hypers = {each.name: each for each in rule.hypers}
+        self.names = self._names()
+        self.lists = {name: self.names.claim(plural(name)) for name in self.parts}
+
+    def _names(self) -> Names:
+        return self.update.names.copy()
+
+    def begin(self) -> list[str]:
+        return []
+
+    def body(self) -> list[str]:
+        rule = self.rule
+        nodes = (*rule.prologue, *rule.step)
+        names = self._of_group(nodes, rule.of_model, "model")
+        result = ["(group, _), *_ = groups", *names] if names else []
+        for run in runs(nodes):
+            result += self._lines(run) if isinstance(run, tuple) else self._group(run)
+        return result
+
+    def _lines(self, block: ir.Block) -> list[str]:
+        result = lines(block, self.name, self.rule.source, self.single)
+        return ["", *result] if result else []
+
+    def _group(self, phase: ir.Each) -> list[str]:
+        """The loop over groups, with what it collects for the model."""
+        others = [each for each in self.hypers if each not in self.rule.of_model]
+        body = self._of_group(phase.body, tuple(others), "group")
+        for run in runs(phase.body):
+            if isinstance(run, tuple):
+                body += self._lines(run)
+            else:
+                body += self._lists(run, direct_parts(phase.body))
+                body += self._phase(run)
+        before = self._lists(phase, direct_parts(self.rule.step))
+        read = {*read_first(phase.body, set())}
+        old = [each for each in self.of_groups if each in read]
+        head = f"for group, {self.inside} in {self.container}:"
+        if old:
+            own = ", ".join(map(self.names.own, old))
+            kept = ", ".join(self.of_groups[each] for each in old)
+            rows = f"zip({self.container}, {kept}, strict=True)"
+            head = f"for (group, {self.inside}), {own} in {rows}:"
+        for each in self.waiting[id(phase)]:
+            fresh = self.names.claim(plural(each))
+            before.append(f"{fresh}: list[Any] = []")
+            body.append(f"{fresh}.append({self.names.own(each)})")
+            self.of_groups[each] = fresh
+        return ["", *before, head, *(INDENT + line if line else "" for line in body)]
+
+    def _lists(self, phase: ir.Each, parts: dict[str, ir.Type]) -> list[str]:
+        """The empty lists that a phase adds to."""
+        result = []
+        for name in ir.assigned((phase,)) & {*parts}:
+            kind = "Any" if parts[name].on_host else "Tensor"
+            result.append(f"{self.lists[name]}: list[{kind}] = []")
+        return sorted(result)
+
+    def _of_group(
+        self, block: ir.Block, hypers: tuple[str, ...], place: str
+    ) -> list[str]:
+        """The lines that give the hypers of a group, and its states, their names."""
+        read = {ref.name for each in block for ref in _mentioned(each)}
+        names = [each for each in hypers if each in read]
+        values = [self._hyper(each) for each in names]
+        for state in self.rule.shared:
+            if state.place == place and state.name in read:
+                names.append(state.name)
+                values.append(f'group["{state.name}"]')
+        own = [self.names.own(each) for each in names]
+        return [f"{name} = {value}" for name, value in zip(own, values, strict=True)]
+
+    def _hyper(self, name: str) -> str:
+        return f'group["{name}"]'
+
+    # ---- one phase of the parameters
+
+    def _phase(self, phase: ir.Each) -> list[str]:
+        handed = self.waiting[id(phase)]
+        inner = [*self._first_lines(phase), *self._count(phase), *self._viewed(phase)]
+        written = lines(phase.body, self.name, self.rule.source, self.single)
+        inner += [""] * bool(written and inner and written[0].startswith("#"))
+        result = self._loop(phase, [*inner, *written], handed)
+        self.kept += handed
+        return result
+
+    def columns(self) -> str:
+        """The names of the lists that a row of columns is taken apart into."""
+        kept = [self.kept_list(each) for each in self.kept]
+        return ", ".join([*(each.items for each in self.update.columns), *kept])
+
+    def _viewed(self, phase: ir.Each) -> list[str]:
+        if not takes_complex(self.rule):
+            return []
+        read = {ref.name for ref in _mentioned(phase)} - {*self.kept}
+        names = [each for each in ("p", "grad") if each in read]
+        states = [
+            each for each in self.rule.own if each.name in read and not each.scalar
+        ]
+        optional = tuple(each.name for each in states if each.when is not None)
+        names += [each.name for each in states if each.name not in optional]
+        return self.as_reals(phase, Run((), AS_REAL, tuple(names), optional))
+
+    def counts_here(self, phase: ir.Each) -> bool:
+        """Whether this is the phase in which the counts go up: the first one."""
+        return self.rule.counted == "tensor" and phase is self._first
+
+    @property
+    def _first(self) -> ir.Each:
+        return next(
+            each
+            for each in ir.statements(self.rule.step)
+            if isinstance(each, ir.Each) and each.level == "param"
+        )
+
+    def reads_count(self, phase: ir.Each) -> bool:
+        read = asked(phase.body)
+        return any(role is ir.Role.COUNT for role, _ in read)
+
+    def reads_grad(self, phase: ir.Each) -> bool:
+        read = any(ref.name == "grad" for ref in ir.reads(phase))
+        return read and "grad" not in self.kept
+
+    def maximizes(self) -> str:
+        return option(self.rule, "maximize")
+
+
+def _mentioned(node: ir.Node) -> Iterator[ir.Ref]:
+    """What a node reads and writes."""
+    yield from ir.reads(node)
+    for each in ir.statements((node,)):
+        if isinstance(each, ir.Assign):
+            yield each.target
+
+
+class OneByOne(Phases):
+    """One parameter after the other."""
+
+    def __init__(self, rule: ir.Rule, update: Update) -> None:
+        self.kept_lists: dict[str, str] = {}
+        super().__init__(rule, update)
+        self.keeps = any(names for _, names in waiting([*phases(rule.step)]))
+        self.inside = "columns" if self.keeps else f"({self.columns()})"
+        self.plain: Single = one_at_a_time(self.name)
+
+    def name(self, ref: ir.Ref) -> str:
+        return self.lists.get(ref.name) or self.update.one(ref)
+
+    def single(self, statement: ir.Statement) -> Iterator[str]:
+        match statement:
+            case ir.Assign(target, value) if target.name in self.lists:
+                yield f"{self.lists[target.name]}.append({text(value, self.name)})"
+            case _:
+                yield from self.plain(statement)
+
+    def kept_list(self, name: str) -> str:
+        if name not in self.kept_lists:
+            self.kept_lists[name] = self.names.claim(plural(name))
+        return self.kept_lists[name]
+
+    def _loop(
+        self, phase: ir.Each, inner: list[str], handed: tuple[str, ...]
+    ) -> list[str]:
+        own = self.names.own
+        read = {ref.name for ref in _mentioned(phase)}
+        step = self.update.step
+        columns = [
+            (each.item, each.items)
+            for at, each in enumerate(self.update.columns)
+            if at == 0 or self._is_read(each, phase, read)
+        ]
+        columns += [
+            (own(each), self.kept_list(each)) for each in self.kept if each in read
+        ]
+        if "grad" in self.kept:
+            columns = [each for each in columns if each[1] != "grads"]
+        items = ", ".join(item for item, _ in columns)
+        lists = ", ".join(items for _, items in columns)
+        rows = f"zip({lists}, strict=True)" if len(columns) > 1 else lists
+        result = [f"{self.columns()} = columns"] if self.keeps else []
+        fresh = [self.kept_list(each) for each in handed]
+        result += [f"{each}: list[Any] = []" for each in fresh]
+        result.append(f"for {items} in {rows}:")
+        inner = [*inner]
+        for each, items in zip(handed, fresh, strict=True):
+            inner.append(f"{items}.append({own(each)})")
+        result += [INDENT + line if line else "" for line in inner]
+        if fresh:
+            result.append(f"columns += [{', '.join(fresh)}]")
+        assert step is None or self.counts
+        return result
+
+    def _is_read(self, column: Column, phase: ir.Each, read: set[str]) -> bool:
+        if column is self.update.step:
+            return self.counts_here(phase) or "t" in read
+        if column.state is not None:
+            return column.state.name in read
+        return column.item in read or (column.items == "grads" and "grad" in read)
+
+    def _first_lines(self, phase: ir.Each) -> list[str]:
+        if not self.reads_grad(phase):
+            return []
+        return [f"grad = grad if not {self.maximizes()} else -grad"]
+
+    def _count(self, phase: ir.Each) -> list[str]:
+        result = []
+        step = self.update.step
+        if self.counts_here(phase):
+            result.append(f"{step.item} += 1")
+        if self.rule.counted == "tensor" and self.reads_count(phase):
+            result.append(f"{self.update.names.own('t')} = {step.item}.item()")
+        return result
+
+    def as_reals(self, phase: ir.Each, run: Run) -> list[str]:
+        return loop.viewed(run, self.update, "torch.is_complex(p)")
+
+
+class AtOnce(Phases):
+    """All parameters of a batch at once."""
+
+    container = "batches"
+    inside = "rows"
+
+    def __init__(self, rule: ir.Rule, update: Update, captured: bool) -> None:
+        self.captured = captured
+        super().__init__(rule, update)
+        self.name: Name = self._host
+
+    def _names(self) -> Names:
+        self.printer = Lists(self.update, self.outer)
+        return self.printer.names
+
+    def begin(self) -> list[str]:
+        body = foreach.batched(self.rule, self.update)
+        return [
+            "batches = []",
+            f"for group, ({self.columns()}) in groups:",
+            *(INDENT + line for line in body),
+        ]
+
+    def _host(self, ref: ir.Ref) -> str:
+        return self.lists.get(ref.name) or self.printer.host(ref)
+
+    def _hyper(self, name: str) -> str:
+        hyper, value = self.hypers[name], super()._hyper(name)
+        if self.captured or hyper.type.optional or hyper.type.nones:
+            return value
+        if hyper.annotation == "float":
+            return f"float({value})"
+        if hyper.annotation == "tuple":
+            return f"tuple(map(float, {value}))"
+        return value
+
+    def single(self, statement: ir.Statement) -> Iterator[str]:
+        match statement:
+            case ir.Assign(target, value) if target.name in self.lists:
+                if target.type.on_host:
+                    value_ = text(value, self.name)
+                    yield f"{self.lists[target.name]} += [{value_}] * len(params)"
+                else:
+                    yield f"{self.lists[target.name]} += {self.printer.values(value)}"
+            case ir.Assign(target) if target.name in self.outer:
+                yield from one_at_a_time(self.name)(statement)
+            case ir.Effect(value) if ir.written(value).name in self.outer:
+                yield from one_at_a_time(self.name)(statement)
+            case _:
+                yield from self.printer.single(statement)
+
+    def kept_list(self, name: str) -> str:
+        """A list of tensors, or a number, which is the same for all of a batch."""
+        numbers = (
+            each.target.name
+            for each in ir.statements(self.rule.step)
+            if isinstance(each, ir.Assign) and each.target.type.on_host
+        )
+        return self.names.own(name) if name in numbers else self.printer.many(name)
+
+    def _loop(
+        self, phase: ir.Each, inner: list[str], handed: tuple[str, ...]
+    ) -> list[str]:
+        fresh = ", ".join(map(self.kept_list, handed))
+        if handed or self.kept:
+            head = ["for columns in rows:", f"    {self.columns()} = columns"]
+        else:
+            head = [f"for {self.columns()} in rows:"]
+        tail = [f"columns += [{fresh}]"] if handed else []
+        return [*head, *(INDENT + line if line else "" for line in [*inner, *tail])]
+
+    def _first_lines(self, phase: ir.Each) -> list[str]:
+        given = [f"{GIVEN} = grads"] * foreach.consumes(phase.body)
+        if not self.reads_grad(phase):
+            return given
+        negated = "    grads = torch._foreach_neg(grads)"
+        return [*given, f"if {self.maximizes()}:", negated]
+
+    def _count(self, phase: ir.Each) -> list[str]:
+        return foreach.count(
+            self.rule,
+            self.update,
+            self.captured,
+            goes_up=self.counts_here(phase),
+            asked=self.reads_count(phase),
+        )
+
+    def as_reals(self, phase: ir.Each, run: Run) -> list[str]:
+        result = foreach.viewed(run, self.printer, "torch.is_complex(params[0])")
+        if result and "grad" in run.changed and foreach.consumes(phase.body):
+            result.append(f"    {GIVEN} = grads")
+        return result

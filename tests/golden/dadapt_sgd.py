@@ -1,0 +1,563 @@
+"""SGD with D-adaptation: steps as long as a growing bound of the way to go.
+
+Defazio and Mishchenko (2023), Learning-Rate-Free Learning by D-Adaptation,
+https://arxiv.org/abs/2301.07733
+Follows the authors' https://github.com/facebookresearch/dadaptation, but each group
+steps by its own lr, where theirs takes the largest for all; weight decay is part of the
+norm of the first gradient; without any gradient yet nothing moves.
+"""
+# Compiled by optdsl from dadapt_sgd.opt, content 879c663d3626.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["DAdaptSGD"]
+
+
+class DAdaptSGD(Optimizer):
+    """SGD with D-adaptation: steps as long as a growing bound of the way to go.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): factor of the estimated step size; leave it at 1, in [0,
+            inf) (default: 1.0).
+        momentum (float, optional): share of the last iterate in the average, in [0, 1)
+            (default: 0.0).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        d0 (float, optional): first estimate of the distance, in (0, inf) (default:
+            1e-6).
+        growth_rate (float, optional): largest growth of the estimate in a step, in [1,
+            inf] (default: math.inf).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        d: estimate of the distance to the solution (0-d tensor).
+        numerator: sum of steps times inner products (0-d tensor).
+        g0_norm: norm of the first gradient (0-d tensor).
+        s: sum of steps times gradients (like p).
+        x0: where it started (like p).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0,
+        d0: float = 1e-6,
+        growth_rate: float = math.inf,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "d0": d0,
+            "growth_rate": growth_rate,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1.0)
+            group.setdefault("momentum", 0.0)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("d0", 1e-6)
+            group.setdefault("growth_rate", math.inf)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        for group in self.param_groups[:1]:
+            for name in ("growth_rate",):
+                if param_group.setdefault(name, group[name]) != group[name]:
+                    given = f"Invalid {name}: {param_group[name]!r}, "
+                    raise ValueError(f"{given}expected the same in all groups")
+        super().add_param_group(param_group)
+        for name in ("lr", "momentum", "weight_decay", "d0", "growth_rate"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        ses: list[Tensor],
+        x0s: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("DAdaptSGD does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["s"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                state["x0"] = p.clone(memory_format=torch.preserve_format)
+            params.append(p)
+            grads.append(p.grad)
+            ses.append(state["s"])
+            x0s.append(state["x0"])
+
+    def _init_shared(self) -> None:
+        """Make the numbers of groups and of the model, next to the parameters."""
+        p = next(p for group in self.param_groups for p in group["params"])
+        dtype = torch.promote_types(_get_scalar_dtype(), p.real.dtype)
+        for group in self.param_groups:
+            new = {
+                "d": float(group["d0"]),
+                "numerator": 0.0,
+                "g0_norm": 0.0,
+            }
+            for name, value in new.items():
+                if name not in group:
+                    group[name] = torch.tensor(value, dtype=dtype)
+                group[name] = group[name].to(p.device)
+        for name in ("d", "numerator", "g0_norm"):
+            for group in self.param_groups:
+                group[name] = self.param_groups[0][name]
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+            for group in self.param_groups:
+                for name in ("d", "numerator", "g0_norm"):
+                    group.pop(name, None)
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [])
+            self._init_shared()
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            ses: list[Tensor] = []
+            x0s: list[Tensor] = []
+            self._init_group(group, params, grads, ses, x0s)
+            if params:
+                groups.append((group, [params, grads, ses, x0s]))
+        if groups:
+            self._init_shared()
+            group, (params, grads, ses, x0s) = groups[0]
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = (
+                _multi_tensor_dadaptsgd if use_foreach else _single_tensor_dadaptsgd
+            )
+            if group["capturable"]:
+                _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_dadaptsgd_capturable
+            update(groups)
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    momentum = group["momentum"]
+    weight_decay = group["weight_decay"]
+    d0 = group["d0"]
+    growth_rate = group["growth_rate"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_number("momentum", momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
+    _check_number("d0", d0)
+    if not 0 < d0 < math.inf:
+        raise ValueError(f"Invalid d0: {d0!r}, expected a number in (0, inf)")
+    _check_number("growth_rate", growth_rate)
+    if not 1 <= growth_rate <= math.inf:
+        raise ValueError(
+            f"Invalid growth_rate: {growth_rate!r}, expected a number in [1, inf]"
+        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if group["differentiable"]:
+        raise RuntimeError(
+            "DAdaptSGD is not differentiable: its parameters step together"
+        )
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """What every parameter gives to a reduction, next to the first."""
+    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
+    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_dadaptsgd(
+    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+) -> None:
+    """Update all groups, each with its columns: params, grads, ses, x0s."""
+    (group, _), *_ = groups
+    growth_rate = group["growth_rate"]
+    d = group["d"]
+    numerator = group["numerator"]
+    g0_norm = group["g0_norm"]
+
+    g0_norm_parts: list[Tensor] = []
+    for group, columns in groups:
+        weight_decay = group["weight_decay"]
+        params, grads, ses, x0s = columns
+        grads_: list[Any] = []
+        for p, grad in zip(params, grads, strict=True):
+            grad = grad if not group["maximize"] else -grad
+            if torch.is_complex(p):
+                p, grad = map(torch.view_as_real, (p, grad))
+            if weight_decay != 0:
+                # grad += weight_decay*p
+                grad = grad.add(p, alpha=weight_decay)
+
+            # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+            g0_norm_parts.append(torch.linalg.vector_norm(grad))
+            grads_.append(grad)
+        columns += [grads_]
+
+    # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+    g0_norm_total = torch.linalg.vector_norm(_stacked(g0_norm_parts))
+    g0_norm.copy_(torch.where(g0_norm > 0, g0_norm, g0_norm_total))
+
+    length_parts: list[Tensor] = []
+    numerator_parts: list[Tensor] = []
+    for group, columns in groups:
+        lr = group["lr"]
+        momentum = group["momentum"]
+
+        # dlr = where(g0_norm > 0, d*lr/g0_norm, 0)
+        dlr = torch.where(g0_norm > 0, d * lr / g0_norm, 0)
+        params, grads, ses, x0s, grads_ = columns
+        for p, s, x0, grad in zip(params, ses, x0s, grads_, strict=True):
+            if torch.is_complex(p):
+                p, s, x0 = map(torch.view_as_real, (p, s, x0))
+
+            # numerator += sum(dlr*dot(grad, s), over=model)
+            numerator_parts.append(dlr * (grad * s).sum())
+
+            # s += dlr*grad
+            s.addcmul_(dlr, grad)
+
+            # length = norm(s, over=model)
+            length_parts.append(torch.linalg.vector_norm(s))
+
+            # p = momentum*p + (1 - momentum)*(x0 - s)
+            p.mul_(momentum).add_(x0 - s, alpha=1 - momentum)
+
+    # numerator += sum(dlr*dot(grad, s), over=model)
+    numerator_total = _stacked(numerator_parts).sum()
+    numerator.add_(numerator_total)
+
+    # length = norm(s, over=model)
+    length = torch.linalg.vector_norm(_stacked(length_parts))
+
+    # d_hat = where(length > 0, 2*numerator/length, d)
+    d_hat = torch.where(length > 0, numerator * 2 / length, d)
+
+    # d = max(d, min(d_hat, d*growth_rate))
+    torch.maximum(d, torch.minimum(d * growth_rate, d_hat), out=d)
+
+
+def _multi_tensor_dadaptsgd(
+    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+) -> None:
+    """Update all groups, each with its columns: params, grads, ses, x0s."""
+    batches = []
+    for group, (params, grads, ses, x0s) in groups:
+        columns = [params, grads, ses, x0s]
+        batches.append((group, _alike(columns)))
+    (group, _), *_ = groups
+    growth_rate = float(group["growth_rate"])
+    d = group["d"]
+    numerator = group["numerator"]
+    g0_norm = group["g0_norm"]
+
+    g0_norm_parts: list[Tensor] = []
+    for group, rows in batches:
+        weight_decay = float(group["weight_decay"])
+        for columns in rows:
+            params, grads, ses, x0s = columns
+            given = grads
+            if group["maximize"]:
+                grads = torch._foreach_neg(grads)
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                grads = [torch.view_as_real(each) for each in grads]
+                given = grads
+            if weight_decay != 0:
+                # grad += weight_decay*p
+                if grads is given:
+                    grads = torch._foreach_add(grads, params, alpha=weight_decay)
+                else:
+                    torch._foreach_add_(grads, params, alpha=weight_decay)
+
+            # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+            g0_norm_parts += torch._foreach_norm(grads)
+            columns += [grads]
+
+    # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+    g0_norm_total = torch.linalg.vector_norm(_stacked(g0_norm_parts))
+    g0_norm.copy_(torch.where(g0_norm > 0, g0_norm, g0_norm_total))
+
+    length_parts: list[Tensor] = []
+    numerator_parts: list[Tensor] = []
+    for group, rows in batches:
+        lr = float(group["lr"])
+        momentum = float(group["momentum"])
+
+        # dlr = where(g0_norm > 0, d*lr/g0_norm, 0)
+        dlr = torch.where(g0_norm > 0, d * lr / g0_norm, 0)
+        for columns in rows:
+            params, grads, ses, x0s, grads = columns
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                ses = [torch.view_as_real(each) for each in ses]
+                x0s = [torch.view_as_real(each) for each in x0s]
+
+            # numerator += sum(dlr*dot(grad, s), over=model)
+            products = torch._foreach_mul(grads, ses)
+            sums = [product.sum() for product in products]
+            del products
+            numerator_parts += torch._foreach_mul(sums, dlr)
+
+            # s += dlr*grad
+            products = torch._foreach_mul(grads, dlr)
+            torch._foreach_add_(ses, products)
+            del products
+
+            # length = norm(s, over=model)
+            length_parts += torch._foreach_norm(ses)
+
+            # p = momentum*p + (1 - momentum)*(x0 - s)
+            torch._foreach_mul_(params, momentum)
+            differences = torch._foreach_sub(x0s, ses)
+            torch._foreach_add_(params, differences, alpha=1 - momentum)
+
+    # numerator += sum(dlr*dot(grad, s), over=model)
+    numerator_total = _stacked(numerator_parts).sum()
+    numerator.add_(numerator_total)
+
+    # length = norm(s, over=model)
+    length = torch.linalg.vector_norm(_stacked(length_parts))
+
+    # d_hat = where(length > 0, 2*numerator/length, d)
+    d_hat = torch.where(length > 0, numerator * 2 / length, d)
+
+    # d = max(d, min(d_hat, d*growth_rate))
+    torch.maximum(d, torch.minimum(d * growth_rate, d_hat), out=d)
+
+
+def _multi_tensor_dadaptsgd_capturable(
+    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+) -> None:
+    """Update all groups, each with its columns: params, grads, ses, x0s."""
+    batches = []
+    for group, (params, grads, ses, x0s) in groups:
+        columns = [params, grads, ses, x0s]
+        batches.append((group, _alike(columns)))
+    (group, _), *_ = groups
+    growth_rate = group["growth_rate"]
+    d = group["d"]
+    numerator = group["numerator"]
+    g0_norm = group["g0_norm"]
+
+    g0_norm_parts: list[Tensor] = []
+    for group, rows in batches:
+        weight_decay = group["weight_decay"]
+        for columns in rows:
+            params, grads, ses, x0s = columns
+            given = grads
+            if group["maximize"]:
+                grads = torch._foreach_neg(grads)
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                grads = [torch.view_as_real(each) for each in grads]
+                given = grads
+            if weight_decay != 0:
+                # grad += weight_decay*p
+                products = torch._foreach_mul(params, weight_decay)
+                if grads is given:
+                    grads = torch._foreach_add(grads, products)
+                else:
+                    torch._foreach_add_(grads, products)
+
+            # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+            g0_norm_parts += torch._foreach_norm(grads)
+            columns += [grads]
+
+    # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+    g0_norm_total = torch.linalg.vector_norm(_stacked(g0_norm_parts))
+    g0_norm.copy_(torch.where(g0_norm > 0, g0_norm, g0_norm_total))
+
+    length_parts: list[Tensor] = []
+    numerator_parts: list[Tensor] = []
+    for group, rows in batches:
+        lr = group["lr"]
+        momentum = group["momentum"]
+
+        # dlr = where(g0_norm > 0, d*lr/g0_norm, 0)
+        dlr = torch.where(g0_norm > 0, d * lr / g0_norm, 0)
+        for columns in rows:
+            params, grads, ses, x0s, grads = columns
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                ses = [torch.view_as_real(each) for each in ses]
+                x0s = [torch.view_as_real(each) for each in x0s]
+
+            # numerator += sum(dlr*dot(grad, s), over=model)
+            products = torch._foreach_mul(grads, ses)
+            sums = [product.sum() for product in products]
+            del products
+            numerator_parts += torch._foreach_mul(sums, dlr)
+
+            # s += dlr*grad
+            products = torch._foreach_mul(grads, dlr)
+            torch._foreach_add_(ses, products)
+            del products
+
+            # length = norm(s, over=model)
+            length_parts += torch._foreach_norm(ses)
+
+            # p = momentum*p + (1 - momentum)*(x0 - s)
+            torch._foreach_mul_(params, momentum)
+            differences = torch._foreach_sub(x0s, ses)
+            products = torch._foreach_mul(differences, 1 - momentum)
+            torch._foreach_add_(params, products)
+
+    # numerator += sum(dlr*dot(grad, s), over=model)
+    numerator_total = _stacked(numerator_parts).sum()
+    numerator.add_(numerator_total)
+
+    # length = norm(s, over=model)
+    length = torch.linalg.vector_norm(_stacked(length_parts))
+
+    # d_hat = where(length > 0, 2*numerator/length, d)
+    d_hat = torch.where(length > 0, numerator * 2 / length, d)
+
+    # d = max(d, min(d_hat, d*growth_rate))
+    torch.maximum(d, torch.minimum(d * growth_rate, d_hat), out=d)

@@ -1,0 +1,933 @@
+"""Prodigy: Adam whose step size is an estimate of the distance to the solution.
+
+Mishchenko and Defazio (2023), Prodigy: An Expeditiously Adaptive Parameter-Free
+Learner, https://arxiv.org/abs/2306.06101
+Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
+group steps by its own lr, and bias corrections count the updates of a parameter.
+"""
+# Compiled by optdsl from prodigy.opt, content 21b174d3f292.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Prodigy"]
+
+
+class Prodigy(Optimizer):
+    """Prodigy: Adam whose step size is an estimate of the distance to the solution.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): factor of the estimated step size; leave it at 1, in [0,
+            inf) (default: 1.0).
+        betas (tuple[float, float], optional): decay of the first and the second moment,
+            in [0, 1) (default: (0.9, 0.999)).
+        beta3 (float | None, optional): decay of the estimate; none: the root of
+            betas[1], in [0, 1) (default: None).
+        eps (float, optional): added to the denominator, times d, in [0, inf) (default:
+            1e-8).
+        weight_decay (float, optional): weight decay, in [0, inf) (default: 0).
+        decouple (bool, optional): decay the weights, as AdamW does (default: True).
+        use_bias_correction (bool, optional): correct the moments, as Adam does
+            (default: False).
+        d0 (float, optional): first estimate of the distance, in (0, inf) (default:
+            1e-6).
+        d_coef (float, optional): factor of the estimate, in (0, inf) (default: 1.0).
+        growth_rate (float, optional): largest growth of the estimate in a step, in [1,
+            inf] (default: math.inf).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        d: estimate of the distance to the solution (0-d tensor).
+        d_max: the largest estimate (0-d tensor).
+        d_numerator: decaying sum of steps times inner products (0-d tensor).
+        exp_avg: first moment of the gradient, times d (like p).
+        exp_avg_sq: second moment of the gradient, times d squared (like p).
+        s: decaying sum of steps times gradients (like p).
+        p0: where it started (like p).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        beta3: float | None = None,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        decouple: bool = True,
+        use_bias_correction: bool = False,
+        d0: float = 1e-6,
+        d_coef: float = 1.0,
+        growth_rate: float = math.inf,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "beta3": beta3,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "decouple": decouple,
+            "use_bias_correction": use_bias_correction,
+            "d0": d0,
+            "d_coef": d_coef,
+            "growth_rate": growth_rate,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1.0)
+            group.setdefault("betas", (0.9, 0.999))
+            group.setdefault("beta3", None)
+            group.setdefault("eps", 1e-8)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("decouple", True)
+            group.setdefault("use_bias_correction", False)
+            group.setdefault("d0", 1e-6)
+            group.setdefault("d_coef", 1.0)
+            group.setdefault("growth_rate", math.inf)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        for group in self.param_groups[:1]:
+            for name in ("betas", "beta3", "d0", "d_coef", "growth_rate"):
+                if param_group.setdefault(name, group[name]) != group[name]:
+                    given = f"Invalid {name}: {param_group[name]!r}, "
+                    raise ValueError(f"{given}expected the same in all groups")
+        super().add_param_group(param_group)
+        for name in (
+            "lr",
+            "betas",
+            "beta3",
+            "eps",
+            "weight_decay",
+            "d0",
+            "d_coef",
+            "growth_rate",
+        ):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        ses: list[Tensor],
+        p0s: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Prodigy does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["exp_avg_sq"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["s"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                state["p0"] = p.clone(memory_format=torch.preserve_format)
+            params.append(p)
+            grads.append(p.grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            ses.append(state["s"])
+            p0s.append(state["p0"])
+            steps.append(state["step"])
+
+    def _init_shared(self) -> None:
+        """Make the numbers of groups and of the model, next to the parameters."""
+        p = next(p for group in self.param_groups for p in group["params"])
+        dtype = torch.promote_types(_get_scalar_dtype(), p.real.dtype)
+        for group in self.param_groups:
+            new = {
+                "d": float(group["d0"]),
+                "d_max": float(group["d0"]),
+                "d_numerator": 0.0,
+            }
+            for name, value in new.items():
+                if name not in group:
+                    group[name] = torch.tensor(value, dtype=dtype)
+                group[name] = group[name].to(p.device)
+        for name in ("d", "d_max", "d_numerator"):
+            for group in self.param_groups:
+                group[name] = self.param_groups[0][name]
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+            for group in self.param_groups:
+                for name in ("d", "d_max", "d_numerator"):
+                    group.pop(name, None)
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [], [])
+            self._init_shared()
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            exp_avg_sqs: list[Tensor] = []
+            ses: list[Tensor] = []
+            p0s: list[Tensor] = []
+            steps: list[Tensor] = []
+            self._init_group(
+                group, params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps
+            )
+            if params:
+                groups.append(
+                    (group, [params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps])
+                )
+        if groups:
+            self._init_shared()
+            group, (params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps) = groups[0]
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_prodigy if use_foreach else _single_tensor_prodigy
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _single_tensor_prodigy_capturable
+                if use_foreach:
+                    update = _multi_tensor_prodigy_capturable
+            update(groups)
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    betas = group["betas"]
+    beta3 = group["beta3"]
+    eps = group["eps"]
+    weight_decay = group["weight_decay"]
+    decouple = group["decouple"]
+    use_bias_correction = group["use_bias_correction"]
+    d0 = group["d0"]
+    d_coef = group["d_coef"]
+    growth_rate = group["growth_rate"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_numbers("betas", betas, 2)
+    if not all(0 <= each < 1 for each in betas):
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
+    if beta3 is not None:
+        _check_number("beta3", beta3)
+    if not (beta3 is None or 0 <= beta3 < 1):
+        raise ValueError(
+            f"Invalid beta3: {beta3!r}, expected a number in [0, 1), or None"
+        )
+    _check_number("eps", eps)
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
+    if decouple not in (False, True):
+        raise ValueError(f"Invalid decouple: {decouple!r}, expected True or False")
+    if use_bias_correction not in (False, True):
+        raise ValueError(
+            f"Invalid use_bias_correction: {use_bias_correction!r}, "
+            f"expected True or False"
+        )
+    _check_number("d0", d0)
+    if not 0 < d0 < math.inf:
+        raise ValueError(f"Invalid d0: {d0!r}, expected a number in (0, inf)")
+    _check_number("d_coef", d_coef)
+    if not 0 < d_coef < math.inf:
+        raise ValueError(f"Invalid d_coef: {d_coef!r}, expected a number in (0, inf)")
+    _check_number("growth_rate", growth_rate)
+    if not 1 <= growth_rate <= math.inf:
+        raise ValueError(
+            f"Invalid growth_rate: {growth_rate!r}, expected a number in [1, inf]"
+        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if group["differentiable"]:
+        raise RuntimeError(
+            "Prodigy is not differentiable: its parameters step together"
+        )
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """What every parameter gives to a reduction, next to the first."""
+    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
+    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_prodigy(
+    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+) -> None:
+    """Update all groups, each with its columns: params, grads, exp_avgs,
+    exp_avg_sqs, ses, p0s, steps.
+    """
+    (group, _), *_ = groups
+    betas = group["betas"]
+    beta3 = group["beta3"]
+    d0 = group["d0"]
+    d_coef = group["d_coef"]
+    growth_rate = group["growth_rate"]
+    d = group["d"]
+    d_max = group["d_max"]
+    d_numerator = group["d_numerator"]
+
+    beta1, beta2 = betas
+
+    # decay = sqrt(beta2) if beta3 == none else beta3
+    decay = math.sqrt(beta2) if beta3 is None else beta3
+
+    d_denom_parts: list[Tensor] = []
+    d_numerator_parts: list[Tensor] = []
+    dlrs: list[Any] = []
+    for group, columns in groups:
+        lr = group["lr"]
+        weight_decay = group["weight_decay"]
+        decouple = group["decouple"]
+        use_bias_correction = group["use_bias_correction"]
+
+        dlr = d * lr
+        params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps = columns
+        correcteds: list[Any] = []
+        for p, grad, exp_avg, exp_avg_sq, s, p0, step in zip(
+            params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps, strict=True
+        ):
+            grad = grad if not group["maximize"] else -grad
+            step += 1
+            t = step.item()
+            if torch.is_complex(p):
+                p, grad, exp_avg, exp_avg_sq, s, p0 = map(
+                    torch.view_as_real, (p, grad, exp_avg, exp_avg_sq, s, p0)
+                )
+
+            # corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+            #     1
+            corrected = (
+                math.sqrt(1 - beta2**t) / (1 - beta1**t) if use_bias_correction else 1
+            )
+            if weight_decay != 0 and not decouple:
+                # grad += weight_decay*p
+                grad = grad.add(p, alpha=weight_decay)
+
+            # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+            #     p), over=model)
+            d_numerator_parts.append(d / d0 * dlr * (grad * (p0 - p)).sum() * corrected)
+
+            # exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
+            exp_avg.mul_(beta1).addcmul_(d, grad, value=1 - beta1)
+
+            # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
+            exp_avg_sq.mul_(beta2).addcmul_(d * d * grad, grad, value=1 - beta2)
+
+            # s = decay*s + d/d0*corrected*dlr*grad
+            s.mul_(decay).addcmul_(d / d0 * dlr, grad, value=corrected)
+
+            # d_denom = sum(abs(s), over=model)
+            d_denom_parts.append(s.abs().sum())
+            if weight_decay != 0 and decouple:
+                # p -= weight_decay*corrected*dlr*p
+                p.addcmul_(dlr, p, value=-weight_decay * corrected)
+            correcteds.append(corrected)
+        columns += [correcteds]
+        dlrs.append(dlr)
+
+    # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 - p),
+    #     over=model)
+    d_numerator_total = _stacked(d_numerator_parts).sum()
+    d_numerator.mul_(decay).add_(d_numerator_total)
+
+    # d_denom = sum(abs(s), over=model)
+    d_denom = _stacked(d_denom_parts).sum()
+
+    # d_hat = where(d_denom > 0, d_coef*d_numerator/d_denom, d)
+    d_hat = torch.where(d_denom > 0, d_numerator * d_coef / d_denom, d)
+
+    # d_max = max(d_max, d_hat)
+    torch.maximum(d_max, d_hat, out=d_max)
+
+    # d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
+    d.copy_(
+        torch.minimum(
+            d_max, torch.where(d == d0, torch.maximum(d, d_hat), d) * growth_rate
+        )
+    )
+
+    for (group, columns), dlr in zip(groups, dlrs, strict=True):
+        eps = group["eps"]
+        params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps, correcteds = columns
+        for p, exp_avg, exp_avg_sq, corrected in zip(
+            params, exp_avgs, exp_avg_sqs, correcteds, strict=True
+        ):
+            if torch.is_complex(p):
+                p, exp_avg, exp_avg_sq = map(
+                    torch.view_as_real, (p, exp_avg, exp_avg_sq)
+                )
+
+            # p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
+            p.addcdiv_(
+                dlr * exp_avg, exp_avg_sq.sqrt().add_(d, alpha=eps), value=-corrected
+            )
+
+
+def _multi_tensor_prodigy(groups: list[tuple[dict[str, Any], list[list[Any]]]]) -> None:
+    """Update all groups, each with its columns: params, grads, exp_avgs,
+    exp_avg_sqs, ses, p0s, steps.
+    """
+    batches = []
+    for group, (params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps) in groups:
+        columns = [params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps]
+        keys = [step.item() for step in steps]
+        batches.append((group, _alike(columns, keys)))
+    (group, _), *_ = groups
+    betas = tuple(map(float, group["betas"]))
+    beta3 = group["beta3"]
+    d0 = float(group["d0"])
+    d_coef = float(group["d_coef"])
+    growth_rate = float(group["growth_rate"])
+    d = group["d"]
+    d_max = group["d_max"]
+    d_numerator = group["d_numerator"]
+
+    beta1, beta2 = betas
+
+    # decay = sqrt(beta2) if beta3 == none else beta3
+    decay = math.sqrt(beta2) if beta3 is None else beta3
+
+    d_denom_parts: list[Tensor] = []
+    d_numerator_parts: list[Tensor] = []
+    dlrs: list[Any] = []
+    for group, rows in batches:
+        lr = float(group["lr"])
+        weight_decay = float(group["weight_decay"])
+        decouple = group["decouple"]
+        use_bias_correction = group["use_bias_correction"]
+
+        dlr = d * lr
+        for columns in rows:
+            params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps = columns
+            if group["maximize"]:
+                grads = torch._foreach_neg(grads)
+            torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+            t = steps[0].item()
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                grads = [torch.view_as_real(each) for each in grads]
+                exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+                exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+                ses = [torch.view_as_real(each) for each in ses]
+                p0s = [torch.view_as_real(each) for each in p0s]
+
+            # corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+            #     1
+            corrected = (
+                math.sqrt(1 - beta2**t) / (1 - beta1**t) if use_bias_correction else 1
+            )
+            if weight_decay != 0 and not decouple:
+                # grad += weight_decay*p
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+
+            # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+            #     p), over=model)
+            differences = torch._foreach_sub(p0s, params)
+            products = torch._foreach_mul(grads, differences)
+            del differences
+            sums = [product.sum() for product in products]
+            del products
+            scale = d / d0 * dlr
+            product_2s = torch._foreach_mul(sums, scale)
+            d_numerator_parts += torch._foreach_mul(product_2s, corrected)
+
+            # exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
+            torch._foreach_mul_(exp_avgs, beta1)
+            products = torch._foreach_mul(grads, d)
+            torch._foreach_add_(exp_avgs, products, alpha=1 - beta1)
+            del products
+
+            # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
+            torch._foreach_mul_(exp_avg_sqs, beta2)
+            scale_2 = d * d
+            products = torch._foreach_mul(grads, scale_2)
+            torch._foreach_addcmul_(exp_avg_sqs, products, grads, value=1 - beta2)
+            del products
+
+            # s = decay*s + d/d0*corrected*dlr*grad
+            torch._foreach_mul_(ses, decay)
+            scale_3 = d / d0 * dlr
+            products = torch._foreach_mul(grads, scale_3)
+            del grads
+            torch._foreach_add_(ses, products, alpha=corrected)
+            del products
+
+            # d_denom = sum(abs(s), over=model)
+            magnitudes = torch._foreach_abs(ses)
+            d_denom_parts += [magnitude.sum() for magnitude in magnitudes]
+            del magnitudes
+            if weight_decay != 0 and decouple:
+                # p -= weight_decay*corrected*dlr*p
+                products = torch._foreach_mul(params, dlr)
+                torch._foreach_add_(params, products, alpha=-weight_decay * corrected)
+            columns += [corrected]
+        dlrs.append(dlr)
+
+    # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 - p),
+    #     over=model)
+    d_numerator_total = _stacked(d_numerator_parts).sum()
+    d_numerator.mul_(decay).add_(d_numerator_total)
+
+    # d_denom = sum(abs(s), over=model)
+    d_denom = _stacked(d_denom_parts).sum()
+
+    # d_hat = where(d_denom > 0, d_coef*d_numerator/d_denom, d)
+    d_hat = torch.where(d_denom > 0, d_numerator * d_coef / d_denom, d)
+
+    # d_max = max(d_max, d_hat)
+    torch.maximum(d_max, d_hat, out=d_max)
+
+    # d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
+    d.copy_(
+        torch.minimum(
+            d_max, torch.where(d == d0, torch.maximum(d, d_hat), d) * growth_rate
+        )
+    )
+
+    for (group, rows), dlr in zip(batches, dlrs, strict=True):
+        eps = float(group["eps"])
+        for columns in rows:
+            params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps, corrected = columns
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+                exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+
+            # p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
+            products = torch._foreach_mul(exp_avgs, dlr)
+            roots = torch._foreach_sqrt(exp_avg_sqs)
+            torch._foreach_add_(roots, d, alpha=eps)
+            torch._foreach_addcdiv_(params, products, roots, value=-corrected)
+
+
+def _single_tensor_prodigy_capturable(
+    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+) -> None:
+    """Update all groups, each with its columns: params, grads, exp_avgs,
+    exp_avg_sqs, ses, p0s, steps.
+    """
+    (group, _), *_ = groups
+    betas = group["betas"]
+    beta3 = group["beta3"]
+    d0 = group["d0"]
+    d_coef = group["d_coef"]
+    growth_rate = group["growth_rate"]
+    d = group["d"]
+    d_max = group["d_max"]
+    d_numerator = group["d_numerator"]
+
+    beta1, beta2 = betas
+
+    # decay = sqrt(beta2) if beta3 == none else beta3
+    decay = math.sqrt(beta2) if beta3 is None else beta3
+
+    d_denom_parts: list[Tensor] = []
+    d_numerator_parts: list[Tensor] = []
+    dlrs: list[Any] = []
+    for group, columns in groups:
+        lr = group["lr"]
+        weight_decay = group["weight_decay"]
+        decouple = group["decouple"]
+        use_bias_correction = group["use_bias_correction"]
+
+        dlr = d * lr
+        params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps = columns
+        correcteds: list[Any] = []
+        for p, grad, exp_avg, exp_avg_sq, s, p0, step in zip(
+            params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps, strict=True
+        ):
+            grad = grad if not group["maximize"] else -grad
+            step += 1
+            if torch.is_complex(p):
+                p, grad, exp_avg, exp_avg_sq, s, p0 = map(
+                    torch.view_as_real, (p, grad, exp_avg, exp_avg_sq, s, p0)
+                )
+
+            # corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+            #     1
+            if use_bias_correction:
+                corrected = (1 - beta2**step).sqrt() / (1 - beta1**step)
+            else:
+                corrected = torch.as_tensor(1, dtype=_get_scalar_dtype())
+            if weight_decay != 0 and not decouple:
+                # grad += weight_decay*p
+                grad = grad.add(p, alpha=weight_decay)
+
+            # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+            #     p), over=model)
+            d_numerator_parts.append(d / d0 * corrected * dlr * (grad * (p0 - p)).sum())
+
+            # exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
+            exp_avg.mul_(beta1).addcmul_(d, grad, value=1 - beta1)
+
+            # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
+            exp_avg_sq.mul_(beta2).addcmul_(d * d * grad, grad, value=1 - beta2)
+
+            # s = decay*s + d/d0*corrected*dlr*grad
+            s.mul_(decay).addcmul_(d / d0 * corrected * dlr, grad)
+
+            # d_denom = sum(abs(s), over=model)
+            d_denom_parts.append(s.abs().sum())
+            if weight_decay != 0 and decouple:
+                # p -= weight_decay*corrected*dlr*p
+                p.addcmul_(corrected * dlr, p, value=-weight_decay)
+            correcteds.append(corrected)
+        columns += [correcteds]
+        dlrs.append(dlr)
+
+    # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 - p),
+    #     over=model)
+    d_numerator_total = _stacked(d_numerator_parts).sum()
+    d_numerator.mul_(decay).add_(d_numerator_total)
+
+    # d_denom = sum(abs(s), over=model)
+    d_denom = _stacked(d_denom_parts).sum()
+
+    # d_hat = where(d_denom > 0, d_coef*d_numerator/d_denom, d)
+    d_hat = torch.where(d_denom > 0, d_numerator * d_coef / d_denom, d)
+
+    # d_max = max(d_max, d_hat)
+    torch.maximum(d_max, d_hat, out=d_max)
+
+    # d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
+    d.copy_(
+        torch.minimum(
+            d_max, torch.where(d == d0, torch.maximum(d, d_hat), d) * growth_rate
+        )
+    )
+
+    for (group, columns), dlr in zip(groups, dlrs, strict=True):
+        eps = group["eps"]
+        params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps, correcteds = columns
+        for p, exp_avg, exp_avg_sq, corrected in zip(
+            params, exp_avgs, exp_avg_sqs, correcteds, strict=True
+        ):
+            if torch.is_complex(p):
+                p, exp_avg, exp_avg_sq = map(
+                    torch.view_as_real, (p, exp_avg, exp_avg_sq)
+                )
+
+            # p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
+            p.addcdiv_(
+                corrected * dlr * exp_avg,
+                exp_avg_sq.sqrt().add_(d, alpha=eps),
+                value=-1,
+            )
+
+
+def _multi_tensor_prodigy_capturable(
+    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+) -> None:
+    """Update all groups, each with its columns: params, grads, exp_avgs,
+    exp_avg_sqs, ses, p0s, steps.
+    """
+    batches = []
+    for group, (params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps) in groups:
+        columns = [params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps]
+        batches.append((group, _alike(columns)))
+    (group, _), *_ = groups
+    betas = group["betas"]
+    beta3 = group["beta3"]
+    d0 = group["d0"]
+    d_coef = group["d_coef"]
+    growth_rate = group["growth_rate"]
+    d = group["d"]
+    d_max = group["d_max"]
+    d_numerator = group["d_numerator"]
+
+    beta1, beta2 = betas
+
+    # decay = sqrt(beta2) if beta3 == none else beta3
+    decay = math.sqrt(beta2) if beta3 is None else beta3
+
+    d_denom_parts: list[Tensor] = []
+    d_numerator_parts: list[Tensor] = []
+    dlrs: list[Any] = []
+    for group, rows in batches:
+        lr = group["lr"]
+        weight_decay = group["weight_decay"]
+        decouple = group["decouple"]
+        use_bias_correction = group["use_bias_correction"]
+
+        dlr = d * lr
+        for columns in rows:
+            params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps = columns
+            if group["maximize"]:
+                grads = torch._foreach_neg(grads)
+            torch._foreach_add_(steps, 1)
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                grads = [torch.view_as_real(each) for each in grads]
+                exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+                exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+                ses = [torch.view_as_real(each) for each in ses]
+                p0s = [torch.view_as_real(each) for each in p0s]
+
+            # corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+            #     1
+            if use_bias_correction:
+                powers = torch._foreach_pow(beta2, steps)
+                torch._foreach_neg_(powers)
+                torch._foreach_add_(powers, 1)
+                roots = torch._foreach_sqrt(powers)
+                power_2s = torch._foreach_pow(beta1, steps)
+                torch._foreach_neg_(power_2s)
+                torch._foreach_add_(power_2s, 1)
+                correcteds = torch._foreach_div(roots, power_2s)
+            else:
+                correcteds = [
+                    torch.as_tensor(1, dtype=_get_scalar_dtype()) for _ in params
+                ]
+            if weight_decay != 0 and not decouple:
+                # grad += weight_decay*p
+                products = torch._foreach_mul(params, weight_decay)
+                grads = torch._foreach_add(grads, products)
+                del products
+
+            # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+            #     p), over=model)
+            scale = d / d0
+            products = torch._foreach_mul(correcteds, scale)
+            product_2s = torch._foreach_mul(products, dlr)
+            differences = torch._foreach_sub(p0s, params)
+            product_3s = torch._foreach_mul(grads, differences)
+            del differences
+            sums = [product_3.sum() for product_3 in product_3s]
+            del product_3s
+            d_numerator_parts += torch._foreach_mul(product_2s, sums)
+
+            # exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
+            torch._foreach_mul_(exp_avgs, beta1)
+            products = torch._foreach_mul(grads, d)
+            product_2s = torch._foreach_mul(products, 1 - beta1)
+            del products
+            torch._foreach_add_(exp_avgs, product_2s)
+            del product_2s
+
+            # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
+            torch._foreach_mul_(exp_avg_sqs, beta2)
+            scale_2 = d * d
+            products = torch._foreach_mul(grads, scale_2)
+            product_2s = torch._foreach_mul(products, 1 - beta2)
+            del products
+            torch._foreach_addcmul_(exp_avg_sqs, product_2s, grads)
+            del product_2s
+
+            # s = decay*s + d/d0*corrected*dlr*grad
+            torch._foreach_mul_(ses, decay)
+            scale_3 = d / d0
+            products = torch._foreach_mul(correcteds, scale_3)
+            product_2s = torch._foreach_mul(products, dlr)
+            torch._foreach_addcmul_(ses, product_2s, grads)
+            del grads
+
+            # d_denom = sum(abs(s), over=model)
+            magnitudes = torch._foreach_abs(ses)
+            d_denom_parts += [magnitude.sum() for magnitude in magnitudes]
+            if weight_decay != 0 and decouple:
+                # p -= weight_decay*corrected*dlr*p
+                products = torch._foreach_mul(correcteds, dlr)
+                product_2s = torch._foreach_mul(products, -weight_decay)
+                torch._foreach_addcmul_(params, product_2s, params)
+            columns += [correcteds]
+        dlrs.append(dlr)
+
+    # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 - p),
+    #     over=model)
+    d_numerator_total = _stacked(d_numerator_parts).sum()
+    d_numerator.mul_(decay).add_(d_numerator_total)
+
+    # d_denom = sum(abs(s), over=model)
+    d_denom = _stacked(d_denom_parts).sum()
+
+    # d_hat = where(d_denom > 0, d_coef*d_numerator/d_denom, d)
+    d_hat = torch.where(d_denom > 0, d_numerator * d_coef / d_denom, d)
+
+    # d_max = max(d_max, d_hat)
+    torch.maximum(d_max, d_hat, out=d_max)
+
+    # d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
+    d.copy_(
+        torch.minimum(
+            d_max, torch.where(d == d0, torch.maximum(d, d_hat), d) * growth_rate
+        )
+    )
+
+    for (group, rows), dlr in zip(batches, dlrs, strict=True):
+        eps = group["eps"]
+        for columns in rows:
+            params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps, correcteds = columns
+            if torch.is_complex(params[0]):
+                params = [torch.view_as_real(each) for each in params]
+                exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+                exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+
+            # p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
+            products = torch._foreach_mul(correcteds, dlr)
+            product_2s = torch._foreach_mul(products, exp_avgs)
+            roots = torch._foreach_sqrt(exp_avg_sqs)
+            scale_4 = d * eps
+            torch._foreach_add_(roots, scale_4)
+            torch._foreach_addcdiv_(params, product_2s, roots, value=-1)
