@@ -27,6 +27,7 @@ def expression(text: str) -> str:
     text = re.sub(r"‖([^‖]*)‖", r"norm(\1)", text)
     text = re.sub(r"\|([^|]*)\|", r"abs(\1)", text)
     text = re.sub(r"(ax[ei]s) ((?:-?\d+(?:, )?)+)\)", r"dim=(\2,))", text)
+    text = re.sub(r"(\w+)\((\w+), over the \w+\)", r"\1_over(\2)", text)
     text = re.sub(r" = ", " == ", text)
     words = {"none": "None", "true": "True", "false": "False"}
     return re.sub(r"\b(none|true|false)\b", lambda it: words[it[0]], text)
@@ -40,6 +41,8 @@ def program(lines: list[str]) -> str:
         indent = line.removesuffix(text)
         if match := re.fullmatch(r"repeat (.*) times:", text):
             made = f"for _ in range({expression(match[1])}):"
+        elif match := re.fullmatch(r"for (.*) from 0, (.*) times:", text):
+            made = f"for {expression(match[1])} in range({expression(match[2])}):"
         elif match := re.fullmatch(r"(\w+)\(([^()]*)\)( = .*|:)", text):
             into = defs
             made = f"def {match[1]}({expression(match[2])}):"
@@ -114,6 +117,9 @@ FUNCTIONS: dict[str, Any] = {
     "norm": lambda x, **axes: torch.linalg.vector_norm(x, **_kept(axes)),
     "mean": lambda x, **axes: torch.mean(x, **_kept(axes)),
     "sum": lambda x, **axes: torch.sum(x, **_kept(axes)),
+    # Over one parameter.
+    **dict.fromkeys(("sum_over", "max_over", "min_over"), lambda x: x),
+    "norm_over": abs,
     "dot": lambda x, y: (x * y).sum(),
     "sign": torch.sign,
     "exp": _either("exp", torch.exp, math.exp),
@@ -132,7 +138,7 @@ FUNCTIONS: dict[str, Any] = {
 def run(source: str, values: dict[str, Any]) -> None:
     """Run Python on values, which it changes."""
     tree = ast.fix_missing_locations(_Chosen().visit(ast.parse(source)))
-    scope = {"__builtins__": {"range": range}, **FUNCTIONS, **values}
+    scope = {**FUNCTIONS, **values}
     exec(compile(tree, "equations", "exec"), scope)
     values |= scope
 

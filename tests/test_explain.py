@@ -63,7 +63,7 @@ def test_every_rule_of_the_library_is_explained(spec: str) -> None:
     assert "\x1b" not in shown, "no colours where no terminal reads"
 
 
-@pytest.mark.parametrize("spec", ["lion", "adam", "muon"])
+@pytest.mark.parametrize("spec", ["lion", "adam", "muon", "prodigy"])
 def test_what_is_printed(spec: str) -> None:
     shown = (
         optdsl("explain", spec).stdout
@@ -131,10 +131,11 @@ def test_a_terminal_without_greek_letters_prints_all() -> None:
 # ---- barriers, options
 
 
-def test_hooks_are_barriers() -> None:
+def test_hooks_and_reductions_across_parameters_are_barriers() -> None:
     made = explained("l2decay")
     assert made.barriers == ("apply_weight_decay, before the first update",)
     assert explained("adam").barriers == ()
+    assert explained("adagrad_norm").barriers == ("norm(grad, over=model)",)
 
 
 def switched(made: Rule) -> dict[str, Option]:

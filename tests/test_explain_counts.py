@@ -173,6 +173,16 @@ def test_whole_matrices_have_a_least_traffic() -> None:
     assert counted.matrices and counted.axes == (2,) and counted.bytes == 20
 
 
+def test_a_barrier_ends_a_pass() -> None:
+    """Prodigy reads g, p, p0 and s and writes s; and then g, p and both moments."""
+    first, second = only(rule("prodigy")).passes
+    assert first.writes == ("s",) and "sum(abs(s), over=model)" in second.needs
+    assert only(rule("prodigy")).bytes == 48
+    assert only(rule("adagrad_norm")).bytes == 16
+    assert only(rule("dadapt_adam")).bytes == 36, "the next step has the new estimate"
+    assert kept(rule("prodigy"))["d"] == (4, "optimizer", "", True)
+
+
 # ---- kinds of work
 
 
@@ -199,6 +209,11 @@ def test_kinds_of_work(statement: str, kinds: tuple[str, ...]) -> None:
     body = f"def f(x) = x/sum(x)\nstep:\n    {statement}\n    p -= lr*x*f(grad)"
     (found,) = [each for each in works(ruled(body)) if each.text == statement]
     assert found.kinds == kinds and found.line == 5
+
+
+def test_a_statement_that_a_barrier_cuts_is_one() -> None:
+    (found,) = [each for each in works(rule("adagrad_norm")) if "over=" in each.text]
+    assert found.kinds == ("barrier across parameters", "reduces over the tensor")
 
 
 def test_scalars_are_one_number() -> None:

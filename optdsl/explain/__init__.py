@@ -127,7 +127,7 @@ def _names(rule: ir.Rule) -> list[Named]:
 def _barriers(rule: ir.Rule) -> tuple[str, ...]:
     """What has to be done for all parameters before any of them goes on."""
     found = {
-        f"{rule.source.cut(node.span)}, over the {node.over}": None
+        rule.source.cut(node.span): None
         for block in ir.blocks(rule)
         for statement in block
         for node in ir.walk(statement)

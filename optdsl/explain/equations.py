@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .. import ir, vocabulary
 from . import latex as latex_
-from .formula import Apply, Formula, Letter, Several
+from .formula import Apply, Formula, Item, Letter, Several, Symbol
 from .plain import plain
 from .reading import Reading, whenever
 from .symbols import letters
@@ -61,6 +61,7 @@ def scope_letters(rule: ir.Rule) -> dict[str, Letter]:
     """A letter for each name that the step and the hooks use."""
     names = [vocabulary.PARAM, vocabulary.GRAD, vocabulary.COUNT]
     names += [each.name for each in (*rule.hypers, *rule.states)]
+    names += [each.name for state in rule.states for each in ir.reads(state.initial)]
     for block in (*(each.body for each in hooks(rule)), rule.step):
         names += _locals(block)
     return letters(names)
@@ -79,15 +80,30 @@ def starts(rule: ir.Rule) -> tuple[Line, ...]:
         role = ref.role
         return {ir.Role.GRAD: "1", ir.Role.PARAM: "0", ir.Role.STATE: "0"}.get(role, "")
 
-    reading = Reading(scope_letters(rule), time, {})
+    letters_ = scope_letters(rule)
+    lists = (getattr(each, "index", None) for each in rule.states)
+    letters_ = letters([*letters_, *(each.name for each in lists if each is not None)])
+    reading = Reading(letters_, time, {})
     lines = []
     for state in rule.states:
         ref = ir.Ref(state.name, ir.Role.STATE, state.type, state.span)
-        pieces = [reading.symbol(ref), " = ", reading.formula(state.initial)]
+        pieces = [_one_of_list(state, reading.symbol(ref), reading), " = "]
+        pieces.append(reading.formula(state.initial))
         if state.when is not None:
             pieces += [" if ", reading.formula(state.when)]
         lines.append(Line(0, tuple(pieces)))
     return tuple(lines)
+
+
+def _one_of_list(state: ir.State, symbol: Symbol, reading: Reading) -> Formula:
+    """A state, or any one of a list of states."""
+    index = getattr(state, "index", None)
+    return symbol if index is None else Item(symbol, reading.formula(index))
+
+
+def _numbered(loop: ir.Repeat) -> ir.Ref | None:
+    """What the rounds of a loop are numbered by."""
+    return getattr(loop, "target", None)
 
 
 def equations(rule: ir.Rule, timed: bool = True) -> tuple[Line, ...]:
@@ -124,6 +140,8 @@ def targets(block: ir.Block) -> Iterator[ir.Ref]:
         for each in ir.walk(statement):
             if isinstance(each, ir.Assign):
                 yield each.target
+            elif isinstance(each, ir.Repeat) and _numbered(each) is not None:
+                yield _numbered(each)
             elif isinstance(each, ir.Unpack):
                 yield from each.targets
 
@@ -188,18 +206,17 @@ class _Writer:
             case ir.If():
                 yield from self._branches(statement, "if ", depth)
             case ir.Repeat(count):
-                index = getattr(statement, "index", None)
-                rounds = reading.formula(count)
+                rounds, number = reading.formula(count), _numbered(statement)
                 pieces: tuple[Piece, ...] = ("repeat ", rounds, " times:")
-                if index is not None:
-                    name = getattr(index, "name", index)
-                    pieces = (f"for {name} from 0, ", rounds, " times:")
+                if number is not None:
+                    pieces = ("for ", reading.symbol(number), " from 0, ", *pieces[1:])
                 yield Line(depth, pieces)
                 kept = (each for each in targets(statement.body) if each.role in _TIMED)
                 self.assigned = self.assigned | {each.name for each in kept}
                 yield from self.block(statement.body, depth + 1)
-            case _ if hasattr(statement, "body"):
-                yield Line(depth, (f"for each {statement.level}:",))
+            case ir.Each(level):
+                name = {"param": "parameter"}.get(level, level)
+                yield Line(depth, (f"for each {name}:",))
                 yield from self.block(statement.body, depth + 1)
 
     def _assignment(

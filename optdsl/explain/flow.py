@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .. import ir, vocabulary
 from .equations import targets
 from .known import Known, Undecided
+from .memory import many
 from .work import Kind, group, is_drawn, kind
 
 _MOST = 500  # statements; loops run one round from there on
@@ -69,8 +70,11 @@ class Flow:
             vocabulary.GRAD: Value(full=True, before=vocabulary.GRAD),
         }
         for state in rule.states:
-            full = is_full(state.type) and getattr(state, "place", "") in ("", "scalar")
-            self.kept[state.name] = Value(full=full, before=state.name)
+            full = is_full(state.type) and not state.shared
+            names = [state.name]
+            if getattr(state, "index", None) is not None:
+                names = [f"{state.name}[{at}]" for at in range(many(state, known))]
+            self.kept |= {name: Value(full=full, before=name) for name in names}
         self.values = dict(self.kept)
         self.returned: list[Value] = []
         self.ran = 0
@@ -104,18 +108,34 @@ class Flow:
                     self.returned.append(self.value(value))
                 case ir.If():
                     self._branches(statement)
-                case ir.Repeat(count, body):
-                    rounds = self._rounds(count)
-                    while rounds > 0:
-                        self.block(body)
-                        rounds = rounds - 1 if self.ran < _MOST else 0
+                case ir.Repeat():
+                    self._loop(statement)
                 case _ if hasattr(statement, "body"):
                     self.block(statement.body)
 
     def assign(self, target: ir.Ref, value: Value) -> None:
         if is_full(target.type) and not value.full:
             value = Value((value,), full=True)
-        self.values[target.name] = value
+        self.values[self._named(target)] = value
+
+    def _named(self, ref: ir.Ref) -> str:
+        """A name; of a list of states the one that is meant, where that is known."""
+        index = getattr(ref, "index", None)
+        try:
+            return (
+                ref.name if index is None else f"{ref.name}[{self.known.value(index)}]"
+            )
+        except Undecided:
+            return ref.name
+
+    def _loop(self, loop: ir.Repeat) -> None:
+        number = getattr(loop, "target", None)
+        for at in range(self._rounds(loop.count)):
+            if at and self.ran > _MOST:
+                return
+            if number is not None:
+                self.known = self.known.with_({number.name: at})
+            self.block(loop.body)
 
     def _rounds(self, count: ir.Expr) -> int:
         """How often a loop runs: once where that is not known."""
@@ -145,8 +165,8 @@ class Flow:
         match expr:
             case ir.Const():
                 return Value()
-            case ir.Ref(name=name):
-                return self.values.get(name, Value())
+            case ir.Ref():
+                return self.values.get(self._named(expr), Value())
             case ir.Invoke():
                 return self._invoke(expr)
             case ir.Call() if group(expr) in ("shape", "asked"):

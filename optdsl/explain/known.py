@@ -88,15 +88,14 @@ def defaults(rule: ir.Rule, set_: Mapping[str, Any], axes: int | None = None) ->
     """The hypers of a rule, those that are set and the others by default; the options
     that every optimizer has are off.
     """
-    flags = Known(dict.fromkeys(vocabulary.FLAGS, False), axes)
-    return flags.with_(
-        {
-            each.name: set_[each.name]
-            if each.name in set_
-            else flags.value(each.default)
-            for each in rule.hypers
-        }
-    )
+    known = Known(dict.fromkeys(vocabulary.FLAGS, False), axes)
+    values = {each.name: known.value(each.default) for each in rule.hypers}
+    values |= set_
+    # The first values of hypers, which a group keeps.
+    first = {
+        each.name: values[each.hyper.name] for each in getattr(rule, "remembered", ())
+    }
+    return known.with_(values | first)
 
 
 def decided(rule: ir.Rule, known: Known) -> ir.Rule:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import ir
-from .known import Known, defaults
+from .known import Known, Undecided, defaults
 
 FLOAT32, BFLOAT16 = 4, 2
 _PER_AXES = {(-1,): "row", (-2,): "column", (-2, -1): "matrix"}
@@ -49,7 +49,16 @@ def memory(rule: ir.Rule, hypers: Mapping[str, Any]) -> tuple[Kept, ...]:
 def _kept(state: ir.State, rule: ir.Rule, known: Known) -> Kept:
     when = rule.source.cut(state.when.span) if state.when is not None else ""
     now = known.decides(state.when)
-    return Kept(state.name, width(state), per(state), when, now)
+    return Kept(state.name, width(state) * many(state, known), per(state), when, now)
+
+
+def many(state: ir.State, known: Known) -> int:
+    """How many tensors a list of states has, 1 where it is not known or no list."""
+    count = getattr(state, "count", None)
+    try:
+        return 1 if count is None else int(known.value(count))
+    except Undecided:
+        return 1
 
 
 def width(state: ir.State) -> int:

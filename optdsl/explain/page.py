@@ -147,5 +147,6 @@ def _option(option: Option) -> Iterator[str]:
         )
         changes.append(f"moves {now} bytes instead of {before}")
     yield from (f"    {each}" for each in changes)
-    yield from (f"    + {each}" for each in option.adds)
-    yield from (f"    - {each}" for each in option.drops)
+    for sign, lines in (("+", option.adds), ("-", option.drops)):
+        block = textwrap.dedent("\n".join(lines)).splitlines()
+        yield from (f"    {sign} {each}" for each in block)

@@ -34,7 +34,9 @@ def letters(names: Iterable[str]) -> dict[str, Letter]:
     """A letter for each name: names that are letters first, then the customary ones, and
     the name itself where its letter is taken.
     """
-    names = list(dict.fromkeys(names))
+    # An index counts as one only where no other name has its letter: `d0` beside a
+    # state `d` would be what `d` starts with.
+    names = sorted(dict.fromkeys(names), key=lambda name: bool(_own(name).below))
     wishes = {name: [_own(name)] for name in names if name not in _CUSTOM}
     wishes |= {
         name: [_letter(each) for each in _CUSTOM[name]]
@@ -44,9 +46,14 @@ def letters(names: Iterable[str]) -> dict[str, Letter]:
     found: dict[str, Letter] = {}
     for name, wished in wishes.items():
         taken = {(each.latex, each.below) for each in found.values()}
-        free = (each for each in wished if (each.latex, each.below) not in taken)
+        free = (
+            each
+            for each in wished
+            if (each.latex, each.below) not in taken
+            and not (each.below == "0" and (each.latex, "") in taken)
+        )
         found[name] = next(free, Letter(name, upright(name)))
-    return {name: found[name] for name in names}
+    return found
 
 
 def _own(name: str) -> Letter:

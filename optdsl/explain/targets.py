@@ -5,6 +5,11 @@ from ..emit import differentiable
 from ..emit.complex import takes_complex
 from ..pipeline import Artifacts
 
+_IN_PLACE = {
+    True: "what parameters share is written in place",
+    False: "entries of sparse gradients are written in place",
+}
+
 
 def targets(artifacts: Artifacts) -> dict[str, str]:
     """Each way to run the rule with what it is like; "no" and why where there is none."""
@@ -15,7 +20,7 @@ def targets(artifacts: Artifacts) -> dict[str, str]:
         "loop": "yes",
         "foreach": _foreach(lowered.foreach),
         "capturable": captured,
-        "differentiable": "yes" if pure else "no: sparse entries are written in place",
+        "differentiable": "yes" if pure else f"no: {_IN_PLACE[rule.in_phases]}",
         "sparse gradients": _sparse(rule),
         "complex parameters": _complex(rule, lowered.loop),
     }

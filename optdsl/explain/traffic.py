@@ -17,7 +17,7 @@ from typing import Any
 from .. import ir, vocabulary
 from .flow import Flow, Value, reached
 from .known import Known, decided, defaults
-from .memory import FLOAT32, width
+from .memory import BFLOAT16, FLOAT32, width
 
 MOST_AXES = 4
 _SEARCHED = 500_000  # values of all passes of all plans
@@ -89,7 +89,8 @@ def _counted(
     values = reached(list(after.values()))
     stored = {name: value for name, value in after.items() if flow.kept[name].full}
     widths = {name: FLOAT32 for name, value in flow.kept.items() if value.full}
-    widths |= {each.name: width(each) for each in rule.states if each.name in widths}
+    halves = [each.name for each in rule.states if width(each) != FLOAT32]
+    widths |= {name: BFLOAT16 for name in widths if name.partition("[")[0] in halves}
     if any(each.matrices for each in values):
         read = {each.before for each in values if each.full}
         return _moved(widths, [read], stored), (), True

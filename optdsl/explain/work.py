@@ -49,14 +49,21 @@ class Work:
 
 
 def works(rule: ir.Rule) -> tuple[Work, ...]:
-    """Every statement once, in the order of the file; instances of a def are one."""
-    found: dict[int, Work] = {}
+    """Every statement of the spec once, in its order: instances of a def are one, and so
+    are the parts that a reduction across parameters cuts it into.
+    """
+    found: dict[int, list[ir.Statement]] = {}
     for block in ir.blocks(rule):
         for statement in _leaves(block):
-            start, text = statement.span.start, rule.source.cut(statement.span)
-            line = rule.source.position(start)[0]
-            found.setdefault(start, Work(line, text, _words(statement, rule)))
-    return tuple(found[start] for start in sorted(found))
+            found.setdefault(statement.span.start, []).append(statement)
+    return tuple(
+        Work(
+            rule.source.position(start)[0],
+            rule.source.cut(same[0].span),
+            _words(same, rule),
+        )
+        for start, same in sorted(found.items())
+    )
 
 
 def _leaves(block: ir.Block) -> Iterator[ir.Statement]:
@@ -73,8 +80,9 @@ def _is_expression(node: ir.Node) -> bool:
     return hasattr(node, "type")
 
 
-def _words(statement: ir.Statement, rule: ir.Rule) -> tuple[str, ...]:
-    found = {*kinds(statement, rule), _by_type(statement.value)}
+def _words(same: list[ir.Statement], rule: ir.Rule) -> tuple[str, ...]:
+    found = {kind for each in same for kind in kinds(each, rule)}
+    found |= {_by_type(each.value) for each in same}
     strongest = max(found)
     if strongest <= Kind.ELEMENTWISE:
         return (WORDS[strongest],)
