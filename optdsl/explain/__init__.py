@@ -116,6 +116,8 @@ def _names(rule: ir.Rule) -> list[Named]:
         meanings[hyper.name] = ", ".join(
             filter(None, (hyper.doc, f"default {default}"))
         )
+    for each in getattr(rule, "remembered", ()):
+        meanings[each.name] = f"{each.hyper.name} when its group was added"
     for state in rule.states:
         meanings[state.name] = state.doc or "state"
     return [

@@ -64,7 +64,12 @@ def scope_letters(rule: ir.Rule) -> dict[str, Letter]:
     names += [each.name for state in rule.states for each in ir.reads(state.initial)]
     for block in (*(each.body for each in hooks(rule)), rule.step):
         names += _locals(block)
-    return letters(names)
+    found = letters(names)
+    for each in getattr(rule, "remembered", ()):
+        now = found[each.hyper.name]
+        below = ", ".join(filter(None, (now.below, "0")))
+        found[each.name] = Letter(f"{now.plain}₀", now.latex, below)
+    return found
 
 
 def _locals(block: ir.Block) -> Iterator[str]:
@@ -82,7 +87,7 @@ def starts(rule: ir.Rule) -> tuple[Line, ...]:
 
     letters_ = scope_letters(rule)
     lists = (getattr(each, "index", None) for each in rule.states)
-    letters_ = letters([*letters_, *(each.name for each in lists if each is not None)])
+    letters_ |= letters([*letters_, *(each.name for each in lists if each is not None)])
     reading = Reading(letters_, time, {})
     lines = []
     for state in rule.states:
@@ -122,6 +127,9 @@ def equations(rule: ir.Rule, timed: bool = True) -> tuple[Line, ...]:
     for hook in rule.post_steps:
         lines.append(Line(0, (f"after the step, {hook.name}:",)))
         lines += writer.block(hook.body, 1)
+    for hook in called(rule):
+        lines.append(Line(0, (f"when called, {hook.name}:",)))
+        lines += _Writer(writer.letters, defs, timed).block(hook.body, 1)
     shown = set()
     for name, function in _named(rule):
         if name not in shown:
@@ -131,7 +139,12 @@ def equations(rule: ir.Rule, timed: bool = True) -> tuple[Line, ...]:
 
 
 def hooks(rule: ir.Rule) -> tuple[ir.Hook, ...]:
-    return (*rule.pre_steps, *rule.post_steps)
+    return (*rule.pre_steps, *rule.post_steps, *called(rule))
+
+
+def called(rule: ir.Rule) -> tuple[ir.Hook, ...]:
+    """Hooks that run by hand alone."""
+    return getattr(rule, "on_calls", ())
 
 
 def targets(block: ir.Block) -> Iterator[ir.Ref]:

@@ -8,7 +8,6 @@ and step are one sequence; where a branch is not decided, a name has the values 
 from dataclasses import dataclass
 
 from .. import ir, vocabulary
-from .equations import targets
 from .known import Known, Undecided
 from .memory import many
 from .work import Kind, group, is_drawn, kind
@@ -150,14 +149,11 @@ class Flow:
         self.block(statement.then)
         then, self.values = self.values, before
         self.block(statement.otherwise)
-        for ref in targets((*statement.then, *statement.otherwise)):
-            sides = [each.get(ref.name) for each in (then, self.values)]
-            known = [each for each in sides if each is not None]
-            if len(set(map(id, known))) > 1:
-                full = any(each.full for each in known)
-                self.values[ref.name] = Value((condition, *known), full=full)
-            else:
-                self.values[ref.name] = known[0]
+        for name, value in then.items():
+            other = self.values.setdefault(name, value)
+            if other is not value:
+                both = (condition, value, other)
+                self.values[name] = Value(both, full=value.full or other.full)
 
     # ---- expressions
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import ir, vocabulary
 from ..evaluate import evaluate
-from .equations import targets
+from .equations import called, targets
 
 
 class Undecided(Exception):
@@ -115,8 +115,10 @@ def decided(rule: ir.Rule, known: Known) -> ir.Rule:
     def hook(each: ir.Hook) -> ir.Hook:
         return dataclasses.replace(each, body=_Decider(known).block(each.body))
 
+    by_hand = {"on_calls": tuple(map(hook, called(rule)))} if called(rule) else {}
     return dataclasses.replace(
         rule,
+        **by_hand,
         functions=functions,
         pre_steps=tuple(map(hook, rule.pre_steps)),
         step=_Decider(known).block(rule.step),

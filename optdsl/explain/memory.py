@@ -75,7 +75,7 @@ def per(state: ir.State) -> str:
         return "whole parameter"
     shape = state.type.shape
     if not shape.known:
-        return f"entry {_extents(state.initial) or shape}"
+        return f"entry of {_extents(state.initial) or 'its own shape'}"
     axes = tuple(sorted(axis for gone, _ in shape.reductions for axis in gone))
     if not axes:
         return "element"
@@ -130,7 +130,7 @@ def _starts_in_bfloat16(initial: ir.Expr) -> bool:
 def _extents(expr: ir.Expr) -> str:
     """The sizes of a value that matrices decide, or "" where they are not known."""
     sides = _sides(expr)
-    return f"of {sides[0]} × {sides[1]}" if sides else ""
+    return f"{sides[0]} × {sides[1]}" if sides else ""
 
 
 def _sides(expr: ir.Expr) -> tuple[str, str] | None:

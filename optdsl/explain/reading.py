@@ -32,6 +32,7 @@ from .formula import (
     Transpose,
     Word,
 )
+from .work import is_drawn
 
 Time = Callable[[ir.Ref], str]
 _FENCED = ("norm", "abs", "floor", "ceil", "dot")
@@ -201,6 +202,8 @@ class Reading:
                 return Apply("size", (x, Number(str(call.dim[0]))))
             case "transpose", (x,):
                 return Transpose(x)
+            case name, (x, *_) if is_drawn(call):
+                return Apply(name, (x,))
             case name, _ if name in _FENCED:
                 return Fence(name, arguments, options)
         return Apply(call.function, arguments, options)

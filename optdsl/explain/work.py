@@ -148,8 +148,8 @@ def _of_call(call: ir.Call) -> Kind:
 
 
 def is_drawn(call: ir.Call) -> bool:
-    """Whether it asks for no more of its argument than the shape, as `zeros_like`."""
-    return call.function.endswith("_like") and len(call.arguments) == 1
+    """Whether it asks for no more of a tensor than the shape, as `zeros_like`."""
+    return call.function.endswith("_like") and call.function != "full_like"
 
 
 def is_outer(product: ir.Binary) -> bool:
