@@ -14,9 +14,11 @@ test: $(INSTALLED)
 slow: $(INSTALLED)
 	OPTDSL_EXAMPLES=5 $(BIN)/python -m pytest
 
-# Write the golden files, the type stubs and the renderings of errors anew.
+# Write the golden files, the type stubs, the renderings of errors, what `explain` prints
+# and the README's table of the library anew.
 bless: $(INSTALLED)
-	OPTDSL_BLESS=1 $(BIN)/python -m pytest tests/test_golden.py tests/test_errors.py
+	OPTDSL_BLESS=1 $(BIN)/python -m pytest tests/test_golden.py tests/test_errors.py \
+		tests/test_explain.py tests/test_readme.py
 
 # Half an hour; nothing else should run beside it.
 benchmarks: $(INSTALLED)

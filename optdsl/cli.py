@@ -6,6 +6,7 @@ usage.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from . import codes, resources
 from .diagnostics import Diagnostic, OptdslError, did_you_mean, render
 from .dump import dump
 from .emit import WAYS, update_text
+from .explain import Explained, coverage, in_latex
+from .explain import explain as explain_rule
 from .find import find, library_name, read
 from .pipeline import Artifacts, build
 from .write import Refused, check_target, write
@@ -229,26 +232,71 @@ def verify(
 
 
 @main.command("list")
-def list_() -> None:
+@click.option(
+    "--markdown",
+    is_flag=True,
+    help="A table in Markdown: lines, bytes of state, paper, targets.",
+)
+def list_(markdown: bool) -> None:
     """Print the rules of the library, a line each."""
-    rows = []
-    for name, path in resources.library().items():
-        artifacts = build(read(path))
-        doc = artifacts.tree.doc.strip().split("\n")[0]
-        rows.append((name, artifacts.checked.name, doc))
+    library = {name: build(read(path)) for name, path in resources.library().items()}
+    if markdown:
+        explained = {name: explain_rule(each) for name, each in library.items()}
+        click.echo(coverage.table(explained), nl=False)
+        return
+    rows = [
+        (name, each.checked.name, each.tree.doc.strip().split("\n")[0])
+        for name, each in library.items()
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, cls, doc in rows:
         click.echo(f"{name:{widths[0]}}  {cls:{widths[1]}}  {doc}")
 
 
 @main.command()
-@click.argument("code")
-def explain(code: str) -> None:
-    """Explain the diagnostic CODE, as E0201: why, a bad spec, the nearest good one."""
-    if code.upper() not in codes.CODES:
-        hint = (
-            did_you_mean(code.upper(), codes.CODES)
-            or f"one of {', '.join(codes.CODES)}"
+@click.argument("name")
+@click.option("--latex", "as_latex", is_flag=True, help="Print the equations in LaTeX.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def explain(name: str, as_latex: bool, as_json: bool) -> None:
+    """Explain a rule or a diagnostic.
+
+    NAME is a code, as E0201: why, a bad spec, the nearest good one. Or a file or a name
+    of the library: the equations, what a parameter keeps and a step moves in memory, what
+    kind of work each statement is, what the options switch on, and what runs it.
+    """
+    if re.fullmatch("[A-Za-z][0-9]{3,5}", name):
+        if as_latex or as_json:
+            raise click.UsageError("--latex and --json are for rules")
+        click.echo(_explained_code(name))
+        return
+    explained = _explained(name)
+    if as_latex:
+        click.echo(in_latex(explained))
+    elif as_json:
+        click.echo(json.dumps(explained.as_json(), indent=1))
+    else:
+        from .explain.page import page
+
+        # A terminal without Greek letters is no reason to print nothing.
+        encoding = sys.stdout.encoding or "utf-8"
+        click.echo(
+            page(explained).encode(encoding, "backslashreplace").decode(encoding)
         )
-        raise click.UsageError(f"there is no code {code}; {hint}")
-    click.echo(codes.explain(code.upper()))
+
+
+def _explained_code(code: str) -> str:
+    if code.upper() in codes.CODES:
+        return codes.explain(code.upper())
+    hint = did_you_mean(code.upper(), codes.CODES) or f"one of {', '.join(codes.CODES)}"
+    raise click.UsageError(f"there is no code {code}; {hint}")
+
+
+def _explained(name: str) -> Explained:
+    try:
+        library_name(name)
+    except OptdslError as error:
+        near = did_you_mean(name.upper(), codes.CODES)
+        hint = near or error.diagnostics[0].help
+        raise click.UsageError(f"there is no code and no rule {name}; {hint}") from None
+    (artifacts,) = _build_all([name])
+    return explain_rule(artifacts)

@@ -1,16 +1,24 @@
 """What the README shows is what happens."""
 
+import os
 import re
+import textwrap
 
 import pytest
 import torch
 
 from optdsl import OptdslError, from_string
-from optdsl.find import find
+from optdsl.explain import coverage, explain
+from optdsl.explain.page import page
+from optdsl.find import find, read
 from optdsl.pipeline import build
-from optdsl.resources import PACKAGE
+from optdsl.resources import PACKAGE, library
 
-README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+PATH = PACKAGE.parent / "README.md"
+README = PATH.read_text(encoding="utf-8")
+TABLE = re.compile(
+    "(?<=<!-- optdsl list --markdown -->\n).*?(?=<!-- end -->)", re.DOTALL
+)
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SPECS = [
     block for block in BLOCKS if re.search(r"^optimizer \w+$", block, re.MULTILINE)
@@ -39,3 +47,22 @@ def test_the_mistake_of_the_readme_is_answered_as_it_says() -> None:
     with pytest.raises(OptdslError) as caught:
         from_string(text, "adam.opt")
     assert str(caught.value) + "\n" == shown
+
+
+def test_the_table_of_the_library_is_up_to_date() -> None:
+    explained = {name: explain(build(read(path))) for name, path in library().items()}
+    table = coverage.table(explained)
+    if os.environ.get("OPTDSL_BLESS"):
+        PATH.write_text(TABLE.sub(lambda _: table, README), encoding="utf-8")
+    (shown,) = TABLE.findall(PATH.read_text(encoding="utf-8"))
+    assert shown == table, "`make bless` writes it"
+
+
+def test_what_the_readme_shows_of_an_explanation_is_printed() -> None:
+    (shown,) = re.findall(r"^    \$ optdsl explain lion\n(.*?)^\S", README, re.M | re.S)
+    printed = page(explain(build(find("lion"))))
+    blocks = [
+        each for each in re.split(r"^ *\.\.\.\n", shown, flags=re.M) if each.strip()
+    ]
+    for block in blocks:
+        assert textwrap.dedent(block).strip("\n") in printed
