@@ -21,9 +21,12 @@ NEEDS = {
     ("nadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("radam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("rprop", "step_sizes"): {"lr": 60.0},
+    ("sgdw", "dampening"): {"momentum": 0.9},
+    ("sgdw", "nesterov"): {"momentum": 0.9},
+    ("signsgd", "decoupled_weight_decay"): {"weight_decay": 0.1},
 }
 # Hypers that no group may have at once.
-APART = {"sgd": "dampening"}
+APART = {"sgd": "dampening", "sgdw": "dampening"}
 LARGE = 50.0  # where a tiny number, or none, bounds something that is seldom so small
 LATE = 5.0  # in place of a count that no test would reach
 
