@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content 45a413dc8ade.
+# Compiled by optdsl from adabelief.opt, content 0850d2dd8f64.
 
 import math
 import warnings
@@ -380,8 +380,11 @@ def _single_tensor_ada_belief(
         exp_avg.lerp_(grad, 1 - beta1)
         distance = grad - exp_avg
 
-        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance + eps
-        exp_avg_var.mul_(beta2).addcmul_(distance, distance, value=1 - beta2).add_(eps)
+        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
+        exp_avg_var.mul_(beta2).addcmul_(distance, distance, value=1 - beta2)
+
+        # exp_avg_var += eps
+        exp_avg_var.add_(eps)
         rate = lr / (1 - beta1**t)
         correction2 = 1 - beta2**t
         root = correction2**0.5
@@ -457,10 +460,12 @@ def _multi_tensor_ada_belief(
             distances = grads
         del grads
 
-        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance + eps
+        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
         torch._foreach_mul_(exp_avg_vars, beta2)
         torch._foreach_addcmul_(exp_avg_vars, distances, distances, value=1 - beta2)
         del distances
+
+        # exp_avg_var += eps
         torch._foreach_add_(exp_avg_vars, eps)
         rate = lr / (1 - beta1**t)
         correction2 = 1 - beta2**t
@@ -547,10 +552,13 @@ def _differentiable_ada_belief(
         exp_avg = exp_avg.lerp(grad, 1 - beta1)
         distance = grad - exp_avg
 
-        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance + eps
-        exp_avg_var = (
-            _scaled_addcmul(exp_avg_var * beta2, distance, distance, 1 - beta2) + eps
+        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
+        exp_avg_var = _scaled_addcmul(
+            exp_avg_var * beta2, distance, distance, 1 - beta2
         )
+
+        # exp_avg_var += eps
+        exp_avg_var = exp_avg_var + eps
         rate = lr / (1 - beta1**t)
         correction2 = 1 - beta2**t
         root = correction2**0.5
@@ -616,8 +624,11 @@ def _single_tensor_ada_belief_capturable(
         exp_avg.lerp_(grad, 1 - beta1)
         distance = grad - exp_avg
 
-        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance + eps
-        exp_avg_var.mul_(beta2).addcmul_(distance, distance, value=1 - beta2).add_(eps)
+        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
+        exp_avg_var.mul_(beta2).addcmul_(distance, distance, value=1 - beta2)
+
+        # exp_avg_var += eps
+        exp_avg_var.add_(eps)
 
         # rate = lr/(1 - beta1**t)
         rate = lr / (1 - beta1**step)
@@ -696,11 +707,13 @@ def _multi_tensor_ada_belief_capturable(
             distances = grads
         del grads
 
-        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance + eps
+        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
         torch._foreach_mul_(exp_avg_vars, beta2)
         products = torch._foreach_mul(distances, 1 - beta2)
         torch._foreach_addcmul_(exp_avg_vars, products, distances)
         del distances, products
+
+        # exp_avg_var += eps
         torch._foreach_add_(exp_avg_vars, eps)
 
         # rate = lr/(1 - beta1**t)
@@ -792,10 +805,13 @@ def _differentiable_ada_belief_capturable(
         exp_avg = exp_avg.lerp(grad, 1 - beta1)
         distance = grad - exp_avg
 
-        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance + eps
-        exp_avg_var = (
-            _scaled_addcmul(exp_avg_var * beta2, distance, distance, 1 - beta2) + eps
+        # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
+        exp_avg_var = _scaled_addcmul(
+            exp_avg_var * beta2, distance, distance, 1 - beta2
         )
+
+        # exp_avg_var += eps
+        exp_avg_var = exp_avg_var + eps
 
         # rate = lr/(1 - beta1**t)
         rate = lr / (1 - beta1**step)

@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 25b337f00bd5.
+# Compiled by optdsl from lamb.opt, content cfe244ab1a76.
 
 import math
 import warnings
@@ -333,13 +333,11 @@ def _single_tensor_lamb(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
 
-        # update = exp_avg/(1 - beta1**t) / (sqrt(exp_avg_sq/(1 - beta2**t)) + eps) +
-        #     weight_decay*p
-        update = (
-            (exp_avg / (1 - beta1**t))
-            .div_((exp_avg_sq / (1 - beta2**t)).sqrt_().add_(eps))
-            .add_(p, alpha=weight_decay)
-        )
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**t)).sqrt_().add_(eps)
+
+        # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+        update = (exp_avg / (1 - beta1**t)).div_(denom).add_(p, alpha=weight_decay)
 
         # p_norm = norm(p)
         p_norm = torch.linalg.vector_norm(p)
@@ -395,13 +393,14 @@ def _multi_tensor_lamb(
         torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
         del grads
 
-        # update = exp_avg/(1 - beta1**t) / (sqrt(exp_avg_sq/(1 - beta2**t)) + eps) +
-        #     weight_decay*p
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denoms = torch._foreach_div(exp_avg_sqs, 1 - beta2**t)
+        torch._foreach_sqrt_(denoms)
+        torch._foreach_add_(denoms, eps)
+
+        # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
         updates = torch._foreach_div(exp_avgs, 1 - beta1**t)
-        quotients = torch._foreach_div(exp_avg_sqs, 1 - beta2**t)
-        torch._foreach_sqrt_(quotients)
-        torch._foreach_add_(quotients, eps)
-        torch._foreach_div_(updates, quotients)
+        torch._foreach_div_(updates, denoms)
         torch._foreach_add_(updates, params, alpha=weight_decay)
 
         # p_norm = norm(p)
@@ -472,13 +471,11 @@ def _differentiable_lamb(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
 
-        # update = exp_avg/(1 - beta1**t) / (sqrt(exp_avg_sq/(1 - beta2**t)) + eps) +
-        #     weight_decay*p
-        update = _scaled_add(
-            exp_avg / (1 - beta1**t) / ((exp_avg_sq / (1 - beta2**t)).sqrt() + eps),
-            p,
-            weight_decay,
-        )
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**t)).sqrt() + eps
+
+        # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+        update = _scaled_add(exp_avg / (1 - beta1**t) / denom, p, weight_decay)
 
         # p_norm = norm(p)
         p_norm = torch.linalg.vector_norm(p)
@@ -533,13 +530,11 @@ def _single_tensor_lamb_capturable(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
 
-        # update = exp_avg/(1 - beta1**t) / (sqrt(exp_avg_sq/(1 - beta2**t)) + eps) +
-        #     weight_decay*p
-        update = (
-            (exp_avg / (1 - beta1**step))
-            .div_((exp_avg_sq / (1 - beta2**step)).sqrt_().add_(eps))
-            .add_(p, alpha=weight_decay)
-        )
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**step)).sqrt_().add_(eps)
+
+        # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+        update = (exp_avg / (1 - beta1**step)).div_(denom).add_(p, alpha=weight_decay)
 
         # p_norm = norm(p)
         p_norm = torch.linalg.vector_norm(p)
@@ -591,20 +586,21 @@ def _multi_tensor_lamb_capturable(
         torch._foreach_addcmul_(exp_avg_sqs, products, grads)
         del grads, products
 
-        # update = exp_avg/(1 - beta1**t) / (sqrt(exp_avg_sq/(1 - beta2**t)) + eps) +
-        #     weight_decay*p
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        powers = torch._foreach_pow(beta2, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        denoms = torch._foreach_div(exp_avg_sqs, powers)
+        torch._foreach_sqrt_(denoms)
+        torch._foreach_add_(denoms, eps)
+
+        # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
         powers = torch._foreach_pow(beta1, steps)
         torch._foreach_neg_(powers)
         torch._foreach_add_(powers, 1)
         updates = torch._foreach_div(exp_avgs, powers)
-        power_2s = torch._foreach_pow(beta2, steps)
-        torch._foreach_neg_(power_2s)
-        torch._foreach_add_(power_2s, 1)
-        quotients = torch._foreach_div(exp_avg_sqs, power_2s)
-        torch._foreach_sqrt_(quotients)
-        torch._foreach_add_(quotients, eps)
-        torch._foreach_div_(updates, quotients)
-        del quotients
+        torch._foreach_div_(updates, denoms)
+        del denoms
         products = torch._foreach_mul(params, weight_decay)
         torch._foreach_add_(updates, products)
 
@@ -662,15 +658,11 @@ def _differentiable_lamb_capturable(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
 
-        # update = exp_avg/(1 - beta1**t) / (sqrt(exp_avg_sq/(1 - beta2**t)) + eps) +
-        #     weight_decay*p
-        update = _scaled_add(
-            exp_avg
-            / (1 - beta1**step)
-            / ((exp_avg_sq / (1 - beta2**step)).sqrt() + eps),
-            p,
-            weight_decay,
-        )
+        # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+        denom = (exp_avg_sq / (1 - beta2**step)).sqrt() + eps
+
+        # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+        update = _scaled_add(exp_avg / (1 - beta1**step) / denom, p, weight_decay)
 
         # p_norm = norm(p)
         p_norm = torch.linalg.vector_norm(p)
