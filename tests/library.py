@@ -22,6 +22,8 @@ NEEDS = {
     ("adan", "no_prox"): {"weight_decay": 0.1},
     ("adopt", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("nadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("qhadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("qhm", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("radam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("rprop", "step_sizes"): {"lr": 60.0},
     ("sgdw", "dampening"): {"momentum": 0.9},
