@@ -21,6 +21,7 @@ NEEDS = {
     ("adam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("adan", "no_prox"): {"weight_decay": 0.1},
     ("adopt", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("madgrad", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("nadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("qhadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("qhm", "decoupled_weight_decay"): {"weight_decay": 0.1},
