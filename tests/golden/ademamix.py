@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content 141bfdb8fd48.
+# Compiled by optdsl from ademamix.opt, content f64f67a83d00.
 
 import math
 import warnings
@@ -355,7 +355,7 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
 
 
 def _life(beta: float) -> float:
-    # life(beta) = -1/log(max(beta, 1e-8))
+    # life(beta) = -1/log(max(beta, 1e-8)) # of a mean, in steps; beta may be 0
     return -1 / math.log(max(beta, 1e-8))
 
 

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content 71f7852f3e85.
+# Compiled by optdsl from adopt.opt, content bcf11d24e91d.
 
 import math
 import warnings
@@ -39,12 +39,12 @@ class ADOPT(Optimizer):
             in [0, 1) (default: (0.9, 0.9999)).
         eps (float, optional): least root of the second moment, in [0, inf) (default:
             1e-6).
+        clip_exp (float | None, optional): power of t that bounds the update, in [0,
+            inf) (default: 0.25).
         weight_decay (float, optional): L2 penalty, or share of a weight that decays, in
             [0, inf) (default: 0).
         decoupled_weight_decay (bool, optional): decay the weights, as AdamW does
             (default: False).
-        clip_exp (float | None, optional): power of t that bounds the update, in [0,
-            inf) (default: 0.25).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
@@ -72,9 +72,9 @@ class ADOPT(Optimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.9999),
         eps: float = 1e-6,
+        clip_exp: float | None = 0.25,
         weight_decay: float = 0,
         decoupled_weight_decay: bool = False,
-        clip_exp: float | None = 0.25,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -86,9 +86,9 @@ class ADOPT(Optimizer):
             "lr": lr,
             "betas": betas,
             "eps": eps,
+            "clip_exp": clip_exp,
             "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
-            "clip_exp": clip_exp,
             "maximize": maximize,
             "foreach": foreach,
             "capturable": capturable,
@@ -107,9 +107,9 @@ class ADOPT(Optimizer):
             group.setdefault("lr", 1e-3)
             group.setdefault("betas", (0.9, 0.9999))
             group.setdefault("eps", 1e-6)
+            group.setdefault("clip_exp", 0.25)
             group.setdefault("weight_decay", 0)
             group.setdefault("decoupled_weight_decay", False)
-            group.setdefault("clip_exp", 0.25)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
@@ -124,7 +124,7 @@ class ADOPT(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        for name in ("lr", "betas", "eps", "weight_decay", "clip_exp"):
+        for name in ("lr", "betas", "eps", "clip_exp", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
@@ -234,9 +234,9 @@ class ADOPT(Optimizer):
                 lr=group["lr"],
                 betas=group["betas"],
                 eps=group["eps"],
+                clip_exp=group["clip_exp"],
                 weight_decay=group["weight_decay"],
                 decoupled_weight_decay=group["decoupled_weight_decay"],
-                clip_exp=group["clip_exp"],
                 maximize=group["maximize"],
             )
             for p, first in zip(params, firsts, strict=True):
@@ -251,9 +251,9 @@ def _check_hypers(group: dict[str, Any]) -> None:
     lr = group["lr"]
     betas = group["betas"]
     eps = group["eps"]
+    clip_exp = group["clip_exp"]
     weight_decay = group["weight_decay"]
     decoupled_weight_decay = group["decoupled_weight_decay"]
-    clip_exp = group["clip_exp"]
     _check_number("lr", lr)
     if not 0 <= lr < math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
@@ -263,6 +263,12 @@ def _check_hypers(group: dict[str, Any]) -> None:
     _check_number("eps", eps)
     if not 0 <= eps < math.inf:
         raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    if clip_exp is not None:
+        _check_number("clip_exp", clip_exp)
+    if not (clip_exp is None or 0 <= clip_exp < math.inf):
+        raise ValueError(
+            f"Invalid clip_exp: {clip_exp!r}, expected a number in [0, inf), or None"
+        )
     _check_number("weight_decay", weight_decay)
     if not 0 <= weight_decay < math.inf:
         raise ValueError(
@@ -272,12 +278,6 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise ValueError(
             f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
             f"expected True or False"
-        )
-    if clip_exp is not None:
-        _check_number("clip_exp", clip_exp)
-    if not (clip_exp is None or 0 <= clip_exp < math.inf):
-        raise ValueError(
-            f"Invalid clip_exp: {clip_exp!r}, expected a number in [0, inf), or None"
         )
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -349,9 +349,9 @@ def _single_tensor_adopt(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    clip_exp: float | None,
     weight_decay: float,
     decoupled_weight_decay: bool,
-    clip_exp: float | None,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -406,9 +406,9 @@ def _multi_tensor_adopt(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    clip_exp: float | None,
     weight_decay: float,
     decoupled_weight_decay: bool,
-    clip_exp: float | None,
     maximize: bool,
 ) -> None:
     # Numbers, where a group has tensors of one element.
@@ -499,9 +499,9 @@ def _differentiable_adopt(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    clip_exp: float | None,
     weight_decay: float,
     decoupled_weight_decay: bool,
-    clip_exp: float | None,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -565,9 +565,9 @@ def _single_tensor_adopt_capturable(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    clip_exp: float | None,
     weight_decay: float,
     decoupled_weight_decay: bool,
-    clip_exp: float | None,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -624,9 +624,9 @@ def _multi_tensor_adopt_capturable(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    clip_exp: float | None,
     weight_decay: float,
     decoupled_weight_decay: bool,
-    clip_exp: float | None,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
@@ -708,9 +708,9 @@ def _differentiable_adopt_capturable(
     lr: float,
     betas: tuple[float, float],
     eps: float,
+    clip_exp: float | None,
     weight_decay: float,
     decoupled_weight_decay: bool,
-    clip_exp: float | None,
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas

@@ -3,10 +3,10 @@
 You, Gitman and Ginsburg (2017), Large Batch Training of Convolutional Networks,
 https://arxiv.org/abs/1708.03888
 Follows the paper, but that lr stands outside the momentum and that biases and gains,
-which have one axis, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
+of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content d071c105f69a.
+# Compiled by optdsl from lars.opt, content 4a653d7a9973.
 
 import math
 import warnings

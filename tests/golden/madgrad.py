@@ -4,9 +4,10 @@ Defazio and Jelassi (2022), Adaptivity without Compromise: A Momentumized, Adapt
 Dual Averaged Gradient Method for Stochastic Optimization,
 https://arxiv.org/abs/2101.11075
 Follows the authors' code, https://github.com/facebookresearch/madgrad, which adds eps
-to lr; its k is t - 1. It refuses lr = 0, which moves nothing here.
+to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
+where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content c8f908d2f542.
+# Compiled by optdsl from madgrad.opt, content a05edbc3742a.
 
 import math
 import warnings

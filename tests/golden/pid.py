@@ -3,9 +3,10 @@
 An et al. (2018), A PID Controller Approach for Stochastic Optimization of Deep
 Networks, http://www4.comp.polyu.edu.hk/~cslzhang/paper/CVPR18_PID.pdf
 Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it adds,
-and the paper in the change: the code never keeps the last gradient, and weighs by lr.
+and the paper in the change. The code never keeps the last gradient, weighs the change
+by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content 4d40898d4e67.
+# Compiled by optdsl from pid.opt, content a6d1a61abb30.
 
 import math
 import warnings
@@ -35,10 +36,10 @@ class PID(Optimizer):
         lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
         momentum (float, optional): decay of the integral and the derivative, in [0, 1)
             (default: 0.9).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
         integral (float, optional): weight of the integral, in [0, inf) (default: 5.0).
         derivative (float, optional): weight of the derivative, in [0, inf) (default:
             10.0).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
@@ -65,9 +66,9 @@ class PID(Optimizer):
         params: ParamsT,
         lr: float = 1e-3,
         momentum: float = 0.9,
+        weight_decay: float = 0,
         integral: float = 5.0,
         derivative: float = 10.0,
-        weight_decay: float = 0,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -78,9 +79,9 @@ class PID(Optimizer):
         defaults = {
             "lr": lr,
             "momentum": momentum,
+            "weight_decay": weight_decay,
             "integral": integral,
             "derivative": derivative,
-            "weight_decay": weight_decay,
             "maximize": maximize,
             "foreach": foreach,
             "capturable": capturable,
@@ -98,9 +99,9 @@ class PID(Optimizer):
         for group in self.param_groups:
             group.setdefault("lr", 1e-3)
             group.setdefault("momentum", 0.9)
+            group.setdefault("weight_decay", 0)
             group.setdefault("integral", 5.0)
             group.setdefault("derivative", 10.0)
-            group.setdefault("weight_decay", 0)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
@@ -110,7 +111,7 @@ class PID(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        for name in ("lr", "momentum", "integral", "derivative", "weight_decay"):
+        for name in ("lr", "momentum", "weight_decay", "integral", "derivative"):
             param_group[name] = _as_scalar(param_group[name])
 
     def _init_group(
@@ -219,9 +220,9 @@ class PID(Optimizer):
                 firsts,
                 lr=group["lr"],
                 momentum=group["momentum"],
+                weight_decay=group["weight_decay"],
                 integral=group["integral"],
                 derivative=group["derivative"],
-                weight_decay=group["weight_decay"],
                 maximize=group["maximize"],
             )
             for p, first in zip(params, firsts, strict=True):
@@ -235,15 +236,20 @@ def _check_hypers(group: dict[str, Any]) -> None:
     """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
     momentum = group["momentum"]
+    weight_decay = group["weight_decay"]
     integral = group["integral"]
     derivative = group["derivative"]
-    weight_decay = group["weight_decay"]
     _check_number("lr", lr)
     if not 0 <= lr < math.inf:
         raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
     _check_number("momentum", momentum)
     if not 0 <= momentum < 1:
         raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
     _check_number("integral", integral)
     if not 0 <= integral < math.inf:
         raise ValueError(
@@ -253,11 +259,6 @@ def _check_hypers(group: dict[str, Any]) -> None:
     if not 0 <= derivative < math.inf:
         raise ValueError(
             f"Invalid derivative: {derivative!r}, expected a number in [0, inf)"
-        )
-    _check_number("weight_decay", weight_decay)
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(
-            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
         )
     if group["fused"] and group["foreach"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
@@ -311,9 +312,9 @@ def _single_tensor_pid(
     *,
     lr: float,
     momentum: float,
+    weight_decay: float,
     integral: float,
     derivative: float,
-    weight_decay: float,
     maximize: bool,
 ) -> None:
     for p, grad, i_buffer, d_buffer, grad_buffer, first in zip(
@@ -357,14 +358,14 @@ def _multi_tensor_pid(
     *,
     lr: float,
     momentum: float,
+    weight_decay: float,
     integral: float,
     derivative: float,
-    weight_decay: float,
     maximize: bool,
 ) -> None:
     # Numbers, where a group has tensors of one element.
-    lr, momentum, integral, derivative, weight_decay = map(
-        float, (lr, momentum, integral, derivative, weight_decay)
+    lr, momentum, weight_decay, integral, derivative = map(
+        float, (lr, momentum, weight_decay, integral, derivative)
     )
 
     columns = [params, grads, i_buffers, d_buffers, grad_buffers, firsts]
@@ -429,9 +430,9 @@ def _differentiable_pid(
     *,
     lr: float,
     momentum: float,
+    weight_decay: float,
     integral: float,
     derivative: float,
-    weight_decay: float,
     maximize: bool,
 ) -> None:
     for p, grad, i_buffer, d_buffer, grad_buffer, first in zip(
@@ -485,9 +486,9 @@ def _multi_tensor_pid_capturable(
     *,
     lr: float,
     momentum: float,
+    weight_decay: float,
     integral: float,
     derivative: float,
-    weight_decay: float,
     maximize: bool,
 ) -> None:
     columns = [params, grads, i_buffers, d_buffers, grad_buffers, firsts]

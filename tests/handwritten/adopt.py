@@ -23,9 +23,9 @@ class ADOPT(Optimizer):
         lr=1e-3,
         betas=(0.9, 0.9999),
         eps=1e-6,
+        clip_exp=0.25,
         weight_decay=0.0,
         decoupled_weight_decay=False,
-        clip_exp=0.25,
     ):
         if lr < 0 or eps < 0 or weight_decay < 0:
             raise ValueError("lr, eps and weight_decay are not negative")
@@ -35,9 +35,9 @@ class ADOPT(Optimizer):
             "lr": lr,
             "betas": betas,
             "eps": eps,
+            "clip_exp": clip_exp,
             "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
-            "clip_exp": clip_exp,
         }
         super().__init__(params, defaults)
 

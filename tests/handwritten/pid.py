@@ -22,9 +22,9 @@ class PID(Optimizer):
         params,
         lr=1e-3,
         momentum=0.9,
+        weight_decay=0.0,
         integral=5.0,
         derivative=10.0,
-        weight_decay=0.0,
     ):
         if lr < 0 or integral < 0 or derivative < 0 or weight_decay < 0:
             raise ValueError("all but the momentum are not negative")
@@ -33,9 +33,9 @@ class PID(Optimizer):
         defaults = {
             "lr": lr,
             "momentum": momentum,
+            "weight_decay": weight_decay,
             "integral": integral,
             "derivative": derivative,
-            "weight_decay": weight_decay,
         }
         super().__init__(params, defaults)
 
