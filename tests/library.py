@@ -17,13 +17,22 @@ LIBRARY = [*resources.library()]
 NEEDS = {
     ("sgd", "dampening"): {"momentum": 0.9},
     ("sgd", "nesterov"): {"momentum": 0.9},
+    ("adabelief", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("adam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("adan", "no_prox"): {"weight_decay": 0.1},
+    ("adopt", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("madgrad", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("nadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("qhadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("qhm", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("radam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("rprop", "step_sizes"): {"lr": 60.0},
+    ("sgdw", "dampening"): {"momentum": 0.9},
+    ("sgdw", "nesterov"): {"momentum": 0.9},
+    ("signsgd", "decoupled_weight_decay"): {"weight_decay": 0.1},
 }
 # Hypers that no group may have at once.
-APART = {"sgd": "dampening"}
+APART = {"sgd": "dampening", "sgdw": "dampening"}
 LARGE = 50.0  # where a tiny number, or none, bounds something that is seldom so small
 LATE = 5.0  # in place of a count that no test would reach
 
@@ -44,7 +53,7 @@ def other(spec: str, hyper: ir.Hyper) -> Any:
     if hyper.annotation == "bool":
         return not default
     if hyper.annotation == "int":
-        return (default or 0) + 1
+        return int(LARGE) if default is None else default + 1
     if hyper.annotation == "tuple":
         return tuple(LARGE if each is None else 0.9 * each for each in default)
     return _other_number(hyper, default)

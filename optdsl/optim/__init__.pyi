@@ -6,6 +6,25 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, ParamsT
 
+class AdaBelief(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-16,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = True,
+        rectify: bool = True,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class Adadelta(Optimizer):
     def __init__(
         self,
@@ -129,6 +148,63 @@ class AdamW(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class Adan(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        no_prox: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class AdEMAMix(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
+        alpha: float = 2.0,
+        beta3_warmup: int | None = None,
+        alpha_warmup: int | None = None,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class ADOPT(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.9999),
+        eps: float = 1e-6,
+        clip_exp: float | None = 0.25,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class ASGD(Optimizer):
     def __init__(
         self,
@@ -216,6 +292,40 @@ class L2Decay(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
     def apply_weight_decay(self) -> None: ...
 
+class LAMB(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 1e-2,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class LARS(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        trust_coefficient: float = 1e-3,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class Lion(Optimizer):
     def __init__(
         self,
@@ -223,6 +333,24 @@ class Lion(Optimizer):
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class MADGRAD(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        eps: float = 1e-6,
+        decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -287,6 +415,42 @@ class NAdam(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class NovoGrad(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.95, 0.98),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        grad_averaging: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class PID(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        integral: float = 5.0,
+        derivative: float = 10.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class Prodigy(Optimizer):
     def __init__(
         self,
@@ -301,6 +465,43 @@ class Prodigy(Optimizer):
         d0: float = 1e-6,
         d_coef: float = 1.0,
         growth_rate: float = math.inf,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class QHAdam(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        nus: tuple[float, float] = (1.0, 1.0),
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+        eps: float = 1e-8,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class QHM(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0.999,
+        nu: float = 0.7,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -381,6 +582,41 @@ class SGD(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class SGDW(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class SignSGD(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = True,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class SparseAdam(Optimizer):
     def __init__(
         self,
@@ -390,6 +626,40 @@ class SparseAdam(Optimizer):
         eps: float = 1e-8,
         maximize: bool = False,
         *,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class Tiger(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        beta: float = 0.965,
+        weight_decay: float = 0.01,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class Yogi(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-3,
+        initial_accumulator: float = 1e-6,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,

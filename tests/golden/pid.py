@@ -1,0 +1,547 @@
+"""PID: the gradient, its sum and its change, as a controller adds them.
+
+An et al. (2018), A PID Controller Approach for Stochastic Optimization of Deep
+Networks, http://www4.comp.polyu.edu.hk/~cslzhang/paper/CVPR18_PID.pdf
+Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it adds,
+and the paper in the change. The code never keeps the last gradient, weighs the change
+by lr, and is plain gradient descent where momentum is 0.
+"""
+# Compiled by optdsl from pid.opt, content 18b06cde190d.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["PID"]
+
+
+class PID(Optimizer):
+    """PID: the gradient, its sum and its change, as a controller adds them.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        momentum (float, optional): decay of the integral and the derivative, in [0, 1)
+            (default: 0.9).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        integral (float, optional): weight of the integral, in [0, inf) (default: 5.0).
+        derivative (float, optional): weight of the derivative, in [0, inf) (default:
+            10.0).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        i_buffer: decaying sum of the gradient (like p).
+        d_buffer: mean of its change from step to step (like p).
+        grad_buffer: gradient of the last step (like p).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        integral: float = 5.0,
+        derivative: float = 10.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "integral": integral,
+            "derivative": derivative,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("momentum", 0.9)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("integral", 5.0)
+            group.setdefault("derivative", 10.0)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "momentum", "weight_decay", "integral", "derivative"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        i_buffers: list[Tensor],
+        d_buffers: list[Tensor],
+        grad_buffers: list[Tensor],
+        firsts: list[bool],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("PID does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["first"] = True
+                state["i_buffer"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["d_buffer"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["grad_buffer"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            i_buffers.append(state["i_buffer"])
+            d_buffers.append(state["d_buffer"])
+            grad_buffers.append(state["grad_buffer"])
+            firsts.append(state.get("first", False))
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            for state in self.state.values():
+                state.pop("first", None)
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            i_buffers: list[Tensor] = []
+            d_buffers: list[Tensor] = []
+            grad_buffers: list[Tensor] = []
+            firsts: list[bool] = []
+            self._init_group(
+                group, params, grads, i_buffers, d_buffers, grad_buffers, firsts
+            )
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_pid if use_foreach else _single_tensor_pid
+            if group["capturable"]:
+                _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_pid_capturable
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_pid
+            update(
+                params,
+                grads,
+                i_buffers,
+                d_buffers,
+                grad_buffers,
+                firsts,
+                lr=group["lr"],
+                momentum=group["momentum"],
+                weight_decay=group["weight_decay"],
+                integral=group["integral"],
+                derivative=group["derivative"],
+                maximize=group["maximize"],
+            )
+            for p, first in zip(params, firsts, strict=True):
+                if first:
+                    self.state[p].pop("first")
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    momentum = group["momentum"]
+    weight_decay = group["weight_decay"]
+    integral = group["integral"]
+    derivative = group["derivative"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_number("momentum", momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
+    _check_number("integral", integral)
+    if not 0 <= integral < math.inf:
+        raise ValueError(
+            f"Invalid integral: {integral!r}, expected a number in [0, inf)"
+        )
+    _check_number("derivative", derivative)
+    if not 0 <= derivative < math.inf:
+        raise ValueError(
+            f"Invalid derivative: {derivative!r}, expected a number in [0, inf)"
+        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_pid(
+    params: list[Tensor],
+    grads: list[Tensor],
+    i_buffers: list[Tensor],
+    d_buffers: list[Tensor],
+    grad_buffers: list[Tensor],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    integral: float,
+    derivative: float,
+    maximize: bool,
+) -> None:
+    for p, grad, i_buffer, d_buffer, grad_buffer, first in zip(
+        params, grads, i_buffers, d_buffers, grad_buffers, firsts, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, i_buffer, d_buffer, grad_buffer = map(
+                torch.view_as_real, (p, grad, i_buffer, d_buffer, grad_buffer)
+            )
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # i_buffer = momentum*i_buffer + grad
+        i_buffer.mul_(momentum).add_(grad)
+        if not first:
+            # d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
+            d_buffer.mul_(momentum).add_(grad - grad_buffer, alpha=1 - momentum)
+
+        # grad_buffer = grad
+        grad_buffer.copy_(grad)
+
+        # p -= lr*grad
+        p.add_(grad, alpha=-lr)
+
+        # p -= lr*integral*i_buffer
+        p.add_(i_buffer, alpha=-lr * integral)
+
+        # p -= lr*derivative*d_buffer
+        p.add_(d_buffer, alpha=-lr * derivative)
+
+
+def _multi_tensor_pid(
+    params: list[Tensor],
+    grads: list[Tensor],
+    i_buffers: list[Tensor],
+    d_buffers: list[Tensor],
+    grad_buffers: list[Tensor],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    integral: float,
+    derivative: float,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, momentum, weight_decay, integral, derivative = map(
+        float, (lr, momentum, weight_decay, integral, derivative)
+    )
+
+    columns = [params, grads, i_buffers, d_buffers, grad_buffers, firsts]
+    keys = firsts
+    for params, grads, i_buffers, d_buffers, grad_buffers, firsts in _alike(
+        columns, keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        first = firsts[0]
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            i_buffers = [torch.view_as_real(each) for each in i_buffers]
+            d_buffers = [torch.view_as_real(each) for each in d_buffers]
+            grad_buffers = [torch.view_as_real(each) for each in grad_buffers]
+            given = grads
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+
+        # i_buffer = momentum*i_buffer + grad
+        torch._foreach_mul_(i_buffers, momentum)
+        torch._foreach_add_(i_buffers, grads)
+        if not first:
+            # d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
+            torch._foreach_mul_(d_buffers, momentum)
+            differences = torch._foreach_sub(grads, grad_buffers)
+            torch._foreach_add_(d_buffers, differences, alpha=1 - momentum)
+
+        # grad_buffer = grad
+        torch._foreach_copy_(grad_buffers, grads)
+
+        # p -= lr*grad
+        torch._foreach_add_(params, grads, alpha=-lr)
+
+        # p -= lr*integral*i_buffer
+        torch._foreach_add_(params, i_buffers, alpha=-lr * integral)
+
+        # p -= lr*derivative*d_buffer
+        torch._foreach_add_(params, d_buffers, alpha=-lr * derivative)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
+
+
+def _differentiable_pid(
+    params: list[Tensor],
+    grads: list[Tensor],
+    i_buffers: list[Tensor],
+    d_buffers: list[Tensor],
+    grad_buffers: list[Tensor],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    integral: float,
+    derivative: float,
+    maximize: bool,
+) -> None:
+    for p, grad, i_buffer, d_buffer, grad_buffer, first in zip(
+        params, grads, i_buffers, d_buffers, grad_buffers, firsts, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, i_buffer, d_buffer, grad_buffer)
+        p, i_buffer, d_buffer, grad_buffer = (each.clone() for each in kept)
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, i_buffer, d_buffer, grad_buffer = map(
+                torch.view_as_real, (p, grad, i_buffer, d_buffer, grad_buffer)
+            )
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # i_buffer = momentum*i_buffer + grad
+        i_buffer = i_buffer * momentum + grad
+        if not first:
+            # d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
+            d_buffer = _scaled_add(
+                d_buffer * momentum, grad - grad_buffer, 1 - momentum
+            )
+        grad_buffer = grad
+
+        # p -= lr*grad
+        p = _scaled_add(p, grad, -lr)
+
+        # p -= lr*integral*i_buffer
+        p = _scaled_add(p, i_buffer, -lr * integral)
+
+        # p -= lr*derivative*d_buffer
+        p = _scaled_add(p, d_buffer, -lr * derivative)
+        if is_complex:
+            p, i_buffer, d_buffer, grad_buffer = map(
+                torch.view_as_complex, (p, i_buffer, d_buffer, grad_buffer)
+            )
+
+        for each, new in zip(kept, (p, i_buffer, d_buffer, grad_buffer), strict=True):
+            each.copy_(new)
+
+
+def _multi_tensor_pid_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    i_buffers: list[Tensor],
+    d_buffers: list[Tensor],
+    grad_buffers: list[Tensor],
+    firsts: list[bool],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    integral: float,
+    derivative: float,
+    maximize: bool,
+) -> None:
+    columns = [params, grads, i_buffers, d_buffers, grad_buffers, firsts]
+    keys = firsts
+    for params, grads, i_buffers, d_buffers, grad_buffers, firsts in _alike(
+        columns, keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        first = firsts[0]
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            i_buffers = [torch.view_as_real(each) for each in i_buffers]
+            d_buffers = [torch.view_as_real(each) for each in d_buffers]
+            grad_buffers = [torch.view_as_real(each) for each in grad_buffers]
+            given = grads
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+
+        # i_buffer = momentum*i_buffer + grad
+        torch._foreach_mul_(i_buffers, momentum)
+        torch._foreach_add_(i_buffers, grads)
+        if not first:
+            # d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
+            torch._foreach_mul_(d_buffers, momentum)
+            differences = torch._foreach_sub(grads, grad_buffers)
+            products = torch._foreach_mul(differences, 1 - momentum)
+            del differences
+            torch._foreach_add_(d_buffers, products)
+            del products
+
+        # grad_buffer = grad
+        torch._foreach_copy_(grad_buffers, grads)
+
+        # p -= lr*grad
+        products = torch._foreach_mul(grads, -lr)
+        del grads
+        torch._foreach_add_(params, products)
+        del products
+
+        # p -= lr*integral*i_buffer
+        products = torch._foreach_mul(i_buffers, -lr * integral)
+        torch._foreach_add_(params, products)
+        del products
+
+        # p -= lr*derivative*d_buffer
+        products = torch._foreach_mul(d_buffers, -lr * derivative)
+        torch._foreach_add_(params, products)

@@ -1,0 +1,455 @@
+"""signSGD, or with a momentum Signum: the sign of the gradient, or of its mean.
+
+Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problems,
+https://arxiv.org/abs/1802.04434
+Follows the authors' Signum in MXNet, with its two weight decays as a choice.
+"""
+# Compiled by optdsl from signsgd.opt, content e481c34136a8.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["SignSGD"]
+
+
+class SignSGD(Optimizer):
+    """signSGD, or with a momentum Signum: the sign of the gradient, or of its mean.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-2).
+        momentum (float, optional): decay of the momentum; 0 is signSGD, in [0, 1)
+            (default: 0.9).
+        weight_decay (float, optional): share of a weight that decays, or L2 penalty, in
+            [0, inf) (default: 0).
+        decoupled_weight_decay (bool, optional): decay the weights, not the gradient
+            (default: True).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        momentum_buffer: running mean of the gradient (like p).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = True,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-2)
+            group.setdefault("momentum", 0.9)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("decoupled_weight_decay", True)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "momentum", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentum_buffers: list[Tensor | None],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("SignSGD does not support sparse gradients")
+            state = self.state[p] if group["momentum"] != 0 else {}
+            if group["momentum"] != 0 and "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            momentum_buffers.append(state.get("momentum_buffer"))
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            momentum_buffers: list[Tensor | None] = []
+            self._init_group(group, params, grads, momentum_buffers)
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_signsgd if use_foreach else _single_tensor_signsgd
+            if group["capturable"]:
+                _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_signsgd_capturable
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_signsgd
+            update(
+                params,
+                grads,
+                momentum_buffers,
+                lr=group["lr"],
+                momentum=group["momentum"],
+                weight_decay=group["weight_decay"],
+                decoupled_weight_decay=group["decoupled_weight_decay"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    momentum = group["momentum"]
+    weight_decay = group["weight_decay"]
+    decoupled_weight_decay = group["decoupled_weight_decay"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_number("momentum", momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
+    if decoupled_weight_decay not in (False, True):
+        raise ValueError(
+            f"Invalid decoupled_weight_decay: {decoupled_weight_decay!r}, "
+            f"expected True or False"
+        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_signsgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    for p, grad, momentum_buffer in zip(params, grads, momentum_buffers, strict=True):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad = map(torch.view_as_real, (p, grad))
+            if momentum_buffer is not None:
+                momentum_buffer = torch.view_as_real(momentum_buffer)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+        if momentum == 0:
+            # p -= lr*sign(grad)
+            p.add_(grad.sign(), alpha=-lr)
+        else:
+            # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+            momentum_buffer.lerp_(grad, 1 - momentum)
+
+            # p -= lr*sign(momentum_buffer)
+            p.add_(momentum_buffer.sign(), alpha=-lr)
+
+
+def _multi_tensor_signsgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, momentum, weight_decay = map(float, (lr, momentum, weight_decay))
+
+    columns = [params, grads, momentum_buffers]
+    for params, grads, momentum_buffers in _alike(columns):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            momentum_buffers = [
+                each if each is None else torch.view_as_real(each)
+                for each in momentum_buffers
+            ]
+            given = grads
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+        if momentum == 0:
+            # p -= lr*sign(grad)
+            if grads is given:
+                signs = torch._foreach_sign(grads)
+            else:
+                torch._foreach_sign_(grads)
+                signs = grads
+            torch._foreach_add_(params, signs, alpha=-lr)
+        else:
+            # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+            torch._foreach_lerp_(momentum_buffers, grads, 1 - momentum)
+
+            # p -= lr*sign(momentum_buffer)
+            signs = torch._foreach_sign(momentum_buffers)
+            torch._foreach_add_(params, signs, alpha=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
+
+
+def _differentiable_signsgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    for p, grad, momentum_buffer in zip(params, grads, momentum_buffers, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, momentum_buffer)
+        p, momentum_buffer = (each if each is None else each.clone() for each in kept)
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad = map(torch.view_as_real, (p, grad))
+            if momentum_buffer is not None:
+                momentum_buffer = torch.view_as_real(momentum_buffer)
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+        if momentum == 0:
+            # p -= lr*sign(grad)
+            p = _scaled_add(p, grad.sign(), -lr)
+        else:
+            # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+            momentum_buffer = momentum_buffer.lerp(grad, 1 - momentum)
+
+            # p -= lr*sign(momentum_buffer)
+            p = _scaled_add(p, momentum_buffer.sign(), -lr)
+        if is_complex:
+            p = torch.view_as_complex(p)
+            if momentum_buffer is not None:
+                momentum_buffer = torch.view_as_complex(momentum_buffer)
+
+        for each, new in zip(kept, (p, momentum_buffer), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _multi_tensor_signsgd_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> None:
+    columns = [params, grads, momentum_buffers]
+    for params, grads, momentum_buffers in _alike(columns):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            momentum_buffers = [
+                each if each is None else torch.view_as_real(each)
+                for each in momentum_buffers
+            ]
+            given = grads
+        if weight_decay != 0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+        if momentum == 0:
+            # p -= lr*sign(grad)
+            if grads is given:
+                signs = torch._foreach_sign(grads)
+            else:
+                torch._foreach_sign_(grads)
+                signs = grads
+            products = torch._foreach_mul(signs, -lr)
+            torch._foreach_add_(params, products)
+        else:
+            # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+            torch._foreach_lerp_(momentum_buffers, grads, 1 - momentum)
+
+            # p -= lr*sign(momentum_buffer)
+            signs = torch._foreach_sign(momentum_buffers)
+            products = torch._foreach_mul(signs, -lr)
+            torch._foreach_add_(params, products)
