@@ -19,7 +19,8 @@ from .evaluate import BINARY, evaluate
 @dataclass
 class Memory:
     """What a step reads and writes of one parameter: `p`, its states by name, and how
-    many updates it has had. All tensors are float64.
+    many updates it has had. All tensors are float64. `first_hypers` are those that its
+    group was added with.
     """
 
     p: Tensor
@@ -27,6 +28,10 @@ class Memory:
     grad: Tensor | None = None
     states: dict[str, Any] = field(default_factory=dict)
     updates: int = 0
+    first_hypers: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first_hypers = dict(self.hypers)
 
 
 def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
@@ -89,6 +94,8 @@ class Run:
         # Every option that the optimizer has is off, unless it is among the hypers.
         self.values: dict[str, Any] = dict.fromkeys(vocabulary.FLAGS, False)
         self.values |= memory.hypers
+        for each in rule.remembered:
+            self.values[each.name] = float(memory.first_hypers[each.hyper.name])
         self.values |= {
             name: value.clone() if isinstance(value, Tensor) else value
             for name, value in memory.states.items()

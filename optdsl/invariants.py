@@ -50,7 +50,7 @@ def _types_are_known(rule: ir.Rule) -> Iterator[object]:
 
 def _names_are_declared(rule: ir.Rule) -> Iterator[object]:
     declared = {
-        ir.Role.HYPER: {each.name for each in rule.hypers},
+        ir.Role.HYPER: {each.name for each in rule.of_group},
         ir.Role.STATE: {each.name for each in rule.states},
         ir.Role.PARAM: {"p"},
         ir.Role.GRAD: {"grad"},

@@ -259,6 +259,18 @@ class Hyper:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """The number that a hyper was when its group was added; read as a hyper of its own."""
+
+    name: str
+    hyper: Hyper
+
+    @property
+    def kept(self) -> Hyper:
+        return dataclasses.replace(self.hyper, name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """A `scalar` state is 0-d and keeps its precision; where its type is a host scalar,
     it is read as a Python number.
@@ -326,7 +338,8 @@ class Rule:
     that is the same for every parameter of a group. `counted` says how the step count is
     kept: "", "tensor" or "int". In the
     statements of the step that lie in `complex`, complex parameters are complex numbers;
-    in all others they are pairs of reals.
+    in all others they are pairs of reals. `remembered` are numbers that a group keeps from
+    when it was added, each under the name by which it is read.
     """
 
     name: str
@@ -345,6 +358,12 @@ class Rule:
     arguments: Arguments = Arguments((), ())
     sparse: Sparse | None = None
     complex: tuple[Span, ...] = ()
+    remembered: tuple["Remembered", ...] = ()
+
+    @property
+    def of_group(self) -> tuple[Hyper, ...]:
+        """All numbers that a group has."""
+        return (*self.hypers, *(each.kept for each in self.remembered))
 
 
 @dataclass(frozen=True, slots=True)

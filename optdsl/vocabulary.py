@@ -25,6 +25,7 @@ class Function:
     item         the number in a tensor scalar
     as_tensor    a number as a tensor scalar
     viewed       its argument in another layout or precision; may share its memory
+    remembered   the number that a hyper was when its group was added
     """
 
     name: str
@@ -79,6 +80,7 @@ FUNCTIONS: dict[str, Function] = {
         Function("as_tensor", "as_tensor"),
         Function("transpose", "viewed"),
         Function("bfloat16", "viewed"),
+        Function("initial", "remembered", ("hyper",)),
     ]
 }
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
@@ -91,6 +93,9 @@ SYNONYMS = {
     "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow", "len": "numel",
     "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
 }  # fmt: skip
+
+BASE = "base_"
+"""What a group calls the first value of a hyper, before the hyper's name."""
 
 FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
@@ -120,7 +125,7 @@ METHODS = (
 _FILE_FUNCTIONS = (
     "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
-    "single_tensor_", "multi_tensor_",
+    "single_tensor_", "multi_tensor_", "as_float",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 

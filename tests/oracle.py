@@ -59,6 +59,12 @@ class Scenario:
     def of_group(self, at: int) -> dict:
         return self.hypers[at == len(self.parameters) - 1]
 
+    def rate(self, at: int, step: int) -> dict:
+        """The learning rate of a parameter's group, which a scheduler halves once."""
+        hypers = self.of_group(at)
+        later = 0.5 if step >= STEPS // 2 else 1
+        return {"lr": later * hypers["lr"]} if "lr" in hypers else {}
+
     def with_options(self, **options: bool) -> "Scenario":
         return replace(self, hypers=tuple(each | options for each in self.hypers))
 
@@ -126,8 +132,9 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
         for at, p in enumerate(given.parameters)
     ]
     results: Results = []
-    for gradients in given.gradients:
-        for memory, grad in zip(memories, gradients, strict=True):
+    for number, gradients in enumerate(given.gradients):
+        for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
+            memory.hypers = given.of_group(at) | given.rate(at, number)
             memory.grad = None if grad is None else grad.clone()
         interpret.step(rule, memories)
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):

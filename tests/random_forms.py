@@ -92,7 +92,7 @@ MATRIX_STATES = (
     ("Q", "state {} = grad @ transpose(grad)"), ("Q", "state {} = 0.5*p @ transpose(p)"),
     ("U", "state {} = transpose(grad)"), ("U", "state {} = transpose(p)"),
 )  # fmt: skip
-HYPER_KINDS = {"lr": "K", "eps": "K"}
+HYPER_KINDS = {"lr": "K", "eps": "K", "initial(lr)": "K"}
 FIRST = {
     "T": "grad", "R": "mean(grad, dim=-1, keepdim=true)", "S": "norm(grad)", "H": "0.5",
     "F": "(grad > 0)", "G": "(mean(grad, dim=-1, keepdim=true) > 0)", "J": "item(norm(grad))",

@@ -83,7 +83,9 @@ def trained(
     optimizer = cls(groups, **options)
     sparse = rule.sparse is not None and rule.sparse.only
     results: Results = []
-    for gradients in given.gradients:
+    for number, gradients in enumerate(given.gradients):
+        for group, at in zip(optimizer.param_groups, (0, len(params) - 1), strict=True):
+            group |= given.rate(at, number)
         before = [
             None if each is None else own(-each if options["maximize"] else each)
             for each in gradients

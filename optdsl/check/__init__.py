@@ -65,6 +65,7 @@ def check(
         arguments=declarations.check_arguments(spec, scope),
         sparse=check_sparse(spec, scope),
         complex=check_complex(spec, scope),
+        remembered=tuple(scope.remembered.values()),
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
 from .kinds import broadcast, select, unknown
+from .memories import check_initial
 from .names import NOT_HERE
 from .scope import Scope
 from .whole import check_rounds
@@ -37,6 +38,8 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _created(call, arguments, scope)
         case "asked":
             return _asked(call, arguments, scope)
+        case "remembered":
+            return check_initial(call, *arguments, scope)
         case "item" | "as_tensor" | "viewed":
             return _moved(call, function, arguments, scope)
         case _:

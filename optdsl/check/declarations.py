@@ -12,6 +12,7 @@ from ..diagnostics import Label, did_you_mean
 from ..evaluate import evaluate
 from .expressions import check_expression, is_host_flag
 from .functions import instance
+from .memories import group_keys
 from .scope import Mode, Report, Scope, holds
 
 _PLACES = {"group": "state of a group", "model": "state of the model"}
@@ -56,6 +57,8 @@ def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
         if is_def
         else vocabulary.why_reserved(name.text)
     )
+    if not is_def and name.text in scope.group_keys:
+        reason = scope.group_keys[name.text]
     if what == "hook" and name.text in vocabulary.METHODS:
         reason = "torch.optim.Optimizer, or a trainer, has a method of this name"
     if reason:
@@ -73,7 +76,7 @@ def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
 
 def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     """The scope of a spec: its hypers, states and defs, checked in the order written."""
-    scope = Scope(report, mode, instantiate=instance)
+    scope = Scope(report, mode, instantiate=instance, group_keys=group_keys(spec))
     for each in spec.declarations:
         match each:
             case syntax.Hyper():

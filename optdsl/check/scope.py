@@ -114,6 +114,7 @@ class Scope:
     is read without a state to tell it by; `int_count` is where the step count is declared
     as a plain number. `rounds` are the arguments of this def that
     have to be whole, for they are numbers of rounds; `counts` has them for each instance.
+    `group_keys` are names under which a group keeps what no one declares, and why.
     """
 
     report: Report
@@ -134,6 +135,8 @@ class Scope:
     facts: frozenset[str] = frozenset()
     rounds: set[str] = field(default_factory=set)
     counts: dict[tuple, frozenset[str]] = field(default_factory=dict)
+    group_keys: dict[str, str] = field(default_factory=dict)
+    remembered: dict[str, ir.Remembered] = field(default_factory=dict)
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""

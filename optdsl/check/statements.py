@@ -110,6 +110,8 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
     if text in scope.refused:
         return None
     reason = "" if text in scope.locals else vocabulary.why_reserved(text)
+    if place != "def" and text in scope.group_keys:
+        reason = scope.group_keys[text]
     if reason:
         scope.report("E0203", f"`{text}` cannot name a local", name.span, reason)
         scope.refused.append(text)

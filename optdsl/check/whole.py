@@ -39,7 +39,8 @@ def is_whole(part: ir.Expr, scope: Scope) -> bool:
         case ir.Call(function=name):
             return name in _ROUNDS
         case ir.Ref(role=ir.Role.HYPER):
-            return scope.hypers[part.name].annotation == "int"
+            hyper = scope.hypers.get(part.name)
+            return hyper is not None and hyper.annotation == "int"
         case ir.Ref(role=ir.Role.LOCAL):
             return scope.locals[part.name].whole
     return False
@@ -73,7 +74,7 @@ def check_rounds(count: ir.Expr, scope: Scope) -> bool:
     broken = [each for each in parts(count) if not is_whole(each, scope)]
     for each in broken:
         hint = "`floor(...)` makes it whole"
-        if isinstance(each, ir.Ref) and each.role is ir.Role.HYPER:
+        if isinstance(each, ir.Ref) and each.name in scope.hypers:
             hint = f"declare it as `hyper {each.name}: int`"
         title = "a number of rounds is whole, and this may be none"
         scope.report("E0404", title, each.span, hint)

@@ -27,7 +27,7 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
     result = ["@_use_grad_for_differentiable", f"def {hook.name}(self) -> None:"]
     doc = f'"""Runs by itself {_WHEN[when]}; a call by hand does the same once."""'
     body = [doc, "for group in self.param_groups:"]
-    for hyper in rule.hypers:
+    for hyper in rule.of_group:
         if hyper.name in used:
             body.append(f'    {names.own(hyper.name)} = group["{hyper.name}"]')
     body += ['    for param in group["params"]:']

@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from . import foreach
+from . import foreach, group
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -69,9 +69,9 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "class_doc": docstring(class_doc(rule), INDENT),
         "parameters": _lines(parameters(rule), 2),
         "defaults": _lines(defaults(rule), 2),
-        "setdefaults": _lines(setdefaults(rule), 3),
+        "setdefaults": _lines([*setdefaults(rule), *group.completed(rule)], 3),
         "old_pickles": _lines(old_pickles(rule), 3),
-        "scalars": _lines([*left_out(rule), *_scalars(rule)], 2),
+        "scalars": _lines([*left_out(rule), *_scalars(rule), *group.added(rule)], 2),
         "param_checks": _lines(_checked_params(rule), 2),
         "check_params": _function_of_params(rule),
         "trial": _joined(trial(rule, update), 1),
@@ -83,6 +83,7 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "step": _joined(step(targets, update), 2),
         "hooks": _joined(hook_methods(rule), 1),
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
+        "group": group.functions(rule),
         "zero_dim": zero_dim(rule),
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),

@@ -111,7 +111,7 @@ def update_of(targets: ir.Targets) -> Update:
         annotation = f"list[{'int' if as_int else 'Tensor'}]"
         columns.append(Column(step, names.claim("steps"), annotation, 'state["step"]'))
     used = {ref.name for ref in read}
-    hypers = tuple(each for each in rule.hypers if each.name in used)
+    hypers = tuple(each for each in rule.of_group if each.name in used)
     return Update(rule.name, tuple(columns), hypers, names, rule.counted)
 
 

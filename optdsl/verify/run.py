@@ -19,6 +19,7 @@ from .scene import Part, Scene
 Hypers = Mapping[str, Any]
 Make = Callable[..., Optimizer]
 Change = Callable[[Tensor], Tensor]
+FALL = 0.95  # the share of the learning rate that is left in the next step
 ITSELF = ""  # what no state is called
 Key = tuple[str, str]  # a parameter, and ITSELF or the name of a state
 Snapshot = dict[Key, Tensor]
@@ -73,6 +74,9 @@ class Run:
 
     def move(self, step: int) -> None:
         """One step with the gradients that are there."""
+        for group in self.optimizer.param_groups if self.scene.falling else ():
+            if "lr" in group:
+                group["lr"] = group["lr"] * FALL
         torch.default_generator.manual_seed(step + 1000 * self.scene.seed)
         if self.needs_closure:
             self.optimizer.step(lambda: torch.tensor(1 / (1 + step)))
