@@ -53,6 +53,30 @@ def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
             _keep(rule, run, each)
 
 
+def call(rule: ir.Rule, name: str, parameters: Sequence[Memory]) -> None:
+    """A hook that runs by hand alone, over all parameters that have a gradient and the
+    states that it reads or writes.
+    """
+    (hook,) = (each for each in rule.on_calls if each.name == name)
+    for each in parameters:
+        if each.grad is not None and _has_states(rule, hook, each):
+            run = Run(rule, each, each.grad)
+            run.block(hook.body)
+            _keep(rule, run, each)
+
+
+def _has_states(rule: ir.Rule, hook: ir.Hook, memory: Memory) -> bool:
+    refs = [ref for each in hook.body for ref in ir.reads(each)]
+    names = {each.name for each in refs} | ir.assigned(hook.body)
+    used = [each for each in rule.states if each.name in names]
+    stepped = rule.counted or any(each.when is None for each in rule.states)
+    if stepped and (used or "t" in names) and not memory.updates:
+        return False
+    run = Run(rule, memory, memory.grad)
+    wanted = (each for each in used if each.when is None or run.value(each.when))
+    return all(each.name in memory.states for each in wanted)
+
+
 def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
     run = Run(rule, memory, grad)
     wanted = [

@@ -339,7 +339,8 @@ class Rule:
     kept: "", "tensor" or "int". In the
     statements of the step that lie in `complex`, complex parameters are complex numbers;
     in all others they are pairs of reals. `remembered` are numbers that a group keeps from
-    when it was added, each under the name by which it is read.
+    when it was added, each under the name by which it is read. The hooks `on_calls` run
+    when they are called by hand alone.
     """
 
     name: str
@@ -359,6 +360,11 @@ class Rule:
     sparse: Sparse | None = None
     complex: tuple[Span, ...] = ()
     remembered: tuple["Remembered", ...] = ()
+    on_calls: tuple[Hook, ...] = ()
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        return (*self.pre_steps, *self.post_steps, *self.on_calls)
 
     @property
     def of_group(self) -> tuple[Hyper, ...]:
@@ -481,10 +487,10 @@ def written(expr: Expr) -> Expr:
 
 
 def blocks(rule: Rule) -> Iterator[Block]:
-    """Every block of a rule: functions, hooks before, prologue, step, hooks after."""
+    """Every block of a rule: functions, hooks, prologue, step."""
     for function in rule.functions:
         yield function.body
-    for hook in (*rule.pre_steps, *rule.post_steps):
+    for hook in rule.hooks:
         yield hook.body
     yield rule.prologue
     yield rule.step
@@ -505,5 +511,8 @@ def with_blocks(rule: Rule, change: Callable[[Block], Block]) -> Rule:
         post_steps=tuple(
             dataclasses.replace(each, body=change(each.body))
             for each in rule.post_steps
+        ),
+        on_calls=tuple(
+            dataclasses.replace(each, body=change(each.body)) for each in rule.on_calls
         ),
     )

@@ -101,7 +101,7 @@ FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
     "optimizer reference hyper positional named require state sparse_grads only def pre_step "
-    "post_step step if elif else repeat complex "
+    "post_step on_call step if elif else repeat complex "
     "return and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.

@@ -137,6 +137,8 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
             memory.hypers = given.of_group(at) | given.rate(at, number)
             memory.grad = None if grad is None else grad.clone()
         interpret.step(rule, memories)
+        for hook in rule.on_calls:
+            interpret.call(rule, hook.name, memories)
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
             assert grad is None or torch.equal(memory.grad, grad), (
                 f"gradient {at} was changed"

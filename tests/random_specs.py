@@ -312,7 +312,8 @@ class Author(Phrases):
         else:
             self.enter_step(place)
         body = [*self.block(1 + self.below(3), 1), *self.ended("p")]
-        return f"{place} {name}:\n" + "".join(f"    {line}\n" for line in body)
+        phase = "on_call" if name == "by_hand" else place
+        return f"{phase} {name}:\n" + "".join(f"    {line}\n" for line in body)
 
     def enter_step(self, place: str) -> None:
         states = {
@@ -364,6 +365,7 @@ class Author(Phrases):
             self.hook("pre_step", f"before{at}") for at in range(self.one((0, 0, 1, 2)))
         ]
         hooks += [self.hook("post_step", "after")] * (self.below(4) == 3)
+        hooks += [self.hook("post_step", "by_hand")] * (self.below(4) == 3)
         body = "\n".join([step, *hooks])
         for text in (*numbers, *functions[::-1]):
             if f"{text.split('(')[0].removeprefix('def ')}(" in body:

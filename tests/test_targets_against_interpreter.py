@@ -97,6 +97,8 @@ def trained(
         for param, grad in zip(params, held, strict=True):
             param.grad = grad
         optimizer.step()
+        for hook in rule.on_calls:
+            getattr(optimizer, hook.name)()
         for at, (param, grad) in enumerate(zip(params, held, strict=True)):
             assert param.grad is grad, f"the model's gradient {at} was replaced"
             assert grad is None or torch.equal(grad.to_dense(), before[at]), (

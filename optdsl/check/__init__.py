@@ -48,6 +48,11 @@ def check(
         for each in spec.of(syntax.Hook)
         if each.phase == "post_step"
     )
+    on_calls = tuple(
+        check_hook(each, scope)
+        for each in spec.of(syntax.Hook)
+        if each.phase == "on_call"
+    )
     check_functions(spec, scope)
     rule = ir.Rule(
         name=name,
@@ -66,6 +71,7 @@ def check(
         sparse=check_sparse(spec, scope),
         complex=check_complex(spec, scope),
         remembered=tuple(scope.remembered.values()),
+        on_calls=on_calls,
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)

@@ -27,7 +27,9 @@ def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
 
 
 def check_hook(hook: syntax.Hook, scope: Scope) -> ir.Hook:
-    body = check_block(hook.body, scope.at(hook.phase))
+    # A hook that is called by hand sees what one after the step sees.
+    place = "pre_step" if hook.phase == "pre_step" else "post_step"
+    body = check_block(hook.body, scope.at(place))
     changes = {"p", *scope.states} | ({"grad"} if hook.phase == "pre_step" else set())
     if not _assigns(hook, changes):
         title = f"the hook `{hook.name.text}` changes nothing"

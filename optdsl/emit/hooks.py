@@ -3,10 +3,15 @@
 from .. import ir
 from .body import INDENT, lines, one_at_a_time
 from .complex import takes_complex
+from .expr import PRECEDENCE, text
 from .names import Names
 from .signature import option
 
-_WHEN = {"pre": "before every step", "post": "after every step"}
+_WHEN = {
+    "pre": "Runs by itself before every step; a call by hand does the same once.",
+    "post": "Runs by itself after every step; a call by hand does the same once.",
+    "call": "Runs when it is called, over all parameters with {}.",
+}
 
 
 def hook_methods(rule: ir.Rule) -> list[str]:
@@ -16,6 +21,8 @@ def hook_methods(rule: ir.Rule) -> list[str]:
         result += ["", *_method(hook, rule, "pre")]
     for hook in rule.post_steps:
         result += ["", *_method(hook, rule, "post")]
+    for hook in rule.on_calls:
+        result += ["", *_method(hook, rule, "call")]
     return result
 
 
@@ -25,8 +32,9 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
     roles = {ref.role for ref in refs}
     used = {ref.name for ref in refs}
     result = ["@_use_grad_for_differentiable", f"def {hook.name}(self) -> None:"]
-    doc = f'"""Runs by itself {_WHEN[when]}; a call by hand does the same once."""'
-    body = [doc, "for group in self.param_groups:"]
+    stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
+    what = "a gradient and a state" if stateful else "a gradient"
+    body = [f'"""{_WHEN[when].format(what)}"""', "for group in self.param_groups:"]
     for hyper in rule.of_group:
         if hyper.name in used:
             body.append(f'    {names.own(hyper.name)} = group["{hyper.name}"]')
@@ -62,7 +70,8 @@ def _begin(
     result = [f"if param.grad is None{missing}:", "    continue"]
     real = takes_complex(rule)
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
-    result.append(f"p = {as_real.format('param') if real else 'param'}")
+    if ir.Role.PARAM in roles:
+        result.append(f"p = {as_real.format('param') if real else 'param'}")
     if ir.Role.GRAD in roles:
         asked = option(rule, "maximize")
         result.append(f"grad = param.grad if not {asked} else -param.grad")
@@ -89,10 +98,23 @@ def _begin(
                 result.append(f"    {own} = torch.view_as_real({own})")
             else:
                 result.append(f"{own} = {value}")
+            if hook in rule.on_calls and state.when is not None:
+                wanted = text(state.when, _of_group, PRECEDENCE["and"])
+                result += [f"if {wanted} and {own} is None:", "    continue"]
     if ir.Role.COUNT in roles:
         read = ".item()" if rule.counted == "tensor" else ""
         result.append(f't = state["step"]{read}')
     return result
+
+
+def _of_group(ref: ir.Ref) -> str:
+    """What a condition of a state reads, before the names of the hook are there."""
+    match ref.role:
+        case ir.Role.HYPER:
+            return f'group["{ref.name}"]'
+        case ir.Role.GRAD:
+            return "param.grad"
+    return "param"
 
 
 def _end(rule: ir.Rule, hook: ir.Hook, names: Names, used: set[str]) -> list[str]:

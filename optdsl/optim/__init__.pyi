@@ -340,6 +340,26 @@ class SGD(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class Sophia(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.965, 0.99),
+        rho: float = 0.04,
+        batch_size: float = 5120,
+        weight_decay: float = 0.1,
+        eps: float = 1e-15,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+    def update_hessian(self) -> None: ...
+
 class SparseAdam(Optimizer):
     def __init__(
         self,

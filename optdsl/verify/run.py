@@ -50,13 +50,14 @@ class Trace:
 @dataclass(slots=True)
 class Run:
     """An optimizer with its parameters by name. `needs_closure` where `step` has to be
-    given one.
+    given one; the methods `by_hand` are called after each step.
     """
 
     scene: Scene
     parameters: dict[str, Parameter]
     optimizer: Optimizer
     needs_closure: bool = False
+    by_hand: Sequence[str] = ()
     parts: dict[str, Part] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +83,12 @@ class Run:
             self.optimizer.step(lambda: torch.tensor(1 / (1 + step)))
         else:
             self.optimizer.step()
+        self.call_by_hand()
+
+    def call_by_hand(self) -> None:
+        """What a training loop calls beside `step`."""
+        for name in self.by_hand:
+            getattr(self.optimizer, name)()
 
     def memory(self, name: str) -> dict[str, Tensor]:
         """The states of a parameter, those in tuples and dicts with a path for a name;
@@ -118,7 +125,7 @@ def _numbers(path: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 def start(
     make: Make, scene: Scene, hypers: Hypers | None = None,
     groups: Sequence[Hypers] = ONE_GROUP, needs_closure: bool = False,
-    backwards: bool = False,
+    backwards: bool = False, by_hand: Sequence[str] = (),
 ) -> Run:  # fmt: skip
     """A new optimizer; the parameters are dealt to the groups in turn. `backwards` puts
     groups and parameters in the opposite order.
@@ -130,7 +137,8 @@ def start(
     ]
     if backwards:
         given = [{**each, "params": each["params"][::-1]} for each in given[::-1]]
-    return Run(scene, parameters, make(given, **(hypers or {})), needs_closure)
+    optimizer = make(given, **(hypers or {}))
+    return Run(scene, parameters, optimizer, needs_closure, by_hand)
 
 
 def play(run: Run, change: Change | None = None) -> Trace:

@@ -21,7 +21,7 @@ class Reference:
     otherwise, or None for one that they do not keep. Where the rule takes no other
     parameters, `shapes` names those of tests/parity.py that it does take; `one_group` where
     theirs knows no groups. The learning rates are `falling`, from step to step, where the
-    rule knows what they were at first.
+    rule knows what they were at first. The methods `by_hand` are called after some steps.
     """
 
     cls: type[Optimizer]
@@ -30,6 +30,7 @@ class Reference:
     shapes: tuple[str, ...] = ()
     one_group: bool = False
     falling: bool = False
+    by_hand: tuple[str, ...] = ()
 
 
 def references() -> dict[str, Reference]:

@@ -76,6 +76,8 @@ def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Sn
         for part in scene.parts:
             memories[part.name].grad = dense.gradient(part, step)
         interpret.step(rule, [*memories.values()])
+        for hook in rule.on_calls:
+            interpret.call(rule, hook.name, [*memories.values()])
         steps.append({})
         for name, memory in memories.items():
             steps[-1][name, ITSELF] = memory.p.clone()
