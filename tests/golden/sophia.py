@@ -2,14 +2,14 @@
 
 Liu, Li, Hall, Liang and Ma (2023), Sophia: A Scalable Stochastic Second-order Optimizer
 for Language Model Pre-training, https://arxiv.org/abs/2305.14342
-The authors' SophiaG, https://github.com/Liuhong99/Sophia. Every few steps, the gradient of
-a loss over labels that the model drew itself goes into `update_hessian()`:
+The authors' SophiaG, https://github.com/Liuhong99/Sophia. Every few steps, the gradient
+of a loss over labels that the model drew itself goes into `update_hessian()`:
 
     optimizer.zero_grad()
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content e7bef5ed50d8.
+# Compiled by optdsl from sophia.opt, content 838b547080a9.
 
 import math
 import warnings
