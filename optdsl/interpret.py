@@ -20,7 +20,8 @@ from .evaluate import BINARY, evaluate
 class Memory:
     """What a step reads and writes of one parameter: `p`, its states by name, and how
     many updates it has had. All tensors are float64. `first_hypers` are those that its
-    group was added with.
+    group was added with; random numbers start from the `seed` of the group and from the
+    parameter's `place` in it.
     """
 
     p: Tensor
@@ -28,6 +29,8 @@ class Memory:
     grad: Tensor | None = None
     states: dict[str, Any] = field(default_factory=dict)
     updates: int = 0
+    seed: int = 0
+    place: int = 0
     first_hypers: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +86,7 @@ def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
         state for state in rule.states if state.when is None or run.value(state.when)
     ]
     run.values["first"] = not (memory.states or (rule.counted and memory.updates))
+    run.values["_seed"] = (memory.seed, memory.place, memory.updates + 1)
     for state in wanted:
         if state.name not in memory.states:
             memory.states[state.name] = run.values[state.name] = run.initial(state)
@@ -103,6 +107,27 @@ def _keep(rule: ir.Rule, run: "Run", memory: Memory) -> None:
 _SPELLED_OUT = ("dot", "lerp")
 # Sums whose order, and so whose last bit, would depend on the layout in memory.
 _ORDERED = frozenset({"sum", "mean", "linalg.vector_norm", "norm", "matmul", "addmm"})
+
+
+DRAWN = {"randn_like": torch.randn, "rand_like": torch.rand}
+
+
+def _drawn(name: str, like: Tensor, update: tuple[int, ...], draw: int) -> Tensor:
+    """Random numbers in the shape of a tensor. The seed of an update mixes the seed of its
+    group, the place of its parameter and its number; that of a draw mixes this seed and the
+    number of the draw. To mix means: from 1 on, for each number, the exclusive or with it,
+    times an odd constant, and the upper bits folded into the lower ones.
+    """
+
+    def mixed(numbers: Sequence[int]) -> int:
+        seed = 1
+        for number in numbers:
+            seed = ((seed ^ number) * 11400714819323198485) & (2**63 - 1)
+            seed = seed ^ (seed >> 32)
+        return seed
+
+    generator = torch.Generator().manual_seed(mixed((mixed(update), draw)))
+    return DRAWN[name](like.shape, generator=generator, dtype=torch.float32).double()
 
 
 class _Returned(Exception):
@@ -175,6 +200,8 @@ class Run:
         if expr.type.on_host:
             return evaluate(expr, self._host)
         match expr:
+            case ir.Ref(role=ir.Role.SEED):
+                return self.values[expr.name]
             case ir.Ref():
                 return torch.as_tensor(self.values[expr.name], dtype=torch.float64)
             case ir.Unary():
@@ -235,6 +262,8 @@ class Run:
 
     def _op(self, op: ir.Op) -> Any:
         arguments = [self.value(each) for each in op.arguments]
+        if op.name in DRAWN:
+            return _drawn(op.name, *arguments)
         if op.name in _ORDERED:
             arguments = [each.contiguous() for each in arguments]
         keywords = {name: self.value(value) for name, value in op.keywords}
@@ -281,6 +310,8 @@ class Run:
 
     def _call(self, call: ir.Call) -> Any:
         name, arguments = call.function, [self.value(each) for each in call.arguments]
+        if name in DRAWN:
+            return _drawn(name, *arguments)
         if name in _SPELLED_OUT:
             return self._in_steps(call, arguments)
         if name == "as_tensor":

@@ -50,6 +50,7 @@ class Role(Enum):
     COUNT = "count"
     FIRST = "first"
     FLAG = "flag"
+    SEED = "seed"
     LOCAL = "local"
 
 
@@ -340,7 +341,7 @@ class Rule:
     statements of the step that lie in `complex`, complex parameters are complex numbers;
     in all others they are pairs of reals. `remembered` are numbers that a group keeps from
     when it was added, each under the name by which it is read. The hooks `on_calls` run
-    when they are called by hand alone.
+    when they are called by hand alone. A rule is `random` where it draws random numbers.
     """
 
     name: str
@@ -361,6 +362,7 @@ class Rule:
     complex: tuple[Span, ...] = ()
     remembered: tuple["Remembered", ...] = ()
     on_calls: tuple[Hook, ...] = ()
+    random: bool = False
 
     @property
     def hooks(self) -> tuple[Hook, ...]:

@@ -26,6 +26,7 @@ class Function:
     as_tensor    a number as a tensor scalar
     viewed       its argument in another layout or precision; may share its memory
     remembered   the number that a hyper was when its group was added
+    drawn        random numbers, as many as its argument has
     """
 
     name: str
@@ -81,6 +82,8 @@ FUNCTIONS: dict[str, Function] = {
         Function("transpose", "viewed"),
         Function("bfloat16", "viewed"),
         Function("initial", "remembered", ("hyper",)),
+        Function("randn_like", "drawn"),
+        Function("rand_like", "drawn"),
     ]
 }
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
@@ -125,7 +128,8 @@ METHODS = (
 _FILE_FUNCTIONS = (
     "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
-    "single_tensor_", "multi_tensor_", "as_float",
+    "single_tensor_", "multi_tensor_", "as_float", "mixed", "new_seed",
+    "randn_like", "rand_like",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 

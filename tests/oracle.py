@@ -59,6 +59,13 @@ class Scenario:
     def of_group(self, at: int) -> dict:
         return self.hypers[at == len(self.parameters) - 1]
 
+    def seed(self, at: int) -> int:
+        """Where the random numbers of a parameter's group start."""
+        return 5 + (at == len(self.parameters) - 1)
+
+    def place(self, at: int) -> int:
+        return at if at < len(self.parameters) - 1 else 0
+
     def rate(self, at: int, step: int) -> dict:
         """The learning rate of a parameter's group, which a scheduler halves once."""
         hypers = self.of_group(at)
@@ -128,7 +135,9 @@ def scenario(rule: ir.Rule, seed: int) -> Scenario:
 def interpreted(rule: ir.Rule, given: Scenario) -> Results:
     """The parameters and their states after every step; the gradients stay as they are."""
     memories = [
-        interpret.Memory(p.clone(), given.of_group(at))
+        interpret.Memory(
+            p.clone(), given.of_group(at), seed=given.seed(at), place=given.place(at)
+        )
         for at, p in enumerate(given.parameters)
     ]
     results: Results = []

@@ -30,7 +30,7 @@ FORMS = {
         "({T} if {C} else {T})", "({C?T})", "full_like({T}, {H})", "({T} + zeros_like({T}))",
         "({F}*{T})", "({T}*{F})", "({T} + {H}*{T}*{F})", "({F}*{T}*{T} - {T})", "({G}*{T})",
         "({J}*{T})", "({T} - {J}*{T})", "{T}/(1 + {J}**2)", "lerp({T}, {T}, {J})",
-        "({T}*{J} + {J})",
+        "({T}*{J} + {J})", "randn_like({T})", "({T}*rand_like({T}) + {R}*randn_like({R}))",
     ),
     "R": (
         "({R} + {R})", "({R}*{R})", "({H}*{R})", "({S}*{R})", "({R} - {H}*{R}*{R})", "-{R}",
@@ -85,7 +85,7 @@ HYPERS = {
 STATES = (
     ("T", "state {} = 0"), ("T", "state {} = 0"), ("T", "state {} = 0.5"),
     ("T", "state {} = p"), ("T", "state {} = grad"), ("T", "state {} = grad*grad"),
-    ("S", "state {} = norm(grad)"),
+    ("S", "state {} = norm(grad)"), ("T", "state {} = randn_like(p)"),
     ("R", "state {} = mean(grad, dim=-1, keepdim=true)"), ("H", "state {}: scalar = 0.5"),
 )  # fmt: skip
 MATRIX_STATES = (
@@ -130,7 +130,7 @@ class Phrases:
     def __init__(self, draw, axes: bool = True) -> None:
         self.draw, self.axes = draw, axes
         self.place, self.target = "step", ""
-        self.captured = self.matrix = self.linear = False
+        self.captured = self.matrix = self.linear = self.looped = False
         self.states: dict[str, tuple[str, str, str]] = {}  # kind, declaration, guard
         self.defs: dict[str, str] = {}
         self.numeric: list[str] = []  # calls of defs, forms of a number of numbers
@@ -158,6 +158,8 @@ class Phrases:
         if self.place == "def" and re.search(
             r"keepdim|rounds|pair|\{J\}|as_tensor", form
         ):
+            return self.leaf(kind)
+        if "rand" in form and (self.place != "step" or self.looped or self.captured):
             return self.leaf(kind)
         if form == "({C?T})" and self.place in ("step", "post_step"):
             return self.guarded(depth)

@@ -172,7 +172,9 @@ class Author(Phrases):
             rounds += ["0", "rounds", "rounds // 2 + 1"]
             rounds += ["min(2, numel(p))"] * self.axes
         count, before = self.one(rounds), set(self.pending)
+        outer, self.looped = self.looped, True
         body = self.inner(depth)
+        self.looped = outer
         self.pending |= before
         return [f"repeat {self.read(count)}:", *body]
 
@@ -348,6 +350,13 @@ class Author(Phrases):
             body.insert(0, "b1, b2 = betas")
         return "step:\n" + "".join(f"    {line}\n" for line in body)
 
+    def can_start(self, kind: str, text: str) -> bool:
+        if (
+            "rand" in text
+        ):  # complex numbers start as copies, captured ones not at random
+            return self.axes and not self.captured
+        return kind != "R" or self.axes
+
     def spec(self) -> str:
         self.captured = self.below(2) == 1
         self.matrix = self.axes and self.below(4) == 3
@@ -355,9 +364,7 @@ class Author(Phrases):
         numbers = [self.number(f"n{at}") for at in range(self.below(2))]
         for at in range(1 + self.below(3)):
             states = (*STATES, *MATRIX_STATES * self.matrix)
-            kind, text = self.one(
-                [each for each in states if each[0] != "R" or self.axes]
-            )
+            kind, text = self.one([each for each in states if self.can_start(*each)])
             guard = self.one(("", "", "", "flag"))
             self.states[f"s{at}"] = (kind, text.format(f"s{at}"), guard)
         step = self.step()

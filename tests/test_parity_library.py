@@ -37,6 +37,8 @@ def _side(make: type[Optimizer], reference: Reference, setting: dict) -> Side:
     taken = {key: parameters[key] for key in reference.shapes or parameters}
     dealt, half = [*taken.values()], {} if "lr" in setting else {"lr": 0.003}
     groups = [{"params": dealt[::2]}, {"params": dealt[1::2], **half}]
+    if reference.random:
+        groups = [{**group, "seed": 7 * at} for at, group in enumerate(groups)]
     if reference.one_group:
         groups = dealt
     return Side(taken, make(groups, **setting), torch.float64)

@@ -72,6 +72,7 @@ def check(
         complex=check_complex(spec, scope),
         remembered=tuple(scope.remembered.values()),
         on_calls=on_calls,
+        random=bool(scope.draws),
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)
@@ -111,4 +112,4 @@ def _counted(spec: syntax.Spec, scope: Scope) -> str:
         for block in (*spec.of(syntax.Hook), *spec.of(syntax.Step))
         for each in syntax.walk(block)
     )
-    return "tensor" if read or scope.counted else ""
+    return "tensor" if read or scope.counted or scope.draws else ""

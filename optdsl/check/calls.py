@@ -7,6 +7,7 @@ from ..diagnostics import Label, did_you_mean
 from .kinds import broadcast, select, unknown
 from .memories import check_initial
 from .names import NOT_HERE
+from .randoms import check_draw
 from .scope import Scope
 from .whole import check_rounds
 
@@ -40,6 +41,8 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _asked(call, arguments, scope)
         case "remembered":
             return check_initial(call, *arguments, scope)
+        case "drawn":
+            return check_draw(call, *arguments, scope)
         case "item" | "as_tensor" | "viewed":
             return _moved(call, function, arguments, scope)
         case _:

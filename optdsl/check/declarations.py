@@ -13,6 +13,7 @@ from ..evaluate import evaluate
 from .expressions import check_expression, is_host_flag
 from .functions import instance
 from .memories import group_keys
+from .randoms import draws
 from .scope import Mode, Report, Scope, holds
 
 _PLACES = {"group": "state of a group", "model": "state of the model"}
@@ -76,7 +77,8 @@ def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
 
 def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     """The scope of a spec: its hypers, states and defs, checked in the order written."""
-    scope = Scope(report, mode, instantiate=instance, group_keys=group_keys(spec))
+    scope = Scope(report, mode, instantiate=instance, draws=draws(spec))
+    scope.group_keys = group_keys(spec, scope.draws)
     for each in spec.declarations:
         match each:
             case syntax.Hyper():

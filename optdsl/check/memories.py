@@ -1,4 +1,5 @@
-"""What a group keeps beside the hypers: the numbers that hypers were when it was added.
+"""What a group keeps beside the hypers: the numbers that hypers were when it was added,
+and the seed of its random numbers.
 
 In: calls of `initial`. Out: references to those numbers, which are read as hypers are.
 """
@@ -8,12 +9,13 @@ from .kinds import unknown
 from .scope import Scope
 
 
-def group_keys(spec: syntax.Spec) -> dict[str, str]:
+def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
     """The names that a group has for what it keeps, with the reason why no one else may
     have them.
     """
     calls = [each for each in syntax.walk(spec) if isinstance(each, syntax.Call)]
-    return {
+    seed = {"seed": "the seed of the random numbers is kept under this name"}
+    return (seed if draws else {}) | {
         f"{vocabulary.BASE}{name.text}": f"`initial({name.text})` is kept under this name"
         for call in calls
         if call.function.text == "initial"

@@ -61,6 +61,10 @@ def _flag(expr: syntax.Name, scope: Scope) -> ir.Expr:
         other = Label(scope.int_count, "the step count is a plain number")
         scope.report("E0306", title, expr.span, others=(other,))
         return unknown(expr.span)
+    if name == vocabulary.CAPTURABLE and scope.draws and scope.place == "step":
+        hint = "a step that draws random numbers cannot be captured"
+        scope.report("E0306", f"`{name}` is never on here", expr.span, hint)
+        return unknown(expr.span)
     known = getattr(scope.mode, name) if scope.place == "step" else None
     if known is None:
         return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)

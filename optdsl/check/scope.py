@@ -114,7 +114,9 @@ class Scope:
     is read without a state to tell it by; `int_count` is where the step count is declared
     as a plain number. `rounds` are the arguments of this def that
     have to be whole, for they are numbers of rounds; `counts` has them for each instance.
-    `group_keys` are names under which a group keeps what no one declares, and why.
+    `group_keys` are names under which a group keeps what no one declares, and why. `draws`
+    has the number of each draw of random numbers, by where it stands; `loops` says how many
+    loops are around this place.
     """
 
     report: Report
@@ -137,6 +139,8 @@ class Scope:
     counts: dict[tuple, frozenset[str]] = field(default_factory=dict)
     group_keys: dict[str, str] = field(default_factory=dict)
     remembered: dict[str, ir.Remembered] = field(default_factory=dict)
+    draws: dict[int, int] = field(default_factory=dict)
+    loops: int = 0
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""

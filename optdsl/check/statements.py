@@ -250,6 +250,7 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
     before, made = scope.locals, dict(scope.instances)
     for name in _targets(statement.body):
         scope.forget(name)
+    scope.loops += 1
     while True:
         scope.locals = dict(before)
         body = check_block(statement.body, scope)
@@ -261,6 +262,7 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
         before = {name: after[name] for name in before}
         scope.instances.clear()
         scope.instances.update(made)
+    scope.loops -= 1
     scope.locals = after
     return ir.Repeat(count, body, statement.span) if good else None
 

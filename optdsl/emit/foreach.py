@@ -135,6 +135,8 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
     elif "ndim" in shapes:
         yield f"{param.item}.ndim", param
     for each in update.columns[2:]:
+        if each.seeds:
+            continue
         if each.state is not None:
             fact = ir.Role.STATE, each.state.name
         elif each is update.step:
@@ -162,7 +164,9 @@ def _count(rule: ir.Rule, update: Update, captured: bool) -> list[str]:
     first = [
         f"{each.item} = {each.items}[0]"
         for each in update.columns[2:]
-        if each.state is None and (each is not update.step or rule.counted == "int")
+        if each.state is None
+        and not each.seeds
+        and (each is not update.step or rule.counted == "int")
     ]
     if rule.counted != "tensor":
         return first

@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from . import foreach, group
+from . import foreach, group, randoms
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -84,6 +84,7 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "hooks": _joined(hook_methods(rule), 1),
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "group": group.functions(rule),
+        "seeded": _lines(group.seeded(rule), 2),
         "zero_dim": zero_dim(rule),
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),
@@ -92,6 +93,7 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "alike": foreach.ALIKE,
         "updates": _joined(sum(updates(targets, update).values(), []), 0),
     }
+    found |= {"draws": randoms.functions(rule, "\n".join(found.values()))}
     return found | {"imports": _imports(found)}
 
 

@@ -37,7 +37,7 @@ def without_grad(rule: ir.Rule) -> bool:
 
 def decorators(rule: ir.Rule) -> list[str]:
     """What stands above the method."""
-    result = ["@torch.compiler.disable"] * (rule.counted == "int")
+    result = ["@torch.compiler.disable"] * (rule.counted == "int" or rule.random)
     if without_grad(rule):
         return [*result, "@torch.no_grad()"]
     return [*result, "@_use_grad_for_differentiable"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .. import ir
 from .names import Names, plural, snake
+from .randoms import SEED, of_update
 
 MAXIMIZE = "maximize"
 _TAKEN = (
@@ -20,7 +21,8 @@ _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 @dataclass(frozen=True, slots=True)
 class Column:
     """What an update gets one of for each parameter: `items` is the list's name, `item`
-    one of them, `value` what the collecting loop puts in.
+    one of them, `value` what the collecting loop puts in. `seeds` are what the random
+    numbers of each parameter start from.
     """
 
     item: str
@@ -28,11 +30,13 @@ class Column:
     annotation: str
     value: str
     state: ir.State | None = None
+    seeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The columns are `p`, `grad`, the states in order, `first` and the step count.
+    """The columns are `p`, `grad`, the states in order, `first`, the seeds of random numbers
+    and the step count.
     `names` spells the names of the spec.
     """
 
@@ -51,7 +55,13 @@ class Update:
     def first(self) -> Column | None:
         """The column that says whose first update it is, where the rule asks for it."""
         rest = self.columns[2 : len(self.columns) - bool(self.counted)]
+        rest = (each for each in rest if not each.seeds)
         return next((each for each in rest if each.state is None), None)
+
+    @property
+    def seed(self) -> Column | None:
+        """The column of what random numbers start from, where the update draws any."""
+        return next((each for each in self.columns if each.seeds), None)
 
     @property
     def kept(self) -> tuple[Column, ...]:
@@ -71,6 +81,8 @@ class Update:
         """What a reference is called among the things of one parameter; a state that is
         read as a number is asked for it.
         """
+        if ref.role is ir.Role.SEED:
+            return self.seed.item
         own = self.names.own(ref.name)
         if ref.role is ir.Role.STATE and ref.type.on_host:
             return f"{own}.item()"
@@ -105,6 +117,10 @@ def update_of(targets: ir.Targets) -> Update:
         first = names.own("first")
         value = 'state.get("first", False)'
         columns.append(Column(first, names.claim("firsts"), "list[bool]", value))
+    if any(ref.role is ir.Role.SEED for ref in read):
+        seed, items = names.claim(SEED), names.claim("seeds")
+        value = of_update(rule)
+        columns.append(Column(seed, items, "list[int]", value, seeds=True))
     if rule.counted:
         as_int = rule.counted == "int"
         step = names.own("t") if as_int else names.claim("step")

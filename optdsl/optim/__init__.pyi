@@ -182,6 +182,22 @@ class GradientDescent(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class Gravity(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.1,
+        alpha: float = 0.01,
+        beta: float = 0.9,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class L2Decay(Optimizer):
     def __init__(
         self,
@@ -337,6 +353,22 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         capturable: bool = False,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class SGLD(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        temperature: float = 1.0,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 

@@ -2,7 +2,8 @@
 
 In: something that makes an optimizer, a scene, the hypers of each group. Out: a Trace,
 the value of each parameter and of each of its states after each step. Random numbers
-start anew in each step, so that the same steps give the same bits.
+start anew in each step and before the constructor, so that the same steps give the same
+bits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -137,6 +138,7 @@ def start(
     ]
     if backwards:
         given = [{**each, "params": each["params"][::-1]} for each in given[::-1]]
+    torch.default_generator.manual_seed(1000 * scene.seed - 1)
     optimizer = make(given, **(hypers or {}))
     return Run(scene, parameters, optimizer, needs_closure, by_hand)
 

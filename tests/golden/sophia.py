@@ -355,9 +355,7 @@ def _single_tensor_sophia(
 
         # ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
         ratio = (
-            exp_avg.abs()
-            .div_((hessian * (rho * batch_size)).add_(eps))
-            .clamp_(max=1)
+            exp_avg.abs().div_((hessian * (rho * batch_size)).add_(eps)).clamp_(max=1)
         )
 
         # p -= lr*sign(exp_avg)*ratio

@@ -22,6 +22,7 @@ class Reference:
     parameters, `shapes` names those of tests/parity.py that it does take; `one_group` where
     theirs knows no groups. The learning rates are `falling`, from step to step, where the
     rule knows what they were at first. The methods `by_hand` are called after some steps.
+    Where the rule is `random`, the groups have seeds.
     """
 
     cls: type[Optimizer]
@@ -31,6 +32,7 @@ class Reference:
     one_group: bool = False
     falling: bool = False
     by_hand: tuple[str, ...] = ()
+    random: bool = False
 
 
 def references() -> dict[str, Reference]:
