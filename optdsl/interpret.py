@@ -37,8 +37,12 @@ class Memory:
         self.first_hypers = dict(self.hypers)
 
 
-def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
-    """One step over all parameters, in order; a parameter without gradient is skipped."""
+def step(
+    rule: ir.Rule, parameters: Sequence[Memory], loss: Tensor | None = None
+) -> None:
+    """One step over all parameters, in order, after a closure that returned the `loss`; a
+    parameter without gradient is skipped.
+    """
     moving = [each for each in parameters if each.grad is not None]
     grads = {id(each): each.grad for each in moving}
     for hook in rule.pre_steps:
@@ -48,7 +52,7 @@ def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
             grads[id(each)] = run.values["grad"]
             each.p = run.values["p"]
     for each in moving:
-        _update(rule, each, grads[id(each)])
+        _update(rule, each, grads[id(each)], loss)
     for hook in rule.post_steps:
         for each in moving:
             run = Run(rule, each, each.grad)
@@ -80,8 +84,9 @@ def _has_states(rule: ir.Rule, hook: ir.Hook, memory: Memory) -> bool:
     return all(each.name in memory.states for each in wanted)
 
 
-def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
+def _update(rule: ir.Rule, memory: Memory, grad: Tensor, loss: Tensor | None) -> None:
     run = Run(rule, memory, grad)
+    run.values["loss"] = loss
     wanted = [
         state for state in rule.states if state.when is None or run.value(state.when)
     ]

@@ -67,7 +67,7 @@ def _names_are_declared(rule: ir.Rule) -> Iterator[object]:
 
 
 def _hypers_are_read_only(rule: ir.Rule) -> Iterator[object]:
-    fixed = (ir.Role.HYPER, ir.Role.COUNT, ir.Role.FIRST)
+    fixed = (ir.Role.HYPER, ir.Role.COUNT, ir.Role.FIRST, ir.Role.LOSS)
     for statement in _statements(rule):
         if isinstance(statement, ir.Assign) and statement.target.role in fixed:
             yield statement.target.name

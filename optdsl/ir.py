@@ -51,6 +51,7 @@ class Role(Enum):
     FIRST = "first"
     FLAG = "flag"
     SEED = "seed"
+    LOSS = "loss"
     LOCAL = "local"
 
 
@@ -341,7 +342,8 @@ class Rule:
     statements of the step that lie in `complex`, complex parameters are complex numbers;
     in all others they are pairs of reals. `remembered` are numbers that a group keeps from
     when it was added, each under the name by which it is read. The hooks `on_calls` run
-    when they are called by hand alone. A rule is `random` where it draws random numbers.
+    when they are called by hand alone. A rule is `random` where it draws random numbers, and `reads_loss`
+    where it asks what the closure returned.
     """
 
     name: str
@@ -363,6 +365,7 @@ class Rule:
     remembered: tuple["Remembered", ...] = ()
     on_calls: tuple[Hook, ...] = ()
     random: bool = False
+    reads_loss: bool = False
 
     @property
     def hooks(self) -> tuple[Hook, ...]:

@@ -7,7 +7,7 @@ plain numbers; a function without it takes tensors only.
 import keyword
 from dataclasses import dataclass
 
-PARAM, GRAD, COUNT, FIRST = "p", "grad", "t", "first"
+PARAM, GRAD, COUNT, FIRST, LOSS = "p", "grad", "t", "first", "loss"
 CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
 CONSTANTS = {"inf": "math.inf", "pi": "math.pi"}
 
@@ -109,7 +109,7 @@ _SPEC_WORDS = (
 ).split()
 # The words of a generated file that a name of the spec would hide.
 _FILE_WORDS = (
-    "self params closure loss group groups defaults torch math Tensor Optimizer ParamsT "
+    "self params closure group groups defaults torch math Tensor Optimizer ParamsT "
     "Any Callable float int bool str tuple dict list isinstance len zip map super print "
     "eval exec ValueError RuntimeError"
 ).split()
@@ -129,7 +129,7 @@ _FILE_FUNCTIONS = (
     "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
     "single_tensor_", "multi_tensor_", "as_float", "mixed", "new_seed",
-    "randn_like", "rand_like",
+    "randn_like", "rand_like", "as_loss",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 
@@ -147,7 +147,7 @@ def why_reserved(name: str) -> str:
         return "names that start with an underscore belong to the generated file"
     if name in _SPEC_WORDS:
         return "it is a word of the language"
-    if name in (PARAM, GRAD, COUNT, FIRST) or name in CONSTANTS:
+    if name in (PARAM, GRAD, COUNT, FIRST, LOSS) or name in CONSTANTS:
         return "the language gives it a meaning of its own"
     if keyword.iskeyword(name) or name in ("match", "case", "type"):
         return "it is a word of Python"

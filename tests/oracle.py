@@ -20,6 +20,7 @@ from optdsl.evaluate import evaluate
 from optdsl.parse import parse
 from optdsl.source import Source
 from optdsl.verify.roundoff import measured
+from optdsl.verify.run import loss_of
 
 SHAPES = ((3, 4), (4,), (2, 1, 3))
 MATRICES = ((3, 4), (4, 2), (3, 3))  # for a rule that takes nothing else
@@ -145,7 +146,7 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
             memory.hypers = given.of_group(at) | given.rate(at, number)
             memory.grad = None if grad is None else grad.clone()
-        interpret.step(rule, memories)
+        interpret.step(rule, memories, loss_of(number))
         for hook in rule.on_calls:
             interpret.call(rule, hook.name, memories)
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):

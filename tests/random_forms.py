@@ -45,7 +45,8 @@ FORMS = {
         "sqrt(abs({S}) + 1e-3)", "max({S}, {S})", "min({S}, {H})", "{S}/(1 + abs({S}))",
         "lerp({S}, {S}, {H})", "({S} if {C} else {S})", "where({S} > {S}, {S}, {S})",
         "({S} if norm({T}) > {H} else {H})", "tanh({S})", "{S}**2",
-        "as_tensor({H})", "as_tensor({J})", "({J}*{S})", "({S} + {J})",
+        "as_tensor({H})", "as_tensor({J})", "({J}*{S})", "({S} + {J})", "(loss + {S})",
+        "loss/(1 + {S}**2)",
     ),
     "J": ("item({S})", "({J}*{J})", "({H}*{J})", "({J} - {K})", "max({K}, {J})",
           "{K}/(1 + {J}**2)"),
@@ -159,11 +160,17 @@ class Phrases:
             r"keepdim|rounds|pair|\{J\}|as_tensor", form
         ):
             return self.leaf(kind)
-        if "rand" in form and (self.place != "step" or self.looped or self.captured):
+        if "rand" in form and (self.looped or self.not_here()):
+            return self.leaf(kind)
+        if "loss" in form and self.not_here():
             return self.leaf(kind)
         if form == "({C?T})" and self.place in ("step", "post_step"):
             return self.guarded(depth)
         return self.filled(form.replace("C?T", "T"), depth - 1)
+
+    def not_here(self) -> bool:
+        """Whether what is known to a step that is not captured is not known here."""
+        return self.place != "step" or self.captured
 
     def forms(self, kind: str) -> tuple[str, ...]:
         if self.linear and kind == "T":

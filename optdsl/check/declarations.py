@@ -50,6 +50,15 @@ def check_outline(spec: syntax.Spec, report: Report) -> str:
     return ""
 
 
+def reads_loss(spec: syntax.Spec) -> bool:
+    """Whether a step asks what the closure returned, on any target."""
+    return any(
+        isinstance(each, syntax.Name) and each.text == vocabulary.LOSS
+        for step in spec.of(syntax.Step)
+        for each in syntax.walk(step)
+    )
+
+
 def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
     """Whether a declaration may have this name; says why not."""
     is_def = what == "def"
@@ -79,6 +88,10 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     """The scope of a spec: its hypers, states and defs, checked in the order written."""
     scope = Scope(report, mode, instantiate=instance, draws=draws(spec))
     scope.group_keys = group_keys(spec, scope.draws)
+    if scope.draws:
+        scope.not_captured = "a step that draws random numbers cannot be captured"
+    elif reads_loss(spec):
+        scope.not_captured = "a step that reads the loss cannot be captured"
     for each in spec.declarations:
         match each:
             case syntax.Hyper():

@@ -116,7 +116,7 @@ class Scope:
     have to be whole, for they are numbers of rounds; `counts` has them for each instance.
     `group_keys` are names under which a group keeps what no one declares, and why. `draws`
     has the number of each draw of random numbers, by where it stands; `loops` says how many
-    loops are around this place.
+    loops are around this place; `not_captured` why no step can be captured.
     """
 
     report: Report
@@ -141,6 +141,7 @@ class Scope:
     remembered: dict[str, ir.Remembered] = field(default_factory=dict)
     draws: dict[int, int] = field(default_factory=dict)
     loops: int = 0
+    not_captured: str = ""
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""

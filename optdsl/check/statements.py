@@ -103,7 +103,9 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
             return _written(ir.Ref(text, role, ir.TENSOR, name.span), value, scope)
         if text in scope.states:
             return _state_target(name, value, scope)
-    if text in vocabulary.CONSTANTS or (text in ("t", "first") and place != "def"):
+    if text in vocabulary.CONSTANTS or (
+        text in ("t", "first", "loss") and place != "def"
+    ):
         scope.report(
             "E0302", f"`{text}` cannot be assigned", name.span, "the language sets it"
         )

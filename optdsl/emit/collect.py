@@ -16,7 +16,8 @@ from .update import Update
 
 def init_group(rule: ir.Rule, update: Update) -> list[str]:
     """The lines of the method."""
-    parameters = [f"    {each.items}: {each.annotation}," for each in update.columns]
+    columns = update.collected
+    parameters = [f"    {each.items}: {each.annotation}," for each in columns]
     result = [
         "def _init_group(",
         "    self,",
@@ -35,7 +36,7 @@ def init_group(rule: ir.Rule, update: Update) -> list[str]:
     body += _complex_refusal(rule)
     if stateful:
         body += [INDENT + line if line else "" for line in _states(rule, update)]
-    body += [f"    {each.items}.append({each.value})" for each in update.columns]
+    body += [f"    {each.items}.append({each.value})" for each in columns]
     return result + [INDENT + line if line else "" for line in body]
 
 

@@ -60,6 +60,7 @@ def class_doc(rule: ir.Rule) -> str:
         [
             "TypeError: a hyperparameter, of any group, is no number.",
             "ValueError: it is not allowed.",
+            *["RuntimeError: a step gets no closure."] * rule.reads_loss,
         ]
     )
     return "\n".join(lines)

@@ -135,14 +135,10 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
     elif "ndim" in shapes:
         yield f"{param.item}.ndim", param
     for each in update.columns[2:]:
-        if each.seeds:
-            continue
         if each.state is not None:
             fact = ir.Role.STATE, each.state.name
-        elif each is update.step:
-            fact = ir.Role.COUNT, "t"
         else:
-            fact = ir.Role.FIRST, "first"
+            fact = each.role, "t" if each is update.step else "first"
         if fact in read:
             yield _as_fact(each), each
 
@@ -161,13 +157,8 @@ def _count(rule: ir.Rule, update: Update, captured: bool) -> list[str]:
     """The step counts, one more each. Where they lie on the CPU, torch takes a number
     apart for each tensor, and another tensor once.
     """
-    first = [
-        f"{each.item} = {each.items}[0]"
-        for each in update.columns[2:]
-        if each.state is None
-        and not each.seeds
-        and (each is not update.step or rule.counted == "int")
-    ]
+    alike = [update.first, update.step if rule.counted == "int" else None]
+    first = [f"{each.item} = {each.items}[0]" for each in alike if each is not None]
     if rule.counted != "tensor":
         return first
     steps = update.step.items

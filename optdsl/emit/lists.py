@@ -33,7 +33,7 @@ class Lists:
             return self.host(ref)
         return (
             self.update.one(ref)
-            if ref.role in (ir.Role.COUNT, ir.Role.SEED)
+            if ref.role in (ir.Role.COUNT, ir.Role.SEED, ir.Role.LOSS)
             else self.names.own(ref.name)
         )
 
@@ -48,8 +48,8 @@ class Lists:
     def listed(self, ref: ir.Ref) -> str:
         if ref.role is ir.Role.COUNT:
             return self.update.step.items
-        if ref.role is ir.Role.SEED:
-            return self.update.seed.items
+        if ref.role in (ir.Role.SEED, ir.Role.LOSS):
+            return self.update.of(ref.role).items
         return self.many(ref.name)
 
     def host(self, ref: ir.Ref) -> str:

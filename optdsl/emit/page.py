@@ -21,7 +21,7 @@ from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .names import safe_file_name
 from .signature import defaults, left_out, parameters, setdefaults
-from .step import CHECK_CAPTURABLE, decorators, step
+from .step import AS_LOSS, CHECK_CAPTURABLE, decorators, step
 from .trial import trial
 from .update import update_of
 from .updates import updates
@@ -86,6 +86,10 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "group": group.functions(rule),
         "seeded": _lines(group.seeded(rule), 2),
         "zero_dim": zero_dim(rule),
+        "as_loss": AS_LOSS.format(rule.name) if rule.reads_loss else "",
+        "closure_doc": "reevaluates the model and returns the loss"
+        + (", which the step\n                reads." if rule.reads_loss else "."),
+        "optional": "" if rule.reads_loss else ", optional",
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),
         "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",
@@ -150,7 +154,7 @@ def _imports(parts: dict[str, str]) -> str:
     ]
     if "math." in body:
         lines.insert(0, "import math")
-    if "(Real," in body:
+    if "(Real," in body or ", Real)" in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
     names = sorted(["Optimizer", "ParamsT", *borrowed])

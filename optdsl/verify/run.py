@@ -72,16 +72,19 @@ class Run:
 
     def step(self, step: int, change: Change | None = None) -> None:
         self.give(step, change)
-        self.move(step)
+        self.move(step, change)
 
-    def move(self, step: int) -> None:
-        """One step with the gradients that are there."""
+    def move(self, step: int, change: Change | None = None) -> None:
+        """One step with the gradients that are there, and a loss that is changed as they
+        are.
+        """
         for group in self.optimizer.param_groups if self.scene.falling else ():
             if "lr" in group:
                 group["lr"] = group["lr"] * FALL
         torch.default_generator.manual_seed(step + 1000 * self.scene.seed)
         if self.needs_closure:
-            self.optimizer.step(lambda: torch.tensor(1 / (1 + step)))
+            loss = loss_of(step)
+            self.optimizer.step(lambda: change(loss) if change else loss)
         else:
             self.optimizer.step()
         self.call_by_hand()
@@ -108,6 +111,11 @@ class Run:
         return {
             (name, ITSELF): p.detach().clone() for name, p in self.parameters.items()
         }
+
+
+def loss_of(step: int) -> Tensor:
+    """What a closure returns."""
+    return torch.tensor(1 / (1 + step), dtype=torch.float32)
 
 
 def _numbers(path: str, value: Any) -> Iterator[tuple[str, Tensor]]:

@@ -9,7 +9,7 @@ from ..cases import Case, cases, judged
 from ..compare import difference
 from ..outcome import Outcome, not_applicable
 from ..roundoff import measured
-from ..run import ITSELF, ONE_GROUP, Snapshot, Trace
+from ..run import ITSELF, ONE_GROUP, Snapshot, Trace, loss_of
 from ..scene import Scene
 from ..study import Studied
 from .targets import capturable_on_cpu, exact_scalars
@@ -80,7 +80,7 @@ def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Sn
     for step in scene.numbers:
         for part in scene.parts:
             memories[part.name].grad = dense.gradient(part, step)
-        interpret.step(rule, [*memories.values()])
+        interpret.step(rule, [*memories.values()], loss_of(step))
         for hook in rule.on_calls:
             interpret.call(rule, hook.name, [*memories.values()])
         steps.append({})
