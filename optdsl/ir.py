@@ -342,8 +342,8 @@ class Rule:
     statements of the step that lie in `complex`, complex parameters are complex numbers;
     in all others they are pairs of reals. `remembered` are numbers that a group keeps from
     when it was added, each under the name by which it is read. The hooks `on_calls` run
-    when they are called by hand alone. A rule is `random` where it draws random numbers, and `reads_loss`
-    where it asks what the closure returned.
+    when they are called by hand alone. A rule is `random` where it draws random numbers,
+    and `reads_loss` where it asks what the closure returned.
     """
 
     name: str

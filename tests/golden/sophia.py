@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 838b547080a9.
+# Compiled by optdsl from sophia.opt, content 38da0fdfc444.
 
 import math
 import warnings
