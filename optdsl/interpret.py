@@ -135,6 +135,15 @@ def _drawn(name: str, like: Tensor, update: tuple[int, ...], draw: int) -> Tenso
     return DRAWN[name](like.shape, generator=generator, dtype=torch.float32).double()
 
 
+def _largest(x: Tensor, count: int) -> Tensor:
+    """Where the largest entries are; of equal ones, those that torch takes."""
+    flags = torch.full((x.numel(),), False)
+    if count >= x.numel():
+        return torch.full_like(x, True, dtype=torch.bool)
+    flags[torch.topk(x.reshape(-1), count).indices] = True
+    return flags.reshape(x.shape)
+
+
 class _Returned(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -269,6 +278,8 @@ class Run:
         arguments = [self.value(each) for each in op.arguments]
         if op.name in DRAWN:
             return _drawn(op.name, *arguments)
+        if op.name == "topk":
+            return _largest(*arguments)
         if op.name in _ORDERED:
             arguments = [each.contiguous() for each in arguments]
         keywords = {name: self.value(value) for name, value in op.keywords}
@@ -317,6 +328,8 @@ class Run:
         name, arguments = call.function, [self.value(each) for each in call.arguments]
         if name in DRAWN:
             return _drawn(name, *arguments)
+        if name == "topk":
+            return _largest(*arguments)
         if name in _SPELLED_OUT:
             return self._in_steps(call, arguments)
         if name == "as_tensor":

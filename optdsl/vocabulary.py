@@ -27,6 +27,7 @@ class Function:
     viewed       its argument in another layout or precision; may share its memory
     remembered   the number that a hyper was when its group was added
     drawn        random numbers, as many as its argument has
+    largest      flags like its argument, true at so many of its largest entries
     """
 
     name: str
@@ -84,6 +85,7 @@ FUNCTIONS: dict[str, Function] = {
         Function("initial", "remembered", ("hyper",)),
         Function("randn_like", "drawn"),
         Function("rand_like", "drawn"),
+        Function("topk", "largest", ("x", "k")),
     ]
 }
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
@@ -129,7 +131,7 @@ _FILE_FUNCTIONS = (
     "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
     "single_tensor_", "multi_tensor_", "as_float", "mixed", "new_seed",
-    "randn_like", "rand_like", "as_loss",
+    "randn_like", "rand_like", "as_loss", "topk",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 

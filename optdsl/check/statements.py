@@ -248,7 +248,7 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
     one; that takes a few times, since a name only ever gets less known.
     """
     count = check_expression(statement.count, scope)
-    good = whole.check_rounds(count, scope)
+    good = whole.check_whole(count, scope)
     before, made = scope.locals, dict(scope.instances)
     for name in _targets(statement.body):
         scope.forget(name)

@@ -22,7 +22,7 @@ _SPELLED = {
     "is_tensor": "isinstance({}, Tensor)", "is_complex": "torch.is_complex({})",
     "is_sparse": "{}.is_sparse",
 }  # fmt: skip
-OF_FILE = frozenset({"randn_like", "rand_like"})
+OF_FILE = frozenset({"randn_like", "rand_like", "topk"})
 _ATTRIBUTES = frozenset({"mT"})
 
 Name = Callable[[ir.Ref], str]

@@ -38,6 +38,14 @@ def _as_scalar(value: Any) -> Any:
         return type(value)(map(_as_scalar, value))
     return _to_scalar(value)
 '''
+TOPK = '''
+
+def _topk(x: Tensor, k: int) -> Tensor:
+    """Flags like x, true at its k largest entries; at all, where it has no more."""
+    at = x.flatten().topk(min(k, x.numel())).indices
+    flags = torch.zeros(x.numel(), dtype=torch.bool, device=x.device)
+    return flags.index_fill(0, at, True).view(x.shape)
+'''
 TEMPLATE = "optimizer.py.jinja"
 _TEXTS = re.compile(r'''""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*''', re.DOTALL)
 _UNSIGNED = "0" * 12
@@ -97,7 +105,9 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "alike": foreach.ALIKE,
         "updates": _joined(sum(updates(targets, update).values(), []), 0),
     }
-    found |= {"draws": randoms.functions(rule, "\n".join(found.values()))}
+    code = "\n".join(found.values())
+    found |= {"draws": randoms.functions(rule, code)}
+    found |= {"topk": TOPK if "_topk(" in code else ""}
     return found | {"imports": _imports(found)}
 
 
