@@ -276,7 +276,9 @@ _ALL = (
         "`differentiable` and `foreach`, and what `p` is, as `ndim(p)` or `is_complex(p)`; a "
         "`when` is about hypers and shapes. A def sees only its arguments. The step reads "
         "`capturable`, unless its count is `state t: int`, and `differentiable`, and no other "
-        "option. Hand the value to the def as one more argument, or move the line into the "
+        "option, unless it draws random numbers or reads the loss, which cannot be captured. "
+        "Random numbers are drawn in the step, outside of loops, and in the first value of a "
+        "state. Hand the value to the def as one more argument, or move the line into the "
         "step.",
         _spec("p -= scaled(grad)", "def scaled(x) = lr*x"),
         _spec("p -= scaled(grad, lr)", "def scaled(x, rate) = rate*x"),

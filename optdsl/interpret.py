@@ -20,7 +20,9 @@ from .evaluate import BINARY, evaluate
 class Memory:
     """What a step reads and writes of one parameter: `p`, its states by name, and how
     many updates it has had. Parameters of one group have `shared` in common, the states of
-    the group; those of the model are the same in all. All tensors are float64.
+    the group; those of the model are the same in all. `first_hypers` are those that its
+    group was added with; random numbers start from the `seed` of the group and from the
+    parameter's `place` in it. All tensors are float64.
     """
 
     p: Tensor
@@ -29,10 +31,20 @@ class Memory:
     states: dict[str, Any] = field(default_factory=dict)
     updates: int = 0
     shared: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    place: int = 0
+    first_hypers: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first_hypers = dict(self.hypers)
 
 
-def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
-    """One step over all parameters, in order; a parameter without gradient is skipped."""
+def step(
+    rule: ir.Rule, parameters: Sequence[Memory], loss: Tensor | None = None
+) -> None:
+    """One step over all parameters, in order, after a closure that returned the `loss`; a
+    parameter without gradient is skipped.
+    """
     moving = [each for each in parameters if each.grad is not None]
     if not moving:
         return
@@ -44,7 +56,7 @@ def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
         for each, run in zip(moving, runs, strict=True):
             grads[id(each)] = run.values["grad"]
             each.p = run.values["p"]
-    runs = [_started(rule, each, grads[id(each)]) for each in moving]
+    runs = [_started(rule, each, grads[id(each)], loss) for each in moving]
     _together((*rule.prologue, *rule.step), runs)
     for each, run in zip(moving, runs, strict=True):
         _keep(rule, run, each)
@@ -68,13 +80,45 @@ def _make_shared(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
                 each.shared[state.name] = Run(rule, origin, None).initial(state)
 
 
-def _started(rule: ir.Rule, memory: Memory, grad: Tensor) -> "Run":
+def call(rule: ir.Rule, name: str, parameters: Sequence[Memory]) -> None:
+    """A hook that runs by hand alone, over all parameters that have a gradient and the
+    states that it reads or writes.
+    """
+    (hook,) = (each for each in rule.on_calls if each.name == name)
+    moving = [
+        each
+        for each in parameters
+        if each.grad is not None and _has_states(rule, hook, each)
+    ]
+    if not moving:
+        return
+    runs = [Run(rule, each, each.grad) for each in moving]
+    _together(hook.body, runs)
+    for each, run in zip(moving, runs, strict=True):
+        _keep(rule, run, each)
+
+
+def _has_states(rule: ir.Rule, hook: ir.Hook, memory: Memory) -> bool:
+    refs = [ref for each in hook.body for ref in ir.reads(each)]
+    names = {each.name for each in refs} | ir.assigned(hook.body)
+    used = [each for each in rule.own if each.name in names]
+    stepped = rule.counted or any(each.when is None for each in rule.own)
+    if stepped and (used or "t" in names) and not memory.updates:
+        return False
+    run = Run(rule, memory, memory.grad)
+    wanted = (each for each in used if each.when is None or run.value(each.when))
+    return all(each.name in memory.states for each in wanted)
+
+
+def _started(rule: ir.Rule, memory: Memory, grad: Tensor, loss: Tensor | None) -> "Run":
     """An update whose states are there."""
     run = Run(rule, memory, grad)
+    run.values["loss"] = loss
     wanted = [
         state for state in rule.own if state.when is None or run.value(state.when)
     ]
     run.values["first"] = not (memory.states or (rule.counted and memory.updates))
+    run.values["_seed"] = (memory.seed, memory.place, memory.updates + 1)
     for state in wanted:
         if state.name not in memory.states:
             memory.states[state.name] = run.values[state.name] = run.initial(state)
@@ -142,6 +186,36 @@ _SPELLED_OUT = ("dot", "lerp")
 _ORDERED = frozenset({"sum", "mean", "linalg.vector_norm", "norm", "matmul", "addmm"})
 
 
+DRAWN = {"randn_like": torch.randn, "rand_like": torch.rand}
+
+
+def _drawn(name: str, like: Tensor, update: tuple[int, ...], draw: int) -> Tensor:
+    """Random numbers in the shape of a tensor. The seed of an update mixes the seed of its
+    group, the place of its parameter and its number; that of a draw mixes this seed and the
+    number of the draw. To mix means: from 1 on, for each number, the exclusive or with it,
+    times an odd constant, and the upper bits folded into the lower ones.
+    """
+
+    def mixed(numbers: Sequence[int]) -> int:
+        seed = 1
+        for number in numbers:
+            seed = ((seed ^ number) * 11400714819323198485) & (2**63 - 1)
+            seed = seed ^ (seed >> 32)
+        return seed
+
+    generator = torch.Generator().manual_seed(mixed((mixed(update), draw)))
+    return DRAWN[name](like.shape, generator=generator, dtype=torch.float32).double()
+
+
+def _largest(x: Tensor, count: int) -> Tensor:
+    """Where the largest entries are; of equal ones, those that torch takes."""
+    flags = torch.full((x.numel(),), False)
+    if count >= x.numel():
+        return torch.full_like(x, True, dtype=torch.bool)
+    flags[torch.topk(x.reshape(-1), count).indices] = True
+    return flags.reshape(x.shape)
+
+
 class _Returned(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -155,6 +229,8 @@ class Run:
         # Every option that the optimizer has is off, unless it is among the hypers.
         self.values: dict[str, Any] = dict.fromkeys(vocabulary.FLAGS, False)
         self.values |= memory.hypers
+        for each in rule.remembered:
+            self.values[each.name] = float(memory.first_hypers[each.hyper.name])
         self.values |= {
             name: value.clone() if isinstance(value, Tensor) else value
             for name, value in memory.states.items()
@@ -221,6 +297,8 @@ class Run:
         if expr.type.on_host:
             return evaluate(expr, self._host)
         match expr:
+            case ir.Ref(role=ir.Role.SEED):
+                return self.values[expr.name]
             case ir.Ref():
                 number = torch.bool if expr.type.element == "flag" else torch.float64
                 return torch.as_tensor(self.values[expr.name], dtype=number)
@@ -286,6 +364,10 @@ class Run:
 
     def _op(self, op: ir.Op) -> Any:
         arguments = [self.value(each) for each in op.arguments]
+        if op.name in DRAWN:
+            return _drawn(op.name, *arguments)
+        if op.name == "topk":
+            return _largest(*arguments)
         if op.name in _ORDERED:
             arguments = [each.contiguous() for each in arguments]
         keywords = {name: self.value(value) for name, value in op.keywords}
@@ -332,6 +414,10 @@ class Run:
 
     def _call(self, call: ir.Call) -> Any:
         name, arguments = call.function, [self.value(each) for each in call.arguments]
+        if name in DRAWN:
+            return _drawn(name, *arguments)
+        if name == "topk":
+            return _largest(*arguments)
         if name in _SPELLED_OUT:
             return self._in_steps(call, arguments)
         if name == "as_tensor":

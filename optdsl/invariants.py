@@ -50,7 +50,7 @@ def _types_are_known(rule: ir.Rule) -> Iterator[object]:
 
 def _names_are_declared(rule: ir.Rule) -> Iterator[object]:
     declared = {
-        ir.Role.HYPER: {each.name for each in rule.hypers},
+        ir.Role.HYPER: {each.name for each in rule.of_group},
         ir.Role.STATE: {each.name for each in rule.states},
         ir.Role.PARAM: {"p"},
         ir.Role.GRAD: {"grad"},
@@ -67,7 +67,7 @@ def _names_are_declared(rule: ir.Rule) -> Iterator[object]:
 
 
 def _hypers_are_read_only(rule: ir.Rule) -> Iterator[object]:
-    fixed = (ir.Role.HYPER, ir.Role.COUNT, ir.Role.FIRST)
+    fixed = (ir.Role.HYPER, ir.Role.COUNT, ir.Role.FIRST, ir.Role.LOSS)
     for statement in _statements(rule):
         if isinstance(statement, ir.Assign) and statement.target.role in fixed:
             yield statement.target.name

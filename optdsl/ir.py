@@ -50,6 +50,8 @@ class Role(Enum):
     COUNT = "count"
     FIRST = "first"
     FLAG = "flag"
+    SEED = "seed"
+    LOSS = "loss"
     LOCAL = "local"
     SHARED = "local of all parameters"
 
@@ -274,6 +276,18 @@ class Hyper:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """The number that a hyper was when its group was added; read as a hyper of its own."""
+
+    name: str
+    hyper: Hyper
+
+    @property
+    def kept(self) -> Hyper:
+        return dataclasses.replace(self.hyper, name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """A state of the `place` "" is made of tensors; "scalar" is one number a parameter, 0-d
     and of its own precision; where its type is a host scalar, it is read as a Python
@@ -352,6 +366,10 @@ class Rule:
     kept: "", "tensor" or "int". In the
     statements of the step that lie in `complex`, complex parameters are complex numbers;
     in all others they are pairs of reals. Hypers `of_model` are the same in all groups.
+    `remembered` are numbers that a group keeps from
+    when it was added, each under the name by which it is read. The hooks `on_calls` run
+    when they are called by hand alone. A rule is `random` where it draws random numbers,
+    and `reads_loss` where it asks what the closure returned.
     """
 
     name: str
@@ -371,6 +389,10 @@ class Rule:
     sparse: Sparse | None = None
     complex: tuple[Span, ...] = ()
     of_model: tuple[str, ...] = ()
+    remembered: tuple["Remembered", ...] = ()
+    on_calls: tuple[Hook, ...] = ()
+    random: bool = False
+    reads_loss: bool = False
 
     @property
     def own(self) -> tuple[State, ...]:
@@ -386,6 +408,15 @@ class Rule:
     def in_phases(self) -> bool:
         """Whether a step sees all parameters of a group, or of the model, together."""
         return any(isinstance(each, Each) for each in self.step)
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        return (*self.pre_steps, *self.post_steps, *self.on_calls)
+
+    @property
+    def of_group(self) -> tuple[Hyper, ...]:
+        """All numbers that a group has."""
+        return (*self.hypers, *(each.kept for each in self.remembered))
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,10 +540,10 @@ def written(expr: Expr) -> Expr:
 
 
 def blocks(rule: Rule) -> Iterator[Block]:
-    """Every block of a rule: functions, hooks before, prologue, step, hooks after."""
+    """Every block of a rule: functions, hooks, prologue, step."""
     for function in rule.functions:
         yield function.body
-    for hook in (*rule.pre_steps, *rule.post_steps):
+    for hook in rule.hooks:
         yield hook.body
     yield rule.prologue
     yield rule.step
@@ -533,5 +564,8 @@ def with_blocks(rule: Rule, change: Callable[[Block], Block]) -> Rule:
         post_steps=tuple(
             dataclasses.replace(each, body=change(each.body))
             for each in rule.post_steps
+        ),
+        on_calls=tuple(
+            dataclasses.replace(each, body=change(each.body)) for each in rule.on_calls
         ),
     )

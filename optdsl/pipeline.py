@@ -66,6 +66,10 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
     captured, why_not = checked, ""
     if checked.counted == "int":
         captured, why_not = None, "its step count is a plain number"
+    elif checked.random:
+        captured, why_not = None, "it draws random numbers"
+    elif checked.reads_loss:
+        captured, why_not = None, "its step reads the loss"
     elif "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):
         try:
             captured = check(tree, source, CAPTURABLE)[0]

@@ -7,7 +7,7 @@ plain numbers; a function without it takes tensors only.
 import keyword
 from dataclasses import dataclass
 
-PARAM, GRAD, COUNT, FIRST = "p", "grad", "t", "first"
+PARAM, GRAD, COUNT, FIRST, LOSS = "p", "grad", "t", "first", "loss"
 CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
 CONSTANTS = {"inf": "math.inf", "pi": "math.pi"}
 
@@ -25,6 +25,9 @@ class Function:
     item         the number in a tensor scalar
     as_tensor    a number as a tensor scalar
     viewed       its argument in another layout or precision; may share its memory
+    remembered   the number that a hyper was when its group was added
+    drawn        random numbers, as many as its argument has
+    largest      flags like its argument, true at so many of its largest entries
     """
 
     name: str
@@ -79,6 +82,10 @@ FUNCTIONS: dict[str, Function] = {
         Function("as_tensor", "as_tensor"),
         Function("transpose", "viewed"),
         Function("bfloat16", "viewed"),
+        Function("initial", "remembered", ("hyper",)),
+        Function("randn_like", "drawn"),
+        Function("rand_like", "drawn"),
+        Function("topk", "largest", ("x", "k")),
     ]
 }
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
@@ -92,16 +99,19 @@ SYNONYMS = {
     "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
 }  # fmt: skip
 
+BASE = "base_"
+"""What a group calls the first value of a hyper, before the hyper's name."""
+
 FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
     "optimizer reference hyper positional named require state sparse_grads only def pre_step "
-    "post_step step if elif else repeat complex "
+    "post_step on_call step if elif else repeat complex "
     "return and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.
 _FILE_WORDS = (
-    "self params closure loss group groups defaults torch math Tensor Optimizer ParamsT "
+    "self params closure group groups defaults torch math Tensor Optimizer ParamsT "
     "Any Callable float int bool str tuple dict list isinstance len zip map super print "
     "eval exec ValueError RuntimeError"
 ).split()
@@ -120,7 +130,8 @@ METHODS = (
 _FILE_FUNCTIONS = (
     "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
-    "single_tensor_", "multi_tensor_",
+    "single_tensor_", "multi_tensor_", "as_float", "mixed", "new_seed",
+    "randn_like", "rand_like", "as_loss", "topk",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 
@@ -138,7 +149,7 @@ def why_reserved(name: str) -> str:
         return "names that start with an underscore belong to the generated file"
     if name in _SPEC_WORDS:
         return "it is a word of the language"
-    if name in (PARAM, GRAD, COUNT, FIRST) or name in CONSTANTS:
+    if name in (PARAM, GRAD, COUNT, FIRST, LOSS) or name in CONSTANTS:
         return "the language gives it a meaning of its own"
     if keyword.iskeyword(name) or name in ("match", "case", "type"):
         return "it is a word of Python"

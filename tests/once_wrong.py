@@ -65,6 +65,15 @@ _BODIES = {
             if flag:
                 k *= 0.5
                 p *= k""",
+    "hook_by_hand_without_a_state": """
+        hyper flag = false
+        state m = 0 when flag
+        step:
+            if flag: m += grad
+            p -= grad
+        on_call by_hand:
+            if flag: p *= m
+            else: p *= 0.5""",
     "first_without_state": """
         step: p -= (0.1 if first else 0.2)*grad""",
     "first_of_an_optional_state": """

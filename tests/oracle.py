@@ -20,6 +20,7 @@ from optdsl.evaluate import evaluate
 from optdsl.parse import parse
 from optdsl.source import Source
 from optdsl.verify.roundoff import measured
+from optdsl.verify.run import loss_of
 
 SHAPES = ((3, 4), (4,), (2, 1, 3))
 MATRICES = ((3, 4), (4, 2), (3, 3))  # for a rule that takes nothing else
@@ -62,6 +63,19 @@ class Scenario:
 
     def of_group(self, at: int) -> dict:
         return self.hypers[self.group(at)]
+
+    def seed(self, at: int) -> int:
+        """Where the random numbers of a parameter's group start."""
+        return 5 + (at == len(self.parameters) - 1)
+
+    def place(self, at: int) -> int:
+        return at if at < len(self.parameters) - 1 else 0
+
+    def rate(self, at: int, step: int) -> dict:
+        """The learning rate of a parameter's group, which a scheduler halves once."""
+        hypers = self.of_group(at)
+        later = 0.5 if step >= STEPS // 2 else 1
+        return {"lr": later * hypers["lr"]} if "lr" in hypers else {}
 
     def with_options(self, **options: bool) -> "Scenario":
         return replace(self, hypers=tuple(each | options for each in self.hypers))
@@ -128,14 +142,23 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
     """The parameters and their states after every step; the gradients stay as they are."""
     shared: list[dict] = [{}, {}]
     memories = [
-        interpret.Memory(p.clone(), given.of_group(at), shared=shared[given.group(at)])
+        interpret.Memory(
+            p.clone(),
+            given.of_group(at),
+            shared=shared[given.group(at)],
+            seed=given.seed(at),
+            place=given.place(at),
+        )
         for at, p in enumerate(given.parameters)
     ]
     results: Results = []
-    for gradients in given.gradients:
-        for memory, grad in zip(memories, gradients, strict=True):
+    for number, gradients in enumerate(given.gradients):
+        for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
+            memory.hypers = given.of_group(at) | given.rate(at, number)
             memory.grad = None if grad is None else grad.clone()
-        interpret.step(rule, memories)
+        interpret.step(rule, memories, loss_of(number))
+        for hook in rule.on_calls:
+            interpret.call(rule, hook.name, memories)
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
             assert grad is None or torch.equal(memory.grad, grad), (
                 f"gradient {at} was changed"

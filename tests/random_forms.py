@@ -30,7 +30,7 @@ FORMS = {
         "({T} if {C} else {T})", "({C?T})", "full_like({T}, {H})", "({T} + zeros_like({T}))",
         "({F}*{T})", "({T}*{F})", "({T} + {H}*{T}*{F})", "({F}*{T}*{T} - {T})", "({G}*{T})",
         "({J}*{T})", "({T} - {J}*{T})", "{T}/(1 + {J}**2)", "lerp({T}, {T}, {J})",
-        "({T}*{J} + {J})",
+        "({T}*{J} + {J})", "randn_like({T})", "({T}*rand_like({T}) + {R}*randn_like({R}))",
     ),
     "R": (
         "({R} + {R})", "({R}*{R})", "({H}*{R})", "({S}*{R})", "({R} - {H}*{R}*{R})", "-{R}",
@@ -45,12 +45,14 @@ FORMS = {
         "sqrt(abs({S}) + 1e-3)", "max({S}, {S})", "min({S}, {H})", "{S}/(1 + abs({S}))",
         "lerp({S}, {S}, {H})", "({S} if {C} else {S})", "where({S} > {S}, {S}, {S})",
         "({S} if norm({T}) > {H} else {H})", "tanh({S})", "{S}**2",
-        "as_tensor({H})", "as_tensor({J})", "({J}*{S})", "({S} + {J})",
+        "as_tensor({H})", "as_tensor({J})", "({J}*{S})", "({S} + {J})", "(loss + {S})",
+        "loss/(1 + {S}**2)",
     ),
     "J": ("item({S})", "({J}*{J})", "({H}*{J})", "({J} - {K})", "max({K}, {J})",
           "{K}/(1 + {J}**2)"),
     "F": ("({T} > {T})", "({T} < {H})", "({T} > {H} and {T} < {T})", "(not {T} > {S})",
-          "({F} or {F})", "isfinite({T})", "({H} < {T} <= {T})"),
+          "({F} or {F})", "isfinite({T})", "({H} < {T} <= {T})", "topk({T}, 3)",
+          "topk(abs({T}), rounds)", "topk({T}, numel({T})//2)"),
     "G": ("({R} > {R})", "({R} <= {H})"),
     "H": ("({H} + {H})", "({H}*{H})", "max({H}, {H})", "({H} if {C} else {H})",
           "sqrt(abs({H}))", "{H}/(1 + {H})", "(0.5 + {K} % 2)", "(0.5 + {K} // 1)"),
@@ -95,14 +97,14 @@ HYPERS = {
 STATES = (
     ("T", "state {} = 0"), ("T", "state {} = 0"), ("T", "state {} = 0.5"),
     ("T", "state {} = p"), ("T", "state {} = grad"), ("T", "state {} = grad*grad"),
-    ("S", "state {} = norm(grad)"),
+    ("S", "state {} = norm(grad)"), ("T", "state {} = randn_like(p)"),
     ("R", "state {} = mean(grad, dim=-1, keepdim=true)"), ("H", "state {}: scalar = 0.5"),
 )  # fmt: skip
 MATRIX_STATES = (
     ("Q", "state {} = grad @ transpose(grad)"), ("Q", "state {} = 0.5*p @ transpose(p)"),
     ("U", "state {} = transpose(grad)"), ("U", "state {} = transpose(p)"),
 )  # fmt: skip
-HYPER_KINDS = {"lr": "K", "eps": "K"}
+HYPER_KINDS = {"lr": "K", "eps": "K", "initial(lr)": "K"}
 FIRST = {
     "T": "grad", "R": "mean(grad, dim=-1, keepdim=true)", "S": "norm(grad)", "H": "0.5",
     "F": "(grad > 0)", "G": "(mean(grad, dim=-1, keepdim=true) > 0)", "J": "item(norm(grad))",
@@ -140,7 +142,7 @@ class Phrases:
     def __init__(self, draw, axes: bool = True) -> None:
         self.draw, self.axes = draw, axes
         self.place, self.target = "step", ""
-        self.captured = self.matrix = self.linear = False
+        self.captured = self.matrix = self.linear = self.looped = False
         self.states: dict[str, tuple[str, str, str]] = {}  # kind, declaration, guard
         self.defs: dict[str, str] = {}
         self.numeric: list[str] = []  # calls of defs, forms of a number of numbers
@@ -169,9 +171,17 @@ class Phrases:
             r"keepdim|rounds|pair|\{J\}|as_tensor", form
         ):
             return self.leaf(kind)
+        if "rand" in form and (self.looped or self.not_here()):
+            return self.leaf(kind)
+        if "loss" in form and self.not_here():
+            return self.leaf(kind)
         if form == "({C?T})" and self.place in ("step", "post_step"):
             return self.guarded(depth)
         return self.filled(form.replace("C?T", "T"), depth - 1)
+
+    def not_here(self) -> bool:
+        """Whether what is known to a step that is not captured is not known here."""
+        return self.place != "step" or self.captured
 
     def forms(self, kind: str) -> tuple[str, ...]:
         if self.linear and kind == "T":

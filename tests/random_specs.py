@@ -178,7 +178,9 @@ class Author(Phrases):
             rounds += ["0", "rounds", "rounds // 2 + 1"]
             rounds += ["min(2, numel(p))"] * self.axes
         count, before = self.one(rounds), set(self.pending)
+        outer, self.looped = self.looped, True
         body = self.inner(depth)
+        self.looped = outer
         self.pending |= before
         return [f"repeat {self.read(count)}:", *body]
 
@@ -344,7 +346,8 @@ class Author(Phrases):
         body = [*self.block(1 + self.below(3), 1), *self.ended("p")]
         if self.together and place == "pre_step":
             body.append("grad /= 1 + norm(grad, over=model)")
-        return f"{place} {name}:\n" + "".join(f"    {line}\n" for line in body)
+        phase = "on_call" if name == "by_hand" else place
+        return f"{phase} {name}:\n" + "".join(f"    {line}\n" for line in body)
 
     def enter_step(self, place: str) -> None:
         states = {
@@ -394,6 +397,12 @@ class Author(Phrases):
             lines.append(f"p -= 0.01*{name}*grad")
         return lines
 
+    def can_start(self, kind: str, text: str) -> bool:
+        # Complex numbers start as copies, captured ones not at random.
+        if "rand" in text:
+            return self.axes and not self.captured
+        return kind != "R" or self.axes
+
     def spec(self) -> str:
         self.captured = self.below(2) == 1
         self.matrix = self.axes and self.below(4) == 3
@@ -402,9 +411,7 @@ class Author(Phrases):
         numbers = [self.number(f"n{at}") for at in range(self.below(2))]
         for at in range(1 + self.below(3)):
             states = (*STATES, *MATRIX_STATES * self.matrix)
-            kind, text = self.one(
-                [each for each in states if each[0] != "R" or self.axes]
-            )
+            kind, text = self.one([each for each in states if self.can_start(*each)])
             guard = self.one(("", "", "", "flag"))
             self.states[f"s{at}"] = (kind, text.format(f"s{at}"), guard)
         step = self.step()
@@ -412,6 +419,7 @@ class Author(Phrases):
             self.hook("pre_step", f"before{at}") for at in range(self.one((0, 0, 1, 2)))
         ]
         hooks += [self.hook("post_step", "after")] * (self.below(4) == 3)
+        hooks += [self.hook("post_step", "by_hand")] * (self.below(4) == 3)
         body = "\n".join([step, *hooks])
         for text in (*numbers, *functions[::-1]):
             if f"{text.split('(')[0].removeprefix('def ')}(" in body:

@@ -105,3 +105,72 @@ def test_a_hook_after_the_step_keeps_an_average() -> None:
     optimizer.keep()
     assert optimizer.state[one]["average"].tolist() == [0.625 - 0.28125, 1.125]
     assert two not in optimizer.state
+
+
+# ---- by hand alone
+
+COUNTING = from_string(
+    spec(
+        "step: p -= lr*grad/(1 + h)",
+        "state h = 0",
+        "on_call measure: h = 0.5*h + grad*grad",
+    )
+)
+
+
+def test_a_hook_by_hand_alone_runs_when_it_is_called() -> None:
+    one, two = pair()
+    optimizer = COUNTING([{"params": [one]}, {"params": [two]}])
+    optimizer.step()
+    optimizer.step()
+    assert one.tolist() == [1 - 3, 2 - 4]
+    assert optimizer.state[one]["h"].tolist() == [0, 0]
+    optimizer.measure()
+    one.grad = None
+    optimizer.measure()
+    assert optimizer.state[one]["h"].tolist() == [9, 16]
+    torch.testing.assert_close(
+        optimizer.state[two]["h"], torch.tensor([1.5 * 0.09, 1.5 * 0.16])
+    )
+    assert two.grad.tolist() == pytest.approx([0.3, 0.4])
+
+
+def test_a_hook_by_hand_alone_passes_over_what_had_no_step() -> None:
+    one, two = pair()
+    kept, two.grad = two.grad, None
+    optimizer = COUNTING([one, two])
+    optimizer.step()
+    two.grad = kept
+    optimizer.measure()
+    assert optimizer.state[one]["h"].tolist() == [9, 16]
+    assert two not in optimizer.state
+    COUNTING([one]).measure()
+
+
+@pytest.mark.parametrize("counted", ["", "state t"])
+def test_a_hook_by_hand_alone_passes_over_a_state_that_is_not_there(
+    counted: str,
+) -> None:
+    one, _ = pair()
+    text = spec(
+        "step:\n    if k > 0: p -= lr*grad*h\n    else: p -= lr*grad",
+        "hyper k = 0.0",
+        "state h = 1 when k > 0",
+        "on_call measure:\n    if k > 0: h *= 2\n    else: p *= 2",
+        *([counted] if counted else []),
+    )
+    optimizer = from_string(text)([one])
+    optimizer.step()
+    optimizer.measure()
+    assert one.tolist() == [-1, 0]
+    optimizer.param_groups[0]["k"] = 1.0
+    optimizer.measure()
+    assert one.tolist() == [-1, 0]
+    optimizer.step()
+    optimizer.measure()
+    assert optimizer.state[one]["h"].tolist() == [2, 2]
+
+
+def test_the_docstring_says_when_a_hook_runs() -> None:
+    assert "when it is called" in COUNTING.measure.__doc__
+    assert "before every step" in DOUBLE.double.__doc__

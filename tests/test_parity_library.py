@@ -37,6 +37,8 @@ def _side(make: type[Optimizer], reference: Reference, setting: dict) -> Side:
     taken = {key: parameters[key] for key in reference.shapes or parameters}
     dealt, half = [*taken.values()], {} if "lr" in setting else {"lr": 0.003}
     groups = [{"params": dealt[::2]}, {"params": dealt[1::2], **half}]
+    if reference.random:
+        groups = [{**group, "seed": 7 * at} for at, group in enumerate(groups)]
     if reference.one_group:
         groups = dealt
     return Side(taken, make(groups, **setting), torch.float64)
@@ -58,8 +60,13 @@ def test_a_rule_is_what_a_person_wrote(name: str, setting: dict) -> None:
     ours, theirs = both = sides(name, reference, setting)
     before = {key: p.detach().clone() for key, p in ours.parameters.items()}
     for step in range(STEPS):
-        ours.step(step)
-        theirs.step(step)
+        for each in both:
+            each.step(step)
+            if reference.falling:
+                for group in each.optimizer.param_groups:
+                    group["lr"] *= 0.97
+            for name in reference.by_hand if step % 3 == 0 else ():
+                getattr(each.optimizer, name)()
         for key in ours.parameters:
             way, its = (each.parameters[key].detach() - before[key] for each in both)
             # A parameter is rounded at each step, however short its way.

@@ -49,6 +49,11 @@ def check(
         for each in spec.of(syntax.Hook)
         if each.phase == "post_step"
     )
+    on_calls = tuple(
+        check_hook(each, scope)
+        for each in spec.of(syntax.Hook)
+        if each.phase == "on_call"
+    )
     check_functions(spec, scope)
     rule = ir.Rule(
         name=name,
@@ -66,6 +71,10 @@ def check(
         arguments=declarations.check_arguments(spec, scope),
         sparse=check_sparse(spec, scope),
         complex=check_complex(spec, scope),
+        remembered=tuple(scope.remembered.values()),
+        on_calls=on_calls,
+        random=bool(scope.draws),
+        reads_loss=declarations.reads_loss(spec),
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)
@@ -107,4 +116,4 @@ def _counted(spec: syntax.Spec, scope: Scope) -> str:
         for block in (*spec.of(syntax.Hook), *spec.of(syntax.Step))
         for each in syntax.walk(block)
     )
-    return "tensor" if read or scope.counted else ""
+    return "tensor" if read or scope.counted or scope.draws else ""

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
 from .kinds import broadcast, select, unknown
+from .memories import check_initial
 from .names import NOT_HERE
 from .over import check_over
+from .randoms import check_draw
 from .scope import Scope
-from .whole import check_rounds
+from .whole import check_whole
 
 DEEPEST_CALLS = 20
 
@@ -40,6 +42,12 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _created(call, arguments, scope)
         case "asked":
             return _asked(call, arguments, scope)
+        case "remembered":
+            return check_initial(call, *arguments, scope)
+        case "largest":
+            return _largest(call, *arguments, scope)
+        case "drawn":
+            return check_draw(call, *arguments, scope)
         case "item" | "as_tensor" | "viewed":
             return _moved(call, function, arguments, scope)
         case _:
@@ -249,6 +257,22 @@ def _shape(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
     return ir.Call(name, arguments[:1], ir.NUMBER, call.span, axes)
 
 
+def _largest(call: syntax.Call, x: ir.Expr, k: ir.Expr, scope: Scope) -> ir.Expr:
+    name = call.function.text
+    if not _takes("number", x, name, scope, host=False):
+        return unknown(call.span)
+    if x.type.kind is not ir.Kind.TENSOR:
+        scope.report("E0404", f"`{name}` takes a tensor", x.span)
+        return unknown(call.span)
+    if not check_whole(k, scope, "number of entries"):
+        return unknown(call.span)
+    if isinstance(k, ir.Unary):
+        scope.report("E0404", "a number of entries is at least 0", k.span)
+        return unknown(call.span)
+    type_ = ir.Type(ir.Kind.TENSOR, "flag", x.type.shape)
+    return ir.Call(name, (x, k), type_, call.span)
+
+
 def _asked(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
     name, (asked,) = call.function.text, arguments
     if scope.place not in ("require", "sparse"):
@@ -349,5 +373,5 @@ def _invoke(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
         return unknown(call.span)
     for parameter, argument in zip(function.parameters, arguments, strict=True):
         if parameter.text in scope.counts.get((function.name.text, types), ()):
-            check_rounds(argument, scope)
+            check_whole(argument, scope)
     return ir.Invoke(made.name, arguments, made.type, call.span)

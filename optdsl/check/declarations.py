@@ -12,6 +12,8 @@ from ..diagnostics import Label, did_you_mean
 from ..evaluate import evaluate
 from .expressions import check_expression, is_host_flag
 from .functions import instance
+from .memories import group_keys
+from .randoms import draws
 from .scope import Mode, Report, Scope, holds
 
 _PLACES = ("scalar", "group", "model")
@@ -48,6 +50,15 @@ def check_outline(spec: syntax.Spec, report: Report) -> str:
     return ""
 
 
+def reads_loss(spec: syntax.Spec) -> bool:
+    """Whether a step asks what the closure returned, on any target."""
+    return any(
+        isinstance(each, syntax.Name) and each.text == vocabulary.LOSS
+        for step in spec.of(syntax.Step)
+        for each in syntax.walk(step)
+    )
+
+
 def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
     """Whether a declaration may have this name; says why not."""
     is_def = what == "def"
@@ -56,6 +67,8 @@ def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
         if is_def
         else vocabulary.why_reserved(name.text)
     )
+    if not is_def and name.text in scope.group_keys:
+        reason = scope.group_keys[name.text]
     if what == "hook" and name.text in vocabulary.METHODS:
         reason = "torch.optim.Optimizer, or a trainer, has a method of this name"
     if reason:
@@ -73,7 +86,12 @@ def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
 
 def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     """The scope of a spec: its hypers, states and defs, checked in the order written."""
-    scope = Scope(report, mode, instantiate=instance)
+    scope = Scope(report, mode, instantiate=instance, draws=draws(spec))
+    scope.group_keys = group_keys(spec, scope.draws)
+    if scope.draws:
+        scope.not_captured = "a step that draws random numbers cannot be captured"
+    elif reads_loss(spec):
+        scope.not_captured = "a step that reads the loss cannot be captured"
     for each in spec.declarations:
         match each:
             case syntax.Hyper():

@@ -68,6 +68,10 @@ def _flag(expr: syntax.Name, scope: Scope) -> ir.Expr:
         other = Label(scope.int_count, "the step count is a plain number")
         scope.report("E0306", title, expr.span, others=(other,))
         return unknown(expr.span)
+    if name == vocabulary.CAPTURABLE and scope.not_captured and scope.place == "step":
+        why = scope.not_captured
+        scope.report("E0306", f"`{name}` is never on here", expr.span, why)
+        return unknown(expr.span)
     known = getattr(scope.mode, name) if scope.place == "step" else None
     if known is None:
         return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)
@@ -83,19 +87,19 @@ def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
         scope.report(
             "E0303", f"`{name}` is not known before the step", expr.span, help=help
         )
-    elif name in ("first", "t") and place not in NOT_HERE:
+    elif name in ("first", "t", "loss") and place not in NOT_HERE:
         help = "it belongs to the step"
         scope.report("E0303", f"`{name}` is not known here", expr.span, help=help)
     elif place in NOT_HERE and (
         name in scope.hypers
         or name in scope.states
-        or name in ("p", "grad", "t", "first")
+        or name in ("p", "grad", "t", "first", "loss")
     ):
         scope.report(
             "E0306", f"`{name}` cannot be read here", expr.span, NOT_HERE[place]
         )
     else:
-        near = did_you_mean(name, scope.visible())
+        near = did_you_mean(name, [*scope.visible(), *["loss"] * (place == "step")])
         if near:
             scope.misspelled.append(near.split("`")[1])
         known = ", ".join(scope.visible())
@@ -154,6 +158,8 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     if name == vocabulary.COUNT and place in ("step", "post_step"):
         type_ = ir.SCALAR if scope.mode.counts_on_device else ir.NUMBER
         return ir.Ref(name, ir.Role.COUNT, type_, expr.span)
+    if name == vocabulary.LOSS and place == "step":
+        return ir.Ref(name, ir.Role.LOSS, ir.SCALAR, expr.span)
     if name == vocabulary.FIRST and place == "step":
         if not any(known_here(state, scope) for state in scope.states.values()):
             scope.counted.append(name)

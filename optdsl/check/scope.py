@@ -114,6 +114,9 @@ class Scope:
     is read without a state to tell it by; `int_count` is where the step count is declared
     as a plain number. `rounds` are the arguments of this def that
     have to be whole, for they are numbers of rounds; `counts` has them for each instance.
+    `group_keys` are names under which a group keeps what no one declares, and why. `draws`
+    has the number of each draw of random numbers, by where it stands; `loops` says how many
+    loops are around this place; `not_captured` why no step can be captured.
     """
 
     report: Report
@@ -134,6 +137,11 @@ class Scope:
     facts: frozenset[str] = frozenset()
     rounds: set[str] = field(default_factory=set)
     counts: dict[tuple, frozenset[str]] = field(default_factory=dict)
+    group_keys: dict[str, str] = field(default_factory=dict)
+    remembered: dict[str, ir.Remembered] = field(default_factory=dict)
+    draws: dict[int, int] = field(default_factory=dict)
+    loops: int = 0
+    not_captured: str = ""
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""

@@ -53,7 +53,7 @@ def check_entries(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
     for statement in (*rule.step, *(each for body in called.values() for each in body)):
         for node in _asking_of_axes(statement, facts):
             report("the entries of a sparse gradient have no axes", node)
-    for hook in (*rule.pre_steps, *rule.post_steps):
+    for hook in rule.hooks:
         for ref in (ref for each in hook.body for ref in ir.reads(each)):
             if ref.role is ir.Role.GRAD:
                 report("a hook cannot read a sparse gradient", ref, "the step can")

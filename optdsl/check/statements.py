@@ -27,7 +27,9 @@ def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
 
 
 def check_hook(hook: syntax.Hook, scope: Scope) -> ir.Hook:
-    body = check_block(hook.body, scope.at(hook.phase))
+    # A hook that is called by hand sees what one after the step sees.
+    place = "pre_step" if hook.phase == "pre_step" else "post_step"
+    body = check_block(hook.body, scope.at(place))
     changes = {"p", *scope.states} | ({"grad"} if hook.phase == "pre_step" else set())
     if not _assigns(hook, changes):
         title = f"the hook `{hook.name.text}` changes nothing"
@@ -101,7 +103,9 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
             return _written(ir.Ref(text, role, ir.TENSOR, name.span), value, scope)
         if text in scope.states:
             return _state_target(name, value, scope)
-    if text in vocabulary.CONSTANTS or (text in ("t", "first") and place != "def"):
+    if text in vocabulary.CONSTANTS or (
+        text in ("t", "first", "loss") and place != "def"
+    ):
         scope.report(
             "E0302", f"`{text}` cannot be assigned", name.span, "the language sets it"
         )
@@ -110,6 +114,8 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
     if text in scope.refused:
         return None
     reason = "" if text in scope.locals else vocabulary.why_reserved(text)
+    if place != "def" and text in scope.group_keys:
+        reason = scope.group_keys[text]
     if reason:
         scope.report("E0203", f"`{text}` cannot name a local", name.span, reason)
         scope.refused.append(text)
@@ -242,10 +248,11 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
     one; that takes a few times, since a name only ever gets less known.
     """
     count = check_expression(statement.count, scope)
-    good = whole.check_rounds(count, scope)
+    good = whole.check_whole(count, scope)
     before, made = scope.locals, dict(scope.instances)
     for name in _targets(statement.body):
         scope.forget(name)
+    scope.loops += 1
     while True:
         scope.locals = dict(before)
         body = check_block(statement.body, scope)
@@ -257,6 +264,7 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
         before = {name: after[name] for name in before}
         scope.instances.clear()
         scope.instances.update(made)
+    scope.loops -= 1
     scope.locals = after
     return ir.Repeat(count, body, statement.span) if good else None
 

@@ -1,4 +1,4 @@
-"""Whole numbers, which a loop counts its rounds by.
+"""Whole numbers, which a loop counts its rounds by and `topk` its entries.
 
 The language has one kind of number, so this is asked of the expression: where it comes
 from, down to hypers, shapes and the arguments of a def.
@@ -39,7 +39,8 @@ def is_whole(part: ir.Expr, scope: Scope) -> bool:
         case ir.Call(function=name):
             return name in _ROUNDS
         case ir.Ref(role=ir.Role.HYPER):
-            return scope.hypers[part.name].annotation == "int"
+            hyper = scope.hypers.get(part.name)
+            return hyper is not None and hyper.annotation == "int"
         case ir.Ref(role=ir.Role.LOCAL):
             return scope.locals[part.name].whole
     return False
@@ -59,23 +60,25 @@ def _needs(value: ir.Expr, scope: Scope) -> frozenset[str]:
     return frozenset().union(*(each.needs for each in locals_))
 
 
-def check_rounds(count: ir.Expr, scope: Scope) -> bool:
-    """Whether a number of rounds, or an argument that becomes one, is whole; says what
-    of it is not.
+def check_whole(count: ir.Expr, scope: Scope, what: str = "number of rounds") -> bool:
+    """Whether a number of rounds or entries, or an argument that becomes one, is whole; says
+    what of it is not.
     """
     if count.type.unknown:
         return False
     if count.type != ir.NUMBER:
-        title = f"a {count.type} is no number of rounds"
+        title = f"a {count.type} is no {what}"
         hint = "it may be none; ask `!= none` first" if count.type.optional else ""
         scope.report("E0404", title, count.span, hint)
         return False
     broken = [each for each in parts(count) if not is_whole(each, scope)]
     for each in broken:
         hint = "`floor(...)` makes it whole"
-        if isinstance(each, ir.Ref) and each.role is ir.Role.HYPER:
+        of_hyper = isinstance(each, ir.Ref) and each.name in scope.hypers
+        # A share of the entries is no whole number, but what it comes to is made one.
+        if of_hyper and (each is count or "entries" not in what):
             hint = f"declare it as `hyper {each.name}: int`"
-        title = "a number of rounds is whole, and this may be none"
+        title = f"a {what} is whole, and this may be none"
         scope.report("E0404", title, each.span, hint)
     scope.rounds |= _needs(count, scope)
     return not broken

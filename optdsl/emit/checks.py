@@ -236,4 +236,8 @@ def kinds(rule: ir.Rule) -> str:
     """The functions that the checks of a rule call."""
     found = {each.annotation for each in rule.hypers}
     written = CHECK_NUMBER * bool(found & {"float", "tuple"})
-    return written + CHECK_NUMBERS * ("tuple" in found) + CHECK_INT * ("int" in found)
+    return (
+        written
+        + CHECK_NUMBERS * ("tuple" in found)
+        + CHECK_INT * ("int" in found or rule.random)
+    )

@@ -8,6 +8,7 @@ from .body import INDENT
 from .complex import takes_complex
 from .expr import Name, text
 from .layout import fit
+from .randoms import of_update
 from .signature import option
 from .sparse import refusals
 from .update import Update
@@ -15,7 +16,8 @@ from .update import Update
 
 def init_group(rule: ir.Rule, update: Update) -> list[str]:
     """The lines of the method."""
-    parameters = [f"    {each.items}: {each.annotation}," for each in update.columns]
+    columns = update.collected
+    parameters = [f"    {each.items}: {each.annotation}," for each in columns]
     result = [
         "def _init_group(",
         "    self,",
@@ -26,12 +28,15 @@ def init_group(rule: ir.Rule, update: Update) -> list[str]:
     stateful = bool(rule.own or rule.counted)
     makes = ", and make the state of new parameters" if stateful else ""
     result.append(f'    """Collect what has a gradient{makes}."""')
-    body = ['for p in group["params"]:', "    if p.grad is None:", "        continue"]
-    body += refusals(rule, _name())
+    loop = 'for p in group["params"]:'
+    if rule.random:
+        loop = 'for at, p in enumerate(group["params"]):'
+    body = [loop, "    if p.grad is None:", "        continue"]
+    body += refusals(rule, _name(rule))
     body += _complex_refusal(rule)
     if stateful:
         body += [INDENT + line if line else "" for line in _states(rule, update)]
-    body += [f"    {each.items}.append({each.value})" for each in update.columns]
+    body += [f"    {each.items}.append({each.value})" for each in columns]
     return result + [INDENT + line if line else "" for line in body]
 
 
@@ -44,9 +49,11 @@ def _complex_refusal(rule: ir.Rule) -> list[str]:
     ]
 
 
-def _name() -> Name:
+def _name(rule: ir.Rule, is_new: bool = False) -> Name:
     def name(ref: ir.Ref) -> str:
         match ref.role:
+            case ir.Role.SEED:
+                return of_update(rule, is_new)
             case ir.Role.HYPER:
                 return f'group["{ref.name}"]'
             case ir.Role.STATE:
@@ -57,7 +64,7 @@ def _name() -> Name:
 
 
 def _states(rule: ir.Rule, update: Update) -> list[str]:
-    name = _name()
+    name = _name(rule)
     conditions = [
         text(each.when, name, 3) for each in rule.own if each.when is not None
     ]
@@ -80,7 +87,9 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         making.append('state["step"] = 0')
     elif rule.counted:
         making.append('state["step"] = _zero_dim(0.0, group, p)')
-    making += [line for each in always for line in _made(each, rule, name)]
+    making += [
+        line for each in always for line in _made(each, rule, _name(rule, is_new=True))
+    ]
     if making:
         result.append(f"if {new}:")
         result += [INDENT + line for line in making]

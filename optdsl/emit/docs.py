@@ -7,6 +7,7 @@ import textwrap
 from .. import ir
 from .body import INDENT
 from .expr import text
+from .group import said
 from .layout import WIDTH
 from .update import annotation
 
@@ -51,11 +52,15 @@ def class_doc(rule: ir.Rule) -> str:
     if states:
         lines += ["", "State of a parameter, made at its first step with a gradient:"]
         lines += _hanging(states)
+    if kept := said(rule):
+        lines += ["", "A group keeps as well, and `state_dict` with it:"]
+        lines += _hanging(kept)
     lines += ["", "Raises:"]
     lines += _hanging(
         [
             "TypeError: a hyperparameter, of any group, is no number.",
             "ValueError: it is not allowed.",
+            *["RuntimeError: a step gets no closure."] * rule.reads_loss,
         ]
     )
     return "\n".join(lines)

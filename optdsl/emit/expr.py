@@ -22,6 +22,7 @@ _SPELLED = {
     "is_tensor": "isinstance({}, Tensor)", "is_complex": "torch.is_complex({})",
     "is_sparse": "{}.is_sparse",
 }  # fmt: skip
+OF_FILE = frozenset({"randn_like", "rand_like", "topk"})
 _ATTRIBUTES = frozenset({"mT"})
 
 Name = Callable[[ir.Ref], str]
@@ -151,6 +152,9 @@ def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
     if op.name in OF_TORCH and not (op.in_place and not keywords):
         written = [text(each, name) for each in arguments] + keywords
         return f"torch.{op.name}({', '.join(written)})", PRECEDENCE["call"]
+    if op.name in OF_FILE:
+        written = ", ".join(text(each, name) for each in arguments)
+        return f"_{op.name}({written})", PRECEDENCE["call"]
     receiver = text(arguments.pop(0), name, PRECEDENCE["call"])
     if op.name in _ATTRIBUTES:
         return f"{receiver}.{op.name}", PRECEDENCE["call"]

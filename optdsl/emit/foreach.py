@@ -146,10 +146,8 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
     for each in update.columns[2:]:
         if each.state is not None:
             fact = ir.Role.STATE, each.state.name
-        elif each is update.step:
-            fact = ir.Role.COUNT, "t"
         else:
-            fact = ir.Role.FIRST, "first"
+            fact = each.role, "t" if each is update.step else "first"
         if fact in read:
             yield _as_fact(each), each
 
@@ -170,11 +168,8 @@ def count(
     """The step counts, one more each. Where they lie on the CPU, torch takes a number
     apart for each tensor, and another tensor once.
     """
-    first = [
-        f"{each.item} = {each.items}[0]"
-        for each in update.columns[2:]
-        if each.state is None and (each is not update.step or rule.counted == "int")
-    ]
+    alike = [update.first, update.step if rule.counted == "int" else None]
+    first = [f"{each.item} = {each.items}[0]" for each in alike if each is not None]
     if rule.counted != "tensor":
         return first
     steps = update.step.items

@@ -6,11 +6,15 @@ from .. import ir
 from ..stages import direct_parts, parts, runs
 from .body import INDENT, lines, one_at_a_time
 from .complex import takes_complex
-from .expr import text
+from .expr import PRECEDENCE, text
 from .names import Names, plural
 from .signature import option
 
-_WHEN = {"pre": "before every step", "post": "after every step"}
+_WHEN = {
+    "pre": "Runs by itself before every step; a call by hand does the same once.",
+    "post": "Runs by itself after every step; a call by hand does the same once.",
+    "call": "Runs when it is called, over all parameters with {}.",
+}
 
 
 def hook_methods(rule: ir.Rule) -> list[str]:
@@ -20,11 +24,17 @@ def hook_methods(rule: ir.Rule) -> list[str]:
         result += ["", *_method(hook, rule, "pre")]
     for hook in rule.post_steps:
         result += ["", *_method(hook, rule, "post")]
+    for hook in rule.on_calls:
+        result += ["", *_method(hook, rule, "call")]
     return result
 
 
 def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
-    doc = f'"""Runs by itself {_WHEN[when]}; a call by hand does the same once."""'
+    stateful = {ir.Role.STATE, ir.Role.COUNT} & {
+        ref.role for each in hook.body for ref in _all_refs(each)
+    }
+    what = "a gradient and a state" if stateful else "a gradient"
+    doc = f'"""{_WHEN[when].format(what)}"""'
     body = _Method(hook, rule).body()
     return [
         "@_use_grad_for_differentiable",
@@ -50,7 +60,7 @@ class _Method:
             block = (ir.Each("group", (whole,), self.hook.span),)
         outside = [each for each in block if not isinstance(each, ir.Each)]
         self.of_model = {ref.name for each in outside for ref in ir.reads(each)}
-        wide = [each for each in self.rule.hypers if each.name in self.of_model]
+        wide = [each for each in self.rule.of_group if each.name in self.of_model]
         result = ["group = self.param_groups[0]", *self._hypers(wide)] if wide else []
         return result + self._around(block, "return")
 
@@ -93,14 +103,15 @@ class _Method:
 
     def _group(self, phase: ir.Each) -> list[str]:
         read = {ref.name for ref in _all_refs(phase)} - self.of_model
-        body = self._hypers(each for each in self.rule.hypers if each.name in read)
+        body = self._hypers(each for each in self.rule.of_group if each.name in read)
         body += self._around(phase.body, "continue")
         return ["for group in self.param_groups:", *_indented(body)]
 
     def _params(self, phase: ir.Each) -> list[str]:
         refs = [*_all_refs(phase)]
         roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
-        inner = _begin(self.rule, self.names, roles, used)
+        by_hand = self.hook in self.rule.on_calls
+        inner = _begin(self.rule, self.names, roles, used, by_hand)
         inner += self._lines(phase.body)
         inner += _end(self.rule, phase.body, self.hook in self.rule.pre_steps)
         return ['for param in group["params"]:', *_indented(inner)]
@@ -119,7 +130,9 @@ def _all_refs(statement: ir.Statement) -> list[ir.Ref]:
     return [*ir.reads(statement), *targets]
 
 
-def _begin(rule: ir.Rule, names: Names, roles: set, used: set[str]) -> list[str]:
+def _begin(
+    rule: ir.Rule, names: Names, roles: set, used: set[str], by_hand: bool
+) -> list[str]:
     stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
     # A parameter has an entry once it has stepped, unless all of its states are optional.
     entered = rule.counted or any(state.when is None for state in rule.own)
@@ -127,7 +140,8 @@ def _begin(rule: ir.Rule, names: Names, roles: set, used: set[str]) -> list[str]
     result = [f"if param.grad is None{missing}:", "    continue"]
     real = takes_complex(rule)
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
-    result.append(f"p = {as_real.format('param') if real else 'param'}")
+    if ir.Role.PARAM in roles:
+        result.append(f"p = {as_real.format('param') if real else 'param'}")
     if ir.Role.GRAD in roles:
         asked = option(rule, "maximize")
         result.append(f"grad = param.grad if not {asked} else -param.grad")
@@ -154,10 +168,23 @@ def _begin(rule: ir.Rule, names: Names, roles: set, used: set[str]) -> list[str]
                 result.append(f"    {own} = torch.view_as_real({own})")
             else:
                 result.append(f"{own} = {value}")
+            if by_hand and state.when is not None:
+                wanted = text(state.when, _of_group, PRECEDENCE["and"])
+                result += [f"if {wanted} and {own} is None:", "    continue"]
     if ir.Role.COUNT in roles:
         read = ".item()" if rule.counted == "tensor" else ""
         result.append(f't = state["step"]{read}')
     return result
+
+
+def _of_group(ref: ir.Ref) -> str:
+    """What a condition of a state reads, before the names of the hook are there."""
+    match ref.role:
+        case ir.Role.HYPER:
+            return f'group["{ref.name}"]'
+        case ir.Role.GRAD:
+            return "param.grad"
+    return "param"
 
 
 def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:

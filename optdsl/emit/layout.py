@@ -35,7 +35,10 @@ def fit(line: str) -> list[str]:
     ):
         head, value = found.groups()
         if links := _links(value):
-            return [head + "(", *_chained(value, links, indent + _INDENT), indent + ")"]
+            inner = indent + _INDENT
+            fits = len(inner + value) <= WIDTH
+            lines = [inner + value] if fits else _chained(value, links, inner)
+            return [head + "(", *lines, indent + ")"]
         if head.strip() and _joins_several(value):
             return _in_brackets(line, indent)
     broken = _last_bracket(line, WIDTH - len(indent))

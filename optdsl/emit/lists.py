@@ -36,7 +36,7 @@ class Lists:
             return self.host(ref)
         return (
             self.update.one(ref)
-            if ref.role is ir.Role.COUNT
+            if ref.role in (ir.Role.COUNT, ir.Role.SEED, ir.Role.LOSS)
             else self.names.own(ref.name)
         )
 
@@ -53,6 +53,8 @@ class Lists:
             return self.names.own(ref.name)
         if ref.role is ir.Role.COUNT:
             return self.update.step.items
+        if ref.role in (ir.Role.SEED, ir.Role.LOSS):
+            return self.update.of(ref.role).items
         return self.many(ref.name)
 
     def host(self, ref: ir.Ref) -> str:

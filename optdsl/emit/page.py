@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
 from ..stages import parts
-from . import foreach, phases
+from . import foreach, group, phases, randoms
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -23,7 +23,7 @@ from .layout import WIDTH, fit
 from .names import safe_file_name
 from .shared import init_shared, same_in_all
 from .signature import defaults, left_out, parameters, setdefaults
-from .step import CHECK_CAPTURABLE, decorators, step
+from .step import AS_LOSS, CHECK_CAPTURABLE, decorators, step
 from .trial import trial
 from .update import update_of
 from .updates import updates
@@ -39,6 +39,14 @@ def _as_scalar(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(_as_scalar, value))
     return _to_scalar(value)
+'''
+TOPK = '''
+
+def _topk(x: Tensor, k: int) -> Tensor:
+    """Flags like x, true at its k largest entries; at all, where it has no more."""
+    at = x.flatten().topk(min(k, x.numel())).indices
+    flags = torch.zeros(x.numel(), dtype=torch.bool, device=x.device)
+    return flags.index_fill(0, at, True).view(x.shape)
 '''
 TEMPLATE = "optimizer.py.jinja"
 _TEXTS = re.compile(r'''""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*''', re.DOTALL)
@@ -71,9 +79,9 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "class_doc": docstring(class_doc(rule), INDENT),
         "parameters": _lines(parameters(rule), 2),
         "defaults": _lines(defaults(rule), 2),
-        "setdefaults": _lines(setdefaults(rule), 3),
+        "setdefaults": _lines([*setdefaults(rule), *group.completed(rule)], 3),
         "old_pickles": _lines(old_pickles(rule), 3),
-        "scalars": _lines([*left_out(rule), *_scalars(rule)], 2),
+        "scalars": _lines([*left_out(rule), *_scalars(rule), *group.added(rule)], 2),
         "same_in_all": _lines(same_in_all(rule), 2),
         "init_shared": _joined(init_shared(rule), 1),
         "stacked": phases.STACKED if _reduces(targets) else "",
@@ -88,7 +96,13 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "step": _joined(step(targets, update), 2),
         "hooks": _joined(hook_methods(rule), 1),
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
+        "group": group.functions(rule),
+        "seeded": _lines(group.seeded(rule), 2),
         "zero_dim": zero_dim(rule),
+        "as_loss": AS_LOSS.format(rule.name) if rule.reads_loss else "",
+        "closure_doc": "reevaluates the model and returns the loss"
+        + (", which the step\n                reads." if rule.reads_loss else "."),
+        "optional": "" if rule.reads_loss else ", optional",
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),
         "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",
@@ -96,6 +110,9 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "alike": foreach.ALIKE,
         "updates": _joined(sum(updates(targets, update).values(), []), 0),
     }
+    code = "\n".join(found.values())
+    found |= {"draws": randoms.functions(rule, code)}
+    found |= {"topk": TOPK if "_topk(" in code else ""}
     return found | {"imports": _imports(found)}
 
 
@@ -159,7 +176,7 @@ def _imports(found: dict[str, str]) -> str:
     ]
     if "math." in body:
         lines.insert(0, "import math")
-    if "(Real," in body:
+    if "(Real," in body or ", Real)" in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
     names = sorted(["Optimizer", "ParamsT", *borrowed])

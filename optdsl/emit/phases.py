@@ -87,7 +87,7 @@ class Phases:
         self.of_groups: dict[str, str] = {}
         every = [*waiting([*phases(rule.step)]), *waiting(loops(rule.step))]
         self.waiting = {id(each): names for each, names in every}
-        self.hypers = {each.name: each for each in rule.hypers}
+        self.hypers = {each.name: each for each in rule.of_group}
         self.names = self._names()
         self.lists = {name: self.names.claim(plural(name)) for name in self.parts}
 
@@ -102,6 +102,13 @@ class Phases:
         nodes = (*rule.prologue, *rule.step)
         names = self._of_group(nodes, rule.of_model, "model")
         result = ["(group, _), *_ = groups", *names] if names else []
+        losses = self.update.of(ir.Role.LOSS)
+        between = (each for each in rule.step if not isinstance(each, ir.Each))
+        if losses and any(
+            ref.role is ir.Role.LOSS for each in between for ref in ir.reads(each)
+        ):
+            at = self.update.columns.index(losses)
+            result.append(f"{losses.item} = groups[0][1][{at}][0]")
         for run in runs(nodes):
             result += self._lines(run) if isinstance(run, tuple) else self._group(run)
         return result
@@ -281,11 +288,13 @@ class OneByOne(Phases):
         return result
 
     def _is_read(self, column: Column, phase: ir.Each, read: set[str]) -> bool:
-        if column is self.update.step:
-            return self.counts_here(phase) or "t" in read
+        if column is self.update.step and self.counts_here(phase):
+            return True
         if column.state is not None:
             return column.state.name in read
-        return column.item in read or (column.items == "grads" and "grad" in read)
+        if column.role is not None:
+            return any(ref.role is column.role for ref in _mentioned(phase))
+        return column.items == "grads" and "grad" in read
 
     def _first_lines(self, phase: ir.Each) -> list[str]:
         if not self.reads_grad(phase):

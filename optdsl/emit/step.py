@@ -25,6 +25,26 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
         if any(each is not None and each.device != p.device for each in scalars):
             raise AssertionError("capturable=True, but a state is on another device")
 '''
+AS_LOSS = '''
+
+def _check_loss(loss: Any) -> None:
+    """Raise where there was no closure, or none that returns a number."""
+    if loss is None:
+        raise RuntimeError("{0} needs a closure that returns the loss")
+    one = loss.numel() == 1 if isinstance(loss, Tensor) else isinstance(loss, Real)
+    if not one:
+        raise RuntimeError(f"{0} needs a loss of one number, not {{loss!r}}")
+
+
+def _as_loss(loss: Any, p: Tensor, maximize: bool) -> Tensor:
+    """The loss that is minimized, as a tensor without axes and without a graph: beside p,
+    and at least as precise.
+    """
+    own = loss.dtype if isinstance(loss, Tensor) else torch.get_default_dtype()
+    dtype = torch.promote_types(own, p.dtype.to_real())
+    value = torch.as_tensor(loss, dtype=dtype, device=p.device).detach().reshape(())
+    return -value if maximize else value
+'''
 
 
 def without_grad(rule: ir.Rule) -> bool:
@@ -37,7 +57,9 @@ def without_grad(rule: ir.Rule) -> bool:
 
 def decorators(rule: ir.Rule) -> list[str]:
     """What stands above the method."""
-    result = ["@torch.compiler.disable"] * (rule.counted == "int")
+    result = ["@torch.compiler.disable"] * (
+        rule.counted == "int" or rule.random or rule.reads_loss
+    )
     if without_grad(rule):
         return [*result, "@torch.no_grad()"]
     return [*result, "@_use_grad_for_differentiable"]
@@ -46,8 +68,13 @@ def decorators(rule: ir.Rule) -> list[str]:
 def step(targets: ir.Targets, update: Update) -> list[str]:
     """The lines that update every group, between the hooks of the spec."""
     rule = targets.loop
-    body = [f"{each.items}: {each.annotation} = []" for each in update.columns]
-    body += [f"self._init_group(group, {update.lists})"]
+    columns = update.collected
+    body = [f"{each.items}: {each.annotation} = []" for each in columns]
+    body.append(f"self._init_group(group, {', '.join(c.items for c in columns)})")
+    if (losses := update.of(ir.Role.LOSS)) is not None:
+        asked = option(rule, "maximize")
+        value = f"_as_loss(loss, p, {asked})"
+        body.append(f"{losses.items} = [{value} for p in params]")
     if rule.in_phases:
         body += ["if params:", f"    groups.append((group, [{update.lists}]))"]
     else:
@@ -70,6 +97,8 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
         steps = _with_held_gradients(steps)
     if rule.post_steps:
         steps += ["", *(f"self.{each.name}()" for each in rule.post_steps)]
+    if rule.reads_loss:
+        steps = ["_check_loss(loss)", *steps]
     return [*trial_step(rule, update), *steps]
 
 

@@ -39,8 +39,5 @@ def _class(rule: ir.Rule) -> str:
     lines.append(
         "    def step(self, closure: Callable[[], Any] | None = None) -> Any: ..."
     )
-    lines += [
-        f"    def {hook.name}(self) -> None: ..."
-        for hook in (*rule.pre_steps, *rule.post_steps)
-    ]
+    lines += [f"    def {hook.name}(self) -> None: ..." for hook in rule.hooks]
     return "\n".join(lines) + "\n"

@@ -36,7 +36,7 @@ def trial_step(rule: ir.Rule, update: Update) -> list[str]:
     """What `step` does in a trial, and in the step after one."""
     if not _has_rate(rule):
         return []
-    lists = ", ".join(["[]"] * len(update.columns))
+    lists = ", ".join(["[]"] * len(update.collected))
     marks = ["    self._init_shared()"] * bool(rule.shared)
     if update.first is not None:
         marks += ["    for state in self.state.values():"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .. import ir
 from .names import Names, plural, snake
+from .randoms import SEED, of_update
 
 MAXIMIZE = "maximize"
 _TAKEN = (
@@ -20,7 +21,8 @@ _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 @dataclass(frozen=True, slots=True)
 class Column:
     """What an update gets one of for each parameter: `items` is the list's name, `item`
-    one of them, `value` what the collecting loop puts in.
+    one of them, `value` what the collecting loop puts in, if it does. What is no tensor of
+    the parameter and no state of its own has a `role`.
     """
 
     item: str
@@ -28,11 +30,13 @@ class Column:
     annotation: str
     value: str
     state: ir.State | None = None
+    role: ir.Role | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The columns are `p`, `grad`, the states in order, `first` and the step count.
+    """The columns are `p`, `grad`, the states in order, `first`, the loss, the seeds of
+    random numbers and the step count.
     `names` spells the names of the spec.
     """
 
@@ -50,8 +54,16 @@ class Update:
     @property
     def first(self) -> Column | None:
         """The column that says whose first update it is, where the rule asks for it."""
-        rest = self.columns[2 : len(self.columns) - bool(self.counted)]
-        return next((each for each in rest if each.state is None), None)
+        return self.of(ir.Role.FIRST)
+
+    def of(self, role: ir.Role) -> Column | None:
+        """The column of a role, where the update has it."""
+        return next((each for each in self.columns if each.role is role), None)
+
+    @property
+    def collected(self) -> tuple[Column, ...]:
+        """The columns that the collecting loop fills."""
+        return tuple(each for each in self.columns if each.value)
 
     @property
     def kept(self) -> tuple[Column, ...]:
@@ -71,6 +83,8 @@ class Update:
         """What a reference is called among the things of one parameter; a state that is
         read as a number is asked for it.
         """
+        if ref.role in (ir.Role.SEED, ir.Role.LOSS):
+            return self.of(ref.role).item
         own = self.names.own(ref.name)
         if ref.role is ir.Role.STATE and ref.type.on_host:
             return f"{own}.item()"
@@ -104,14 +118,23 @@ def update_of(targets: ir.Targets) -> Update:
     if any(ref.role is ir.Role.FIRST for ref in read):
         first = names.own("first")
         value = 'state.get("first", False)'
-        columns.append(Column(first, names.claim("firsts"), "list[bool]", value))
+        items, role = names.claim("firsts"), ir.Role.FIRST
+        columns.append(Column(first, items, "list[bool]", value, role=role))
+    if any(ref.role is ir.Role.LOSS for ref in read):
+        items, role = names.claim("losses"), ir.Role.LOSS
+        columns.append(Column("loss", items, "list[Tensor]", "", role=role))
+    if any(ref.role is ir.Role.SEED for ref in read):
+        seed, items = names.claim(SEED), names.claim("seeds")
+        value = of_update(rule)
+        columns.append(Column(seed, items, "list[int]", value, role=ir.Role.SEED))
     if rule.counted:
         as_int = rule.counted == "int"
         step = names.own("t") if as_int else names.claim("step")
         annotation = f"list[{'int' if as_int else 'Tensor'}]"
-        columns.append(Column(step, names.claim("steps"), annotation, 'state["step"]'))
+        items, value = names.claim("steps"), 'state["step"]'
+        columns.append(Column(step, items, annotation, value, role=ir.Role.COUNT))
     used = {ref.name for ref in read}
-    hypers = tuple(each for each in rule.hypers if each.name in used)
+    hypers = tuple(each for each in rule.of_group if each.name in used)
     return Update(rule.name, tuple(columns), hypers, names, rule.counted)
 
 

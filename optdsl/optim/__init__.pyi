@@ -25,6 +25,26 @@ class AdaBelief(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class AdaBound(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        final_lr: float = 0.1,
+        gamma: float = 1e-3,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsbound: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class Adadelta(Optimizer):
     def __init__(
         self,
@@ -126,6 +146,24 @@ class Adamax(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class AdamC(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        normalized: bool = True,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
@@ -267,6 +305,22 @@ class GradientDescent(Optimizer):
         self,
         params: ParamsT,
         lr: float = 1e-3,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class Gravity(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.1,
+        alpha: float = 0.01,
+        beta: float = 0.9,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -600,6 +654,22 @@ class SGDW(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class SGLD(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        temperature: float = 1.0,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class SignSGD(Optimizer):
     def __init__(
         self,
@@ -616,6 +686,26 @@ class SignSGD(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class Sophia(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.965, 0.99),
+        rho: float = 0.04,
+        batch_size: float = 5120,
+        weight_decay: float = 0.1,
+        eps: float = 1e-15,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+    def update_hessian(self) -> None: ...
 
 class SparseAdam(Optimizer):
     def __init__(

@@ -21,7 +21,7 @@ _PLANNED = {
 }
 _DECLARATIONS = (
     "optimizer", "reference", "hyper", "positional", "named", "require", "state",
-    "sparse_grads", "def", "pre_step", "post_step", "step",
+    "sparse_grads", "def", "pre_step", "post_step", "on_call", "step",
 )  # fmt: skip
 _WORDS = (
     "and",

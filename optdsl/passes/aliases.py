@@ -91,6 +91,7 @@ def with_memory(rule: ir.Rule, change: Change) -> ir.Rule:
         pre_steps=hooks(rule.pre_steps, storages | {"grad"}),
         step=changed(rule.step, storages),
         post_steps=hooks(rule.post_steps, storages),
+        on_calls=hooks(rule.on_calls, storages),
     )
 
 

@@ -45,7 +45,7 @@ def _assigned_outside_rounds(block: ir.Block) -> frozenset[str]:
 
 def _taken(rule: ir.Rule) -> frozenset[str]:
     names = ir.assigned(rule.step) | {each.name for each in rule.functions}
-    names |= {each.name for each in (*rule.hypers, *rule.states)}
+    names |= {each.name for each in (*rule.of_group, *rule.states)}
     names |= {ref.name for each in rule.step for ref in ir.reads(each)}
     return frozenset(names)
 

@@ -38,7 +38,7 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     tensors, and `alpha=` and `value=` take numbers alone.
     """
     taken = {ref.name for each in ir.statements(rule.step) for ref in ir.reads(each)}
-    taken |= ir.assigned(rule.step) | {each.name for each in rule.hypers}
+    taken |= ir.assigned(rule.step) | {each.name for each in rule.of_group}
     taken |= {each.name for each in rule.states} | {"p", "grad"}
     kept = [ir.Role.STATE, *[ir.Role.COUNT] * (rule.counted == "tensor")]
     shared = outer(rule) if rule.in_phases else frozenset()

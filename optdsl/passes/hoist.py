@@ -15,7 +15,7 @@ def hoist(rule: ir.Rule) -> ir.Rule:
         for statement in ir.statements(rule.step)
         for target in _targets(statement)
     ]
-    known = {each.name for each in rule.hypers}
+    known = {each.name for each in rule.of_group}
     prologue, step = [], []
     for statement in rule.step:
         targets = [each.name for each in _targets(statement)]

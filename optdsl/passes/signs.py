@@ -9,7 +9,7 @@ class Signs:
     """Of the numbers of one rule's step, as far as their form tells."""
 
     def __init__(self, rule: ir.Rule) -> None:
-        self.ranges = {each.name: each.range for each in rule.hypers if each.range}
+        self.ranges = {each.name: each.range for each in rule.of_group if each.range}
         self.values: dict[str, ir.Expr] = {}
         statements = [
             each

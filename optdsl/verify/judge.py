@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch.optim import Optimizer
@@ -75,18 +76,24 @@ def _reference(
     subject: Subject, against: Subject | type[Optimizer] | str | None
 ) -> Studied | str:
     """The optimizer that the subject has to equal; or why there is none. Only one that
-    was asked for has to be there.
+    was asked for has to be there. What is called by hand beside one is called beside the
+    other.
     """
+
+    def studied(given: Subject) -> Studied:
+        shared = (name for name in subject.by_hand if hasattr(given.cls, name))
+        return study(replace(given, by_hand=tuple(shared)))
+
     if against is not None:
         reference = _subject(against)
         try:
-            return study(reference)
+            return studied(reference)
         except NoSubject as reason:
             raise NoSubject(f"{reference.name}: {reason}") from None
     if not subject.reference:
         return "it names no reference"
     try:
-        return study(subjects.of_path(subject.reference))
+        return studied(subjects.of_path(subject.reference))
     except NoSubject as reason:
         return str(reason)
 

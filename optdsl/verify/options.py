@@ -66,8 +66,8 @@ def of(studied: "Studied") -> tuple[Option, ...]:
 def _scenes(studied: "Studied") -> Iterator[tuple["Studied", Scene]]:
     """A short one with parameters of which one or another feels most options. For what it
     does not show a long one with all kinds; the same in bfloat16, which some options are
-    for; and one with gradients of one direction, and closures, for rules that wait for
-    progress.
+    for; one whose learning rate falls; and one with gradients of one direction, and
+    closures, for rules that wait for progress.
     """
     parts = [*studied.plain("one"), Part("zero", SHAPES[studied.shape], zero=True)]
     if studied.shape != "matrix" and studied.shapes["matrix"].went:
@@ -77,6 +77,7 @@ def _scenes(studied: "Studied") -> Iterator[tuple["Studied", Scene]]:
     yield studied, long
     if studied.dtypes[torch.bfloat16].went:
         yield studied, long.with_(dtype=torch.bfloat16)
+    yield studied, long.with_(falling=True)
     yield replace(studied, needs_closure=True), long.with_(steady=True)
 
 

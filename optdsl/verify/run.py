@@ -2,7 +2,8 @@
 
 In: something that makes an optimizer, a scene, the hypers of each group. Out: a Trace,
 the value of each parameter and of each of its states after each step. Random numbers
-start anew in each step, so that the same steps give the same bits.
+start anew in each step and before the constructor, so that the same steps give the same
+bits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from .scene import Part, Scene
 Hypers = Mapping[str, Any]
 Make = Callable[..., Optimizer]
 Change = Callable[[Tensor], Tensor]
+FALL = 0.95  # the share of the learning rate that is left in the next step
 ITSELF = ""  # what no state is called
 Key = tuple[str, str]  # a parameter, and ITSELF or the name of a state
 Snapshot = dict[Key, Tensor]
@@ -49,13 +51,14 @@ class Trace:
 @dataclass(slots=True)
 class Run:
     """An optimizer with its parameters by name. `needs_closure` where `step` has to be
-    given one.
+    given one; the methods `by_hand` are called after each step.
     """
 
     scene: Scene
     parameters: dict[str, Parameter]
     optimizer: Optimizer
     needs_closure: bool = False
+    by_hand: Sequence[str] = ()
     parts: dict[str, Part] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,15 +72,27 @@ class Run:
 
     def step(self, step: int, change: Change | None = None) -> None:
         self.give(step, change)
-        self.move(step)
+        self.move(step, change)
 
-    def move(self, step: int) -> None:
-        """One step with the gradients that are there."""
+    def move(self, step: int, change: Change | None = None) -> None:
+        """One step with the gradients that are there, and a loss that is changed as they
+        are.
+        """
+        for group in self.optimizer.param_groups if self.scene.falling else ():
+            if "lr" in group:
+                group["lr"] = group["lr"] * FALL
         torch.default_generator.manual_seed(step + 1000 * self.scene.seed)
         if self.needs_closure:
-            self.optimizer.step(lambda: torch.tensor(1 / (1 + step)))
+            loss = loss_of(step)
+            self.optimizer.step(lambda: change(loss) if change else loss)
         else:
             self.optimizer.step()
+        self.call_by_hand()
+
+    def call_by_hand(self) -> None:
+        """What a training loop calls beside `step`."""
+        for name in self.by_hand:
+            getattr(self.optimizer, name)()
 
     def memory(self, name: str) -> dict[str, Tensor]:
         """The states of a parameter, those in tuples and dicts with a path for a name;
@@ -98,6 +113,11 @@ class Run:
         }
 
 
+def loss_of(step: int) -> Tensor:
+    """What a closure returns."""
+    return torch.tensor(1 / (1 + step), dtype=torch.float32)
+
+
 def _numbers(path: str, value: Any) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield path, value.to_dense() if value.layout != torch.strided else value
@@ -114,7 +134,7 @@ def _numbers(path: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 def start(
     make: Make, scene: Scene, hypers: Hypers | None = None,
     groups: Sequence[Hypers] = ONE_GROUP, needs_closure: bool = False,
-    backwards: bool = False,
+    backwards: bool = False, by_hand: Sequence[str] = (),
 ) -> Run:  # fmt: skip
     """A new optimizer; the parameters are dealt to the groups in turn. `backwards` puts
     groups and parameters in the opposite order.
@@ -126,7 +146,9 @@ def start(
     ]
     if backwards:
         given = [{**each, "params": each["params"][::-1]} for each in given[::-1]]
-    return Run(scene, parameters, make(given, **(hypers or {})), needs_closure)
+    torch.default_generator.manual_seed(1000 * scene.seed - 1)
+    optimizer = make(given, **(hypers or {}))
+    return Run(scene, parameters, optimizer, needs_closure, by_hand)
 
 
 def play(run: Run, change: Change | None = None) -> Trace:

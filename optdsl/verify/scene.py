@@ -64,7 +64,8 @@ class Scene:
     `layout` of the gradients is dense, sparse (some rows, one of them in two parts) or
     whole (sparse, with every row). `held` is a precision that all values have passed
     through; with `noise`, all are wrong by this share of themselves, drawn by `seed`.
-    Where `steady`, gradients keep their direction but for a third.
+    Where `steady`, gradients keep their direction but for a third; where `falling`, a
+    scheduler lowers the learning rate before each step.
     """
 
     parts: tuple[Part, ...]
@@ -76,6 +77,7 @@ class Scene:
     noise: float = 0.0
     seed: int = 0
     steady: bool = False
+    falling: bool = False
 
     @property
     def numbers(self) -> range:

@@ -90,7 +90,8 @@ class Studied:
     ) -> Run:  # fmt: skip
         told = [{**self.subject.group, **group} for group in groups]
         make, closure = self.subject.make, self.needs_closure
-        return start(make, scene, hypers, told, closure, backwards)
+        by_hand = self.subject.by_hand
+        return start(make, scene, hypers, told, closure, backwards, by_hand)
 
     def play(
         self, scene: Scene, hypers: Hypers | None = None,

@@ -31,7 +31,7 @@ class NoSubject(Exception):
 class Subject:
     """`make(params, **hypers)` gives the optimizer that runs its loop, where there is a
     choice; each group of the parameters has to say what is in `group`. `reference` is a
-    dotted path, or empty.
+    dotted path, or empty. The methods `by_hand` run when someone calls them alone.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Subject:
     artifacts: Artifacts | None = None
     reference: str = ""
     group: Mapping[str, Any] = field(default_factory=dict)
+    by_hand: tuple[str, ...] = ()
 
     @property
     def rule(self) -> ir.Rule | None:
@@ -96,6 +97,7 @@ def of_spec(spec: str) -> Subject:
         _loop(cls, flags),
         artifacts,
         rule.reference,
+        by_hand=tuple(each.name for each in rule.on_calls),
     )
 
 

@@ -20,7 +20,9 @@ class Reference:
     hypers for both; `states` has our name and theirs for each state that is called
     otherwise, or None for one that they do not keep. Where the rule takes no other
     parameters, `shapes` names those of tests/parity.py that it does take; `one_group` where
-    theirs knows no groups.
+    theirs knows no groups. The learning rates are `falling`, from step to step, where the
+    rule knows what they were at first. The methods `by_hand` are called after some steps.
+    Where the rule is `random`, the groups have seeds.
     """
 
     cls: type[Optimizer]
@@ -28,6 +30,9 @@ class Reference:
     states: Mapping[str, str | None] = field(default_factory=dict)
     shapes: tuple[str, ...] = ()
     one_group: bool = False
+    falling: bool = False
+    by_hand: tuple[str, ...] = ()
+    random: bool = False
 
 
 def references() -> dict[str, Reference]:

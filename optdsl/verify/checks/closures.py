@@ -55,6 +55,7 @@ def _wrong(run: Run, step: int, loss: Tensor) -> str:
     run.optimizer.zero_grad()
     torch.default_generator.manual_seed(step + 1000 * run.scene.seed)
     returned = run.optimizer.step(evaluate)
+    run.call_by_hand()
     if len(calls) != 1:
         return f"the closure is run {len(calls)} times"
     if not calls[0]:

@@ -9,7 +9,7 @@ from torch.autograd.gradcheck import GradcheckError, gradcheck
 
 from ..cases import Case, LeftOut, judged, single
 from ..outcome import Outcome, not_applicable, words
-from ..run import Snapshot, Trace
+from ..run import Snapshot, Trace, loss_of
 from ..study import Studied
 from .targets import exact_scalars
 
@@ -79,12 +79,17 @@ def _wrong_derivative(studied: Studied, case: Case) -> str:
     return ""
 
 
+def _closures(studied: Studied) -> tuple[Callable[[], Tensor], ...]:
+    """What `step` is given."""
+    return (lambda: loss_of(0),) if studied.needs_closure else ()
+
+
 def _after(studied: Studied, case: Case, start: Tensor, grad: Tensor) -> dict[str, Any]:
     """The state of a parameter after a step, without its history."""
     p = start.clone().requires_grad_().clone()
     optimizer = _make(studied, case, p)
     p.grad = grad.clone()
-    optimizer.step()
+    optimizer.step(*_closures(studied))
     return {key: _detached(value) for key, value in optimizer.state[p].items()}
 
 
@@ -101,7 +106,7 @@ def _step(studied: Studied, case: Case, state: Mapping[str, Any]) -> Step:
         if state:
             optimizer.state[p].update({k: _detached(v) for k, v in state.items()})
         p.grad = grad
-        optimizer.step()
+        optimizer.step(*_closures(studied))
         kept = optimizer.state[p].values()
         return (
             p,

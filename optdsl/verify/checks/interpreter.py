@@ -9,10 +9,12 @@ from ..cases import Case, cases, judged
 from ..compare import difference
 from ..outcome import Outcome, not_applicable
 from ..roundoff import measured
-from ..run import ITSELF, Snapshot, Trace
+from ..run import ITSELF, ONE_GROUP, Snapshot, Trace, loss_of
 from ..scene import Scene
 from ..study import Studied
 from .targets import capturable_on_cpu, exact_scalars
+
+SEED = 7  # where random numbers start
 
 
 def loop(studied: Studied) -> Outcome:
@@ -44,8 +46,9 @@ def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -
     scene = case.scene.with_(dtype=torch.float64)
     if scene.layout == "sparse":  # to the interpreter, a row that is missing is zero
         scene = scene.with_(layout="whole")
+    groups = ({"seed": SEED},) if rule.random else ONE_GROUP
     with exact_scalars():
-        ours = studied.play(scene, {**case.hypers, **flags})
+        ours = studied.play(scene, {**case.hypers, **flags}, groups)
 
     def expected(*_: Any) -> tuple[list[Snapshot], list[Snapshot]]:
         defaults = {each.name: each.default for each in studied.subject.hypers}
@@ -70,15 +73,21 @@ def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Sn
     shared: dict[str, Any] = {}
     memories = {
         part.name: interpret.Memory(
-            dense.parameter(part).detach(), hypers, shared=shared
+            dense.parameter(part).detach(),
+            hypers,
+            shared=shared,
+            seed=SEED,
+            place=place,
         )
-        for part in scene.parts
+        for place, part in enumerate(scene.parts)
     }
     steps: list[Snapshot] = []
     for step in scene.numbers:
         for part in scene.parts:
             memories[part.name].grad = dense.gradient(part, step)
-        interpret.step(rule, [*memories.values()])
+        interpret.step(rule, [*memories.values()], loss_of(step))
+        for hook in rule.on_calls:
+            interpret.call(rule, hook.name, [*memories.values()])
         steps.append({})
         for name, memory in memories.items():
             steps[-1][name, ITSELF] = memory.p.clone()

@@ -1,0 +1,841 @@
+"""AdaBound: Adam whose step sizes are clipped by bounds that close in on one rate.
+
+Luo, Xiong, Liu and Sun (2019), Adaptive Gradient Methods with Dynamic Bound of Learning
+Rate, https://arxiv.org/abs/1902.09843
+The authors' code, https://github.com/Luolc/AdaBound
+The rate at the end follows a scheduler of `lr`.
+"""
+# Compiled by optdsl from adabound.opt, content 78bcea0db2d5.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["AdaBound"]
+
+
+class AdaBound(Optimizer):
+    """AdaBound: Adam whose step sizes are clipped by bounds that close in on one rate.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        betas (tuple[float, float], optional): decay of the first and the second moment,
+            in [0, 1) (default: (0.9, 0.999)).
+        final_lr (float, optional): the rate that the bounds close in on, in [0, inf)
+            (default: 0.1).
+        gamma (float, optional): how fast the bounds close in, in (0, 1) (default:
+            1e-3).
+        eps (float, optional): added to the denominator, in [0, inf) (default: 1e-8).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        amsbound (bool, optional): divide by the largest second moment so far (default:
+            False).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        exp_avg: first moment of the gradient (like p).
+        exp_avg_sq: second moment of the gradient (like p).
+        max_exp_avg_sq: largest second moment so far (like p).
+
+    A group keeps as well, and `state_dict` with it:
+        base_lr (float): lr when the group was added.
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        final_lr: float = 0.1,
+        gamma: float = 1e-3,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsbound: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "final_lr": final_lr,
+            "gamma": gamma,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsbound": amsbound,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("betas", (0.9, 0.999))
+            group.setdefault("final_lr", 0.1)
+            group.setdefault("gamma", 1e-3)
+            group.setdefault("eps", 1e-8)
+            group.setdefault("weight_decay", 0)
+            group.setdefault("amsbound", False)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            group.setdefault("base_lr", _as_float(group["lr"]))
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "betas", "final_lr", "gamma", "eps", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
+        param_group["base_lr"] = _as_float(param_group["lr"])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        max_exp_avg_sqs: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("AdaBound does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["exp_avg_sq"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            if group["amsbound"] and "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            max_exp_avg_sqs.append(state.get("max_exp_avg_sq"))
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            exp_avg_sqs: list[Tensor] = []
+            max_exp_avg_sqs: list[Tensor | None] = []
+            steps: list[Tensor] = []
+            self._init_group(
+                group, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps
+            )
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = (
+                _multi_tensor_ada_bound if use_foreach else _single_tensor_ada_bound
+            )
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _single_tensor_ada_bound_capturable
+                if use_foreach:
+                    update = _multi_tensor_ada_bound_capturable
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_ada_bound
+                if group["capturable"]:
+                    update = _differentiable_ada_bound_capturable
+            update(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                max_exp_avg_sqs,
+                steps,
+                lr=group["lr"],
+                betas=group["betas"],
+                final_lr=group["final_lr"],
+                gamma=group["gamma"],
+                eps=group["eps"],
+                weight_decay=group["weight_decay"],
+                amsbound=group["amsbound"],
+                base_lr=group["base_lr"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    betas = group["betas"]
+    final_lr = group["final_lr"]
+    gamma = group["gamma"]
+    eps = group["eps"]
+    weight_decay = group["weight_decay"]
+    amsbound = group["amsbound"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_numbers("betas", betas, 2)
+    if not all(0 <= each < 1 for each in betas):
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
+    _check_number("final_lr", final_lr)
+    if not 0 <= final_lr < math.inf:
+        raise ValueError(
+            f"Invalid final_lr: {final_lr!r}, expected a number in [0, inf)"
+        )
+    _check_number("gamma", gamma)
+    if not 0 < gamma < 1:
+        raise ValueError(f"Invalid gamma: {gamma!r}, expected a number in (0, 1)")
+    _check_number("eps", eps)
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
+    if amsbound not in (False, True):
+        raise ValueError(f"Invalid amsbound: {amsbound!r}, expected True or False")
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _as_float(value: Any) -> float:
+    """A number, or the one in a tensor, as a float."""
+    return float(value.item() if isinstance(value, Tensor) else value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_ada_bound(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    final_lr: float,
+    gamma: float,
+    eps: float,
+    weight_decay: float,
+    amsbound: bool,
+    base_lr: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    # final = final_lr*lr/initial(lr) if initial(lr) > 0 else 0
+    final = final_lr * lr / base_lr if base_lr > 0 else 0
+
+    for p, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg.lerp_(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        if amsbound:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
+        second = max_exp_avg_sq if amsbound else exp_avg_sq
+
+        # rate = lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        lower = final * (1 - 1 / (gamma * t + 1))
+        upper = final * (1 + 1 / (gamma * t))
+
+        # p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+        p.addcmul_(
+            (rate / second.sqrt().add_(eps)).clamp_(min=lower).clamp_(max=upper),
+            exp_avg,
+            value=-1,
+        )
+
+
+def _multi_tensor_ada_bound(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    final_lr: float,
+    gamma: float,
+    eps: float,
+    weight_decay: float,
+    amsbound: bool,
+    base_lr: float,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, final_lr, gamma, eps, weight_decay, base_lr = map(
+        float, (lr, final_lr, gamma, eps, weight_decay, base_lr)
+    )
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    # final = final_lr*lr/initial(lr) if initial(lr) > 0 else 0
+    final = final_lr * lr / base_lr if base_lr > 0 else 0
+
+    columns = [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps]
+    keys = [step.item() for step in steps]
+    for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(
+        columns, keys
+    ):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        t = steps[0].item()
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            max_exp_avg_sqs = [
+                each if each is None else torch.view_as_real(each)
+                for each in max_exp_avg_sqs
+            ]
+            given = grads
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+        del grads
+        if amsbound:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
+
+        # second = max_exp_avg_sq if amsbound else exp_avg_sq
+        seconds = max_exp_avg_sqs if amsbound else exp_avg_sqs
+
+        # rate = lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        lower = final * (1 - 1 / (gamma * t + 1))
+        upper = final * (1 + 1 / (gamma * t))
+
+        # p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+        roots = torch._foreach_sqrt(seconds)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_reciprocal_(roots)
+        torch._foreach_mul_(roots, rate)
+        torch._foreach_clamp_min_(roots, lower)
+        torch._foreach_clamp_max_(roots, upper)
+        torch._foreach_addcmul_(params, roots, exp_avgs, value=-1)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
+
+
+def _differentiable_ada_bound(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    final_lr: float,
+    gamma: float,
+    eps: float,
+    weight_decay: float,
+    amsbound: bool,
+    base_lr: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    # final = final_lr*lr/initial(lr) if initial(lr) > 0 else 0
+    final = final_lr * lr / base_lr if base_lr > 0 else 0
+
+    for p, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, max_exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        t = step.item()
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+        if amsbound:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            max_exp_avg_sq = torch.maximum(max_exp_avg_sq, exp_avg_sq)
+        second = max_exp_avg_sq if amsbound else exp_avg_sq
+
+        # rate = lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        lower = final * (1 - 1 / (gamma * t + 1))
+        upper = final * (1 + 1 / (gamma * t))
+
+        # p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+        p = p.addcmul(
+            (rate / (second.sqrt() + eps)).clamp(min=lower).clamp(max=upper),
+            exp_avg,
+            value=-1,
+        )
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_complex(max_exp_avg_sq)
+
+        for each, new in zip(
+            kept, (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)
+
+
+def _single_tensor_ada_bound_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    final_lr: float,
+    gamma: float,
+    eps: float,
+    weight_decay: float,
+    amsbound: bool,
+    base_lr: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    # final = final_lr*lr/initial(lr) if initial(lr) > 0 else 0
+    final = final_lr * lr / base_lr if base_lr > 0 else 0
+
+    for p, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg.lerp_(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        if amsbound:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            torch.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
+        second = max_exp_avg_sq if amsbound else exp_avg_sq
+
+        # rate = lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        rate = (1 - beta2**step).sqrt() * lr / (1 - beta1**step)
+
+        # lower = final*(1 - 1/(gamma*t + 1))
+        lower = (1 - 1 / (step * gamma + 1)) * final
+
+        # upper = final*(1 + 1/(gamma*t))
+        upper = (1 / (step * gamma) + 1) * final
+
+        # p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+        p.addcmul_(
+            torch.minimum(torch.maximum(rate / second.sqrt().add_(eps), lower), upper),
+            exp_avg,
+            value=-1,
+        )
+
+
+def _multi_tensor_ada_bound_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    final_lr: float,
+    gamma: float,
+    eps: float,
+    weight_decay: float,
+    amsbound: bool,
+    base_lr: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    # final = final_lr*lr/initial(lr) if initial(lr) > 0 else 0
+    final = final_lr * lr / base_lr if base_lr > 0 else 0
+
+    columns = [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps]
+    for params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps in _alike(columns):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            max_exp_avg_sqs = [
+                each if each is None else torch.view_as_real(each)
+                for each in max_exp_avg_sqs
+            ]
+            given = grads
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        products = torch._foreach_mul(grads, 1 - beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, products, grads)
+        del grads, products
+        if amsbound:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
+
+        # second = max_exp_avg_sq if amsbound else exp_avg_sq
+        seconds = max_exp_avg_sqs if amsbound else exp_avg_sqs
+
+        # rate = lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        powers = torch._foreach_pow(beta2, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        roots = torch._foreach_sqrt(powers)
+        products = torch._foreach_mul(roots, lr)
+        power_2s = torch._foreach_pow(beta1, steps)
+        torch._foreach_neg_(power_2s)
+        torch._foreach_add_(power_2s, 1)
+        rates = torch._foreach_div(products, power_2s)
+
+        # lower = final*(1 - 1/(gamma*t + 1))
+        products = torch._foreach_mul(steps, gamma)
+        sums = torch._foreach_add(products, 1)
+        torch._foreach_reciprocal_(sums)
+        torch._foreach_neg_(sums)
+        torch._foreach_add_(sums, 1)
+        lowers = torch._foreach_mul(sums, final)
+
+        # upper = final*(1 + 1/(gamma*t))
+        products = torch._foreach_mul(steps, gamma)
+        torch._foreach_reciprocal_(products)
+        sums = torch._foreach_add(products, 1)
+        uppers = torch._foreach_mul(sums, final)
+
+        # p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+        roots = torch._foreach_sqrt(seconds)
+        del seconds
+        torch._foreach_add_(roots, eps)
+        torch._foreach_reciprocal_(roots)
+        torch._foreach_mul_(roots, rates)
+        largers = torch._foreach_maximum(roots, lowers)
+        del roots
+        smallers = torch._foreach_minimum(largers, uppers)
+        torch._foreach_addcmul_(params, smallers, exp_avgs, value=-1)
+
+
+def _differentiable_ada_bound_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    final_lr: float,
+    gamma: float,
+    eps: float,
+    weight_decay: float,
+    amsbound: bool,
+    base_lr: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    # final = final_lr*lr/initial(lr) if initial(lr) > 0 else 0
+    final = final_lr * lr / base_lr if base_lr > 0 else 0
+
+    for p, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, max_exp_avg_sq, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_real(max_exp_avg_sq)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+        if amsbound:
+            # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+            max_exp_avg_sq = torch.maximum(max_exp_avg_sq, exp_avg_sq)
+        second = max_exp_avg_sq if amsbound else exp_avg_sq
+
+        # rate = lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+        rate = (1 - beta2**step).sqrt() * lr / (1 - beta1**step)
+
+        # lower = final*(1 - 1/(gamma*t + 1))
+        lower = (1 - 1 / (step * gamma + 1)) * final
+
+        # upper = final*(1 + 1/(gamma*t))
+        upper = (1 / (step * gamma) + 1) * final
+
+        # p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+        p = p.addcmul(
+            torch.minimum(torch.maximum(rate / (second.sqrt() + eps), lower), upper),
+            exp_avg,
+            value=-1,
+        )
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+            if max_exp_avg_sq is not None:
+                max_exp_avg_sq = torch.view_as_complex(max_exp_avg_sq)
+
+        for each, new in zip(
+            kept, (p, exp_avg, exp_avg_sq, max_exp_avg_sq, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)

@@ -1,0 +1,399 @@
+"""Gravity: a velocity that starts at random, and gradients of limited size.
+
+Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Optimization
+in Deep Learning, https://arxiv.org/abs/2101.09192
+The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
+"""
+# Compiled by optdsl from gravity.opt, content e1ab35805776.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Gravity"]
+
+
+class Gravity(Optimizer):
+    """Gravity: a velocity that starts at random, and gradients of limited size.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 0.1).
+        alpha (float, optional): size of the first steps, whatever the learning rate, in
+            [0, inf) (default: 0.01).
+        beta (float, optional): decay of the velocity, after many steps, in [0, 1]
+            (default: 0.9).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        velocity: mean of the gradients (like p).
+
+    A group keeps as well, and `state_dict` with it:
+        seed (int): where its random numbers start; drawn from torch's default generator
+            when the group is added without one.
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.1,
+        alpha: float = 0.01,
+        beta: float = 0.9,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "beta": beta,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 0.1)
+            group.setdefault("alpha", 0.01)
+            group.setdefault("beta", 0.9)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            if "seed" not in group:
+                group["seed"] = _new_seed()
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        if "seed" not in param_group:
+            param_group["seed"] = _new_seed()
+        _check_int("seed", param_group["seed"])
+        super().add_param_group(param_group)
+        for name in ("lr", "alpha", "beta"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        velocitys: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for at, p in enumerate(group["params"]):
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Gravity does not support sparse gradients")
+            if torch.is_complex(p):
+                raise RuntimeError("Gravity does not support complex parameters")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["velocity"] = _randn_like(p, _mixed(group["seed"], at, 1), 0) * (
+                    group["alpha"] / group["lr"] if group["lr"] > 0 else 0
+                )
+            params.append(p)
+            grads.append(p.grad)
+            velocitys.append(state["velocity"])
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @torch.compiler.disable
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            velocitys: list[Tensor] = []
+            steps: list[Tensor] = []
+            self._init_group(group, params, grads, velocitys, steps)
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_gravity if use_foreach else _single_tensor_gravity
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_gravity
+            update(
+                params,
+                grads,
+                velocitys,
+                steps,
+                lr=group["lr"],
+                beta=group["beta"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    alpha = group["alpha"]
+    beta = group["beta"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_number("alpha", alpha)
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"Invalid alpha: {alpha!r}, expected a number in [0, inf)")
+    _check_number("beta", beta)
+    if not 0 <= beta <= 1:
+        raise ValueError(f"Invalid beta: {beta!r}, expected a number in [0, 1]")
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if group["capturable"]:
+        raise RuntimeError("Gravity cannot be captured: it draws random numbers")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_int(name: str, value: Any) -> None:
+    """Raise where a value is no whole number."""
+    if not isinstance(value, int):
+        raise TypeError(f"Invalid {name}: {value!r}, expected an int")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _new_seed() -> int:
+    """Where the random numbers of a group start, from torch's default generator."""
+    return int(torch.randint(2**62, ()))
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed made of several numbers, each of which changes all of it."""
+    seed = 1
+    for number in numbers:
+        seed = (seed ^ number) * 0x9E3779B97F4A7C15 % 2**63
+        seed ^= seed >> 32
+    return seed
+
+
+def _randn_like(x: Tensor, seed: int, draw: int) -> Tensor:
+    """Standard normal numbers, as many as x has, drawn in float32 on its device."""
+    generator = torch.Generator(x.device).manual_seed(_mixed(seed, draw))
+    drawn = torch.randn(
+        x.shape, generator=generator, device=x.device, dtype=torch.float32
+    )
+    return drawn.to(x.dtype)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_gravity(
+    params: list[Tensor],
+    grads: list[Tensor],
+    velocitys: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta: float,
+    maximize: bool,
+) -> None:
+    for p, grad, velocity, step in zip(params, grads, velocitys, steps, strict=True):
+        grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
+        if p.numel() > 0:
+            decay = (beta * (t - 1) + 1) / (t + 1)
+
+            # held = grad/(1 + (grad*max(abs(grad)))**2)
+            held = grad / (grad * grad.abs().amax()).square().add_(1)
+
+            # velocity = decay*velocity + (1 - decay)*held
+            velocity.mul_(decay).add_(held, alpha=1 - decay)
+
+            # p -= lr*velocity
+            p.add_(velocity, alpha=-lr)
+
+
+def _multi_tensor_gravity(
+    params: list[Tensor],
+    grads: list[Tensor],
+    velocitys: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta: float,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, beta = map(float, (lr, beta))
+
+    columns = [params, grads, velocitys, steps]
+    keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
+    for params, grads, velocitys, steps in _alike(columns, keys):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        t = steps[0].item()
+        if params[0].numel() > 0:
+            decay = (beta * (t - 1) + 1) / (t + 1)
+
+            # held = grad/(1 + (grad*max(abs(grad)))**2)
+            magnitudes = torch._foreach_abs(grads)
+            amaxes = [magnitude.amax() for magnitude in magnitudes]
+            del magnitudes
+            products = torch._foreach_mul(grads, amaxes)
+            torch._foreach_mul_(products, products)
+            torch._foreach_add_(products, 1)
+            torch._foreach_reciprocal_(products)
+            torch._foreach_mul_(products, grads)
+            helds = products
+
+            # velocity = decay*velocity + (1 - decay)*held
+            torch._foreach_mul_(velocitys, decay)
+            torch._foreach_add_(velocitys, helds, alpha=1 - decay)
+
+            # p -= lr*velocity
+            torch._foreach_add_(params, velocitys, alpha=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
+
+
+def _differentiable_gravity(
+    params: list[Tensor],
+    grads: list[Tensor],
+    velocitys: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    beta: float,
+    maximize: bool,
+) -> None:
+    for p, grad, velocity, step in zip(params, grads, velocitys, steps, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, velocity, step)
+        p, velocity, step = (each.clone() for each in kept)
+        step = step + 1
+        t = step.item()
+        if p.numel() > 0:
+            decay = (beta * (t - 1) + 1) / (t + 1)
+
+            # held = grad/(1 + (grad*max(abs(grad)))**2)
+            held = grad / ((grad * grad.abs().amax()).square() + 1)
+
+            # velocity = decay*velocity + (1 - decay)*held
+            velocity = _scaled_add(velocity * decay, held, 1 - decay)
+
+            # p -= lr*velocity
+            p = _scaled_add(p, velocity, -lr)
+
+        for each, new in zip(kept, (p, velocity, step), strict=True):
+            each.copy_(new)
