@@ -21,6 +21,10 @@ NEEDS = {
     ("nadam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("radam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("rprop", "step_sizes"): {"lr": 60.0},
+    ("pnm", "decoupled"): {"weight_decay": 0.1},
+    ("sgdp", "nesterov"): {"momentum": 0.9},
+    ("sgdp", "wd_ratio"): {"weight_decay": 0.1, "delta": 1.0},
+    ("adamp", "wd_ratio"): {"weight_decay": 0.1, "delta": 1.0},
 }
 # Hypers that no group may have at once.
 APART = {"sgd": "dampening"}
