@@ -2,10 +2,9 @@
 
 Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
-Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer adds eps
-before the second moment is corrected.
+Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content b21e24960ad9.
+# Compiled by optdsl from adamp.opt, content 09cf743ea81a.
 
 import math
 import warnings
@@ -40,10 +39,10 @@ class AdamP(Optimizer):
             (default: 1e-8).
         weight_decay (float, optional): share of a weight that decays, times lr, in [0,
             inf) (default: 0).
-        delta (float, optional): cosine to the gradient of weights that are free, in [0,
-            inf) (default: 0.1).
-        wd_ratio (float, optional): weight decay of these, as a share of the others', in
-            [0, inf) (default: 0.1).
+        delta (float, optional): weights are free to scale: cosine below
+            delta/sqrt(size), in [0, inf) (default: 0.1).
+        wd_ratio (float, optional): weight decay of weights free to scale, as a share,
+            in [0, inf) (default: 0.1).
         nesterov (bool, optional): Nesterov momentum (default: False).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
@@ -454,18 +453,14 @@ def _single_tensor_adamp(
                 p,
                 value=-1,
             )
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            share = torch.where(
+                torch.minimum(channel, layer) < delta, p.new_full((), wd_ratio), 1
+            )
             if weight_decay != 0:
-                # p *= 1 - lr*weight_decay*where(min(channel, layer) < delta, wd_ratio,
-                #     1)
-                p.mul_(
-                    1
-                    - torch.where(
-                        torch.minimum(channel, layer) < delta,
-                        p.new_full((), wd_ratio),
-                        1,
-                    )
-                    * (lr * weight_decay)
-                )
+                # p *= 1 - lr*weight_decay*share
+                p.mul_(1 - share * (lr * weight_decay))
         elif weight_decay != 0:
             # p *= 1 - lr*weight_decay
             p.mul_(1 - lr * weight_decay)
@@ -599,15 +594,16 @@ def _multi_tensor_adamp(
             ]
             del products
             updates = torch._foreach_addcmul(updates, wheres, params, value=-1)
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            smallers = torch._foreach_minimum(channels, layers)
+            shares = [
+                torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
+                for smaller, p in zip(smallers, params, strict=True)
+            ]
             if weight_decay != 0:
-                # p *= 1 - lr*weight_decay*where(min(channel, layer) < delta, wd_ratio,
-                #     1)
-                smallers = torch._foreach_minimum(channels, layers)
-                wheres = [
-                    torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
-                    for smaller, p in zip(smallers, params, strict=True)
-                ]
-                products = torch._foreach_mul(wheres, lr * weight_decay)
+                # p *= 1 - lr*weight_decay*share
+                products = torch._foreach_mul(shares, lr * weight_decay)
                 torch._foreach_neg_(products)
                 torch._foreach_add_(products, 1)
                 torch._foreach_mul_(params, products)
@@ -706,18 +702,14 @@ def _differentiable_adamp(
                 p,
                 value=-1,
             )
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            share = torch.where(
+                torch.minimum(channel, layer) < delta, p.new_full((), wd_ratio), 1
+            )
             if weight_decay != 0:
-                # p *= 1 - lr*weight_decay*where(min(channel, layer) < delta, wd_ratio,
-                #     1)
-                p = p * (
-                    1
-                    - torch.where(
-                        torch.minimum(channel, layer) < delta,
-                        p.new_full((), wd_ratio),
-                        1,
-                    )
-                    * (lr * weight_decay)
-                )
+                # p *= 1 - lr*weight_decay*share
+                p = p * (1 - share * (lr * weight_decay))
         elif weight_decay != 0:
             # p *= 1 - lr*weight_decay
             p = p * (1 - lr * weight_decay)
@@ -799,18 +791,14 @@ def _single_tensor_adamp_capturable(
                 p,
                 value=-1,
             )
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            share = torch.where(
+                torch.minimum(channel, layer) < delta, p.new_full((), wd_ratio), 1
+            )
             if weight_decay != 0:
-                # p *= 1 - lr*weight_decay*where(min(channel, layer) < delta, wd_ratio,
-                #     1)
-                p.mul_(
-                    1
-                    - torch.where(
-                        torch.minimum(channel, layer) < delta,
-                        p.new_full((), wd_ratio),
-                        1,
-                    )
-                    * (lr * weight_decay)
-                )
+                # p *= 1 - lr*weight_decay*share
+                p.mul_(1 - share * (lr * weight_decay))
         elif weight_decay != 0:
             # p *= 1 - lr*weight_decay
             p.mul_(1 - lr * weight_decay)
@@ -946,15 +934,16 @@ def _multi_tensor_adamp_capturable(
             ]
             del products
             updates = torch._foreach_addcmul(updates, wheres, params, value=-1)
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            smallers = torch._foreach_minimum(channels, layers)
+            shares = [
+                torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
+                for smaller, p in zip(smallers, params, strict=True)
+            ]
             if weight_decay != 0:
-                # p *= 1 - lr*weight_decay*where(min(channel, layer) < delta, wd_ratio,
-                #     1)
-                smallers = torch._foreach_minimum(channels, layers)
-                wheres = [
-                    torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
-                    for smaller, p in zip(smallers, params, strict=True)
-                ]
-                products = torch._foreach_mul(wheres, lr * weight_decay)
+                # p *= 1 - lr*weight_decay*share
+                products = torch._foreach_mul(shares, lr * weight_decay)
                 torch._foreach_neg_(products)
                 torch._foreach_add_(products, 1)
                 torch._foreach_mul_(params, products)
@@ -1043,18 +1032,14 @@ def _differentiable_adamp_capturable(
                 p,
                 value=-1,
             )
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            share = torch.where(
+                torch.minimum(channel, layer) < delta, p.new_full((), wd_ratio), 1
+            )
             if weight_decay != 0:
-                # p *= 1 - lr*weight_decay*where(min(channel, layer) < delta, wd_ratio,
-                #     1)
-                p = p * (
-                    1
-                    - torch.where(
-                        torch.minimum(channel, layer) < delta,
-                        p.new_full((), wd_ratio),
-                        1,
-                    )
-                    * (lr * weight_decay)
-                )
+                # p *= 1 - lr*weight_decay*share
+                p = p * (1 - share * (lr * weight_decay))
         elif weight_decay != 0:
             # p *= 1 - lr*weight_decay
             p = p * (1 - lr * weight_decay)

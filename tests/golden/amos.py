@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content c4fdf5052745.
+# Compiled by optdsl from amos.opt, content 1de5f0532a5e.
 
 import math
 import warnings
@@ -359,10 +359,11 @@ def _single_tensor_amos(
         # inverse = (1 - beta**t)/max(v, eps)
         inverse = (1 - beta**t) / v.clamp(min=eps)
 
-        # gamma = lr**2*g2*inverse*rsqrt(1 + zeta*lr**0.5*b)
-        gamma = (
-            g2.mul_(inverse).mul_((b * (zeta * lr**0.5)).add_(1).rsqrt_()).mul_(lr**2)
-        )
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5)).add_(1).rsqrt_()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2.mul_(inverse).mul_(falling).mul_(lr**2)
 
         # slower = 1 + zeta*(lr*scale)**0.5*b
         slower = (b * (zeta * (lr * scale) ** 0.5)).add_(1)
@@ -434,13 +435,15 @@ def _multi_tensor_amos(
         torch._foreach_reciprocal_(inverses)
         torch._foreach_mul_(inverses, 1 - beta**t)
 
-        # gamma = lr**2*g2*inverse*rsqrt(1 + zeta*lr**0.5*b)
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        fallings = torch._foreach_mul(bs, zeta * lr**0.5)
+        torch._foreach_add_(fallings, 1)
+        torch._foreach_rsqrt_(fallings)
+
+        # gamma = lr**2*g2*inverse*falling
         torch._foreach_mul_(g2s, inverses)
-        products = torch._foreach_mul(bs, zeta * lr**0.5)
-        torch._foreach_add_(products, 1)
-        torch._foreach_rsqrt_(products)
-        torch._foreach_mul_(g2s, products)
-        del products
+        torch._foreach_mul_(g2s, fallings)
+        del fallings
         torch._foreach_mul_(g2s, lr**2)
         gammas = g2s
         del g2s
@@ -522,8 +525,11 @@ def _differentiable_amos(
         # inverse = (1 - beta**t)/max(v, eps)
         inverse = (1 - beta**t) / v.clamp(min=eps)
 
-        # gamma = lr**2*g2*inverse*rsqrt(1 + zeta*lr**0.5*b)
-        gamma = g2 * inverse * (b * (zeta * lr**0.5) + 1).rsqrt() * lr**2
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5) + 1).rsqrt()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2 * inverse * falling * lr**2
 
         # slower = 1 + zeta*(lr*scale)**0.5*b
         slower = b * (zeta * (lr * scale) ** 0.5) + 1
@@ -590,10 +596,11 @@ def _single_tensor_amos_capturable(
         # inverse = (1 - beta**t)/max(v, eps)
         inverse = (1 - beta**step) / v.clamp(min=eps)
 
-        # gamma = lr**2*g2*inverse*rsqrt(1 + zeta*lr**0.5*b)
-        gamma = (
-            g2.mul_(inverse).mul_((b * (zeta * lr**0.5)).add_(1).rsqrt_()).mul_(lr**2)
-        )
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5)).add_(1).rsqrt_()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2.mul_(inverse).mul_(falling).mul_(lr**2)
 
         # slower = 1 + zeta*(lr*scale)**0.5*b
         slower = (b * (zeta * (lr * scale) ** 0.5)).add_(1)
@@ -666,13 +673,15 @@ def _multi_tensor_amos_capturable(
         inverses = clampeds
         del clampeds
 
-        # gamma = lr**2*g2*inverse*rsqrt(1 + zeta*lr**0.5*b)
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        fallings = torch._foreach_mul(bs, zeta * lr**0.5)
+        torch._foreach_add_(fallings, 1)
+        torch._foreach_rsqrt_(fallings)
+
+        # gamma = lr**2*g2*inverse*falling
         torch._foreach_mul_(g2s, inverses)
-        products = torch._foreach_mul(bs, zeta * lr**0.5)
-        torch._foreach_add_(products, 1)
-        torch._foreach_rsqrt_(products)
-        torch._foreach_mul_(g2s, products)
-        del products
+        torch._foreach_mul_(g2s, fallings)
+        del fallings
         torch._foreach_mul_(g2s, lr**2)
         gammas = g2s
         del g2s
@@ -752,8 +761,11 @@ def _differentiable_amos_capturable(
         # inverse = (1 - beta**t)/max(v, eps)
         inverse = (1 - beta**step) / v.clamp(min=eps)
 
-        # gamma = lr**2*g2*inverse*rsqrt(1 + zeta*lr**0.5*b)
-        gamma = g2 * inverse * (b * (zeta * lr**0.5) + 1).rsqrt() * lr**2
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5) + 1).rsqrt()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2 * inverse * falling * lr**2
 
         # slower = 1 + zeta*(lr*scale)**0.5*b
         slower = b * (zeta * (lr * scale) ** 0.5) + 1

@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content 3812e394c971.
+# Compiled by optdsl from pnm.opt, content 9c49b93e97b0.
 
 import math
 import warnings
@@ -19,6 +19,7 @@ from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
     _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
     _use_grad_for_differentiable,
@@ -193,10 +194,18 @@ class PNM(Optimizer):
                     params, group["differentiable"]
                 )
             update = _multi_tensor_pnm if use_foreach else _single_tensor_pnm
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _single_tensor_pnm_capturable
+                if use_foreach:
+                    update = _multi_tensor_pnm_capturable
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_pnm
+                if group["capturable"]:
+                    update = _differentiable_pnm_capturable
             update(
                 params,
                 grads,
@@ -238,8 +247,6 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
     if group["fused"] and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
-    if group["capturable"]:
-        raise RuntimeError("PNM cannot be captured: `%` is for host scalars (line 23)")
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -274,6 +281,18 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
@@ -297,6 +316,7 @@ def _single_tensor_pnm(
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
+    fresh = 1 - beta1**2
 
     for p, grad, pos_momentum, neg_momentum, step in zip(
         params, grads, pos_momentums, neg_momentums, steps, strict=True
@@ -315,14 +335,14 @@ def _single_tensor_pnm(
             # grad += weight_decay*p
             grad = grad.add(p, alpha=weight_decay)
         if t % 2 == 1:
-            # pos_momentum = lerp(pos_momentum, grad, 1 - beta1**2)
-            pos_momentum.lerp_(grad, 1 - beta1**2)
+            # pos_momentum = lerp(pos_momentum, grad, fresh)
+            pos_momentum.lerp_(grad, fresh)
 
             # update = (1 + beta2)*pos_momentum - beta2*neg_momentum
             update = (pos_momentum * (1 + beta2)).add_(neg_momentum, alpha=-beta2)
         else:
-            # neg_momentum = lerp(neg_momentum, grad, 1 - beta1**2)
-            neg_momentum.lerp_(grad, 1 - beta1**2)
+            # neg_momentum = lerp(neg_momentum, grad, fresh)
+            neg_momentum.lerp_(grad, fresh)
 
             # update = (1 + beta2)*neg_momentum - beta2*pos_momentum
             update = (neg_momentum * (1 + beta2)).add_(pos_momentum, alpha=-beta2)
@@ -348,6 +368,7 @@ def _multi_tensor_pnm(
     lr, weight_decay = map(float, (lr, weight_decay))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
+    fresh = 1 - beta1**2
 
     columns = [params, grads, pos_momentums, neg_momentums, steps]
     keys = [step.item() for step in steps]
@@ -373,15 +394,15 @@ def _multi_tensor_pnm(
             else:
                 torch._foreach_add_(grads, params, alpha=weight_decay)
         if t % 2 == 1:
-            # pos_momentum = lerp(pos_momentum, grad, 1 - beta1**2)
-            torch._foreach_lerp_(pos_momentums, grads, 1 - beta1**2)
+            # pos_momentum = lerp(pos_momentum, grad, fresh)
+            torch._foreach_lerp_(pos_momentums, grads, fresh)
 
             # update = (1 + beta2)*pos_momentum - beta2*neg_momentum
             updates = torch._foreach_mul(pos_momentums, 1 + beta2)
             torch._foreach_add_(updates, neg_momentums, alpha=-beta2)
         else:
-            # neg_momentum = lerp(neg_momentum, grad, 1 - beta1**2)
-            torch._foreach_lerp_(neg_momentums, grads, 1 - beta1**2)
+            # neg_momentum = lerp(neg_momentum, grad, fresh)
+            torch._foreach_lerp_(neg_momentums, grads, fresh)
 
             # update = (1 + beta2)*neg_momentum - beta2*pos_momentum
             updates = torch._foreach_mul(neg_momentums, 1 + beta2)
@@ -414,6 +435,7 @@ def _differentiable_pnm(
     maximize: bool,
 ) -> None:
     beta1, beta2 = betas
+    fresh = 1 - beta1**2
 
     for p, grad, pos_momentum, neg_momentum, step in zip(
         params, grads, pos_momentums, neg_momentums, steps, strict=True
@@ -435,17 +457,191 @@ def _differentiable_pnm(
             # grad += weight_decay*p
             grad = _scaled_add(grad, p, weight_decay)
         if t % 2 == 1:
-            # pos_momentum = lerp(pos_momentum, grad, 1 - beta1**2)
-            pos_momentum = pos_momentum.lerp(grad, 1 - beta1**2)
+            # pos_momentum = lerp(pos_momentum, grad, fresh)
+            pos_momentum = pos_momentum.lerp(grad, fresh)
 
             # update = (1 + beta2)*pos_momentum - beta2*neg_momentum
             update = _scaled_add(pos_momentum * (1 + beta2), neg_momentum, -beta2)
         else:
-            # neg_momentum = lerp(neg_momentum, grad, 1 - beta1**2)
-            neg_momentum = neg_momentum.lerp(grad, 1 - beta1**2)
+            # neg_momentum = lerp(neg_momentum, grad, fresh)
+            neg_momentum = neg_momentum.lerp(grad, fresh)
 
             # update = (1 + beta2)*neg_momentum - beta2*pos_momentum
             update = _scaled_add(neg_momentum * (1 + beta2), pos_momentum, -beta2)
+
+        # p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
+        p = _scaled_add(p, update, -lr / math.sqrt((1 + beta2) ** 2 + beta2**2))
+        if is_complex:
+            p, pos_momentum, neg_momentum = map(
+                torch.view_as_complex, (p, pos_momentum, neg_momentum)
+            )
+
+        for each, new in zip(kept, (p, pos_momentum, neg_momentum, step), strict=True):
+            each.copy_(new)
+
+
+def _single_tensor_pnm_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    pos_momentums: list[Tensor],
+    neg_momentums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+    fresh = 1 - beta1**2
+
+    for p, grad, pos_momentum, neg_momentum, step in zip(
+        params, grads, pos_momentums, neg_momentums, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        if torch.is_complex(p):
+            p, grad, pos_momentum, neg_momentum = map(
+                torch.view_as_real, (p, grad, pos_momentum, neg_momentum)
+            )
+        if weight_decay != 0 and decoupled:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
+
+        # odd = as_tensor(t) - 2*floor(as_tensor(t)/2)
+        odd = step.add((step / 2).floor(), alpha=-2)
+
+        # pos_momentum = lerp(pos_momentum, grad, fresh*odd)
+        pos_momentum.lerp_(grad, odd * fresh)
+
+        # neg_momentum = lerp(neg_momentum, grad, fresh*(1 - odd))
+        neg_momentum.lerp_(grad, (1 - odd) * fresh)
+
+        # update = lerp(neg_momentum, pos_momentum, (1 + 2*beta2)*odd - beta2)
+        update = neg_momentum.lerp(pos_momentum, odd * (1 + 2 * beta2) - beta2)
+
+        # p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
+        p.add_(update, alpha=-lr / math.sqrt((1 + beta2) ** 2 + beta2**2))
+
+
+def _multi_tensor_pnm_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    pos_momentums: list[Tensor],
+    neg_momentums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+    fresh = 1 - beta1**2
+
+    columns = [params, grads, pos_momentums, neg_momentums, steps]
+    for params, grads, pos_momentums, neg_momentums, steps in _alike(columns):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            pos_momentums = [torch.view_as_real(each) for each in pos_momentums]
+            neg_momentums = [torch.view_as_real(each) for each in neg_momentums]
+            given = grads
+        if weight_decay != 0 and decoupled:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
+
+        # odd = as_tensor(t) - 2*floor(as_tensor(t)/2)
+        quotients = torch._foreach_div(steps, 2)
+        floors = torch._foreach_floor(quotients)
+        odds = torch._foreach_add(steps, floors, alpha=-2)
+
+        # pos_momentum = lerp(pos_momentum, grad, fresh*odd)
+        products = torch._foreach_mul(odds, fresh)
+        torch._foreach_lerp_(pos_momentums, grads, products)
+
+        # neg_momentum = lerp(neg_momentum, grad, fresh*(1 - odd))
+        opposites = torch._foreach_neg(odds)
+        torch._foreach_add_(opposites, 1)
+        products = torch._foreach_mul(opposites, fresh)
+        torch._foreach_lerp_(neg_momentums, grads, products)
+        del grads
+
+        # update = lerp(neg_momentum, pos_momentum, (1 + 2*beta2)*odd - beta2)
+        products = torch._foreach_mul(odds, 1 + 2 * beta2)
+        differences = torch._foreach_sub(products, beta2)
+        updates = torch._foreach_lerp(neg_momentums, pos_momentums, differences)
+
+        # p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
+        products = torch._foreach_mul(
+            updates, -lr / math.sqrt((1 + beta2) ** 2 + beta2**2)
+        )
+        torch._foreach_add_(params, products)
+
+
+def _differentiable_pnm_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    pos_momentums: list[Tensor],
+    neg_momentums: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+    fresh = 1 - beta1**2
+
+    for p, grad, pos_momentum, neg_momentum, step in zip(
+        params, grads, pos_momentums, neg_momentums, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, pos_momentum, neg_momentum, step)
+        p, pos_momentum, neg_momentum, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, pos_momentum, neg_momentum = map(
+                torch.view_as_real, (p, grad, pos_momentum, neg_momentum)
+            )
+        if weight_decay != 0 and decoupled:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        elif weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
+
+        # odd = as_tensor(t) - 2*floor(as_tensor(t)/2)
+        odd = step.add((step / 2).floor(), alpha=-2)
+
+        # pos_momentum = lerp(pos_momentum, grad, fresh*odd)
+        pos_momentum = pos_momentum.lerp(grad, odd * fresh)
+
+        # neg_momentum = lerp(neg_momentum, grad, fresh*(1 - odd))
+        neg_momentum = neg_momentum.lerp(grad, (1 - odd) * fresh)
+
+        # update = lerp(neg_momentum, pos_momentum, (1 + 2*beta2)*odd - beta2)
+        update = neg_momentum.lerp(pos_momentum, odd * (1 + 2 * beta2) - beta2)
 
         # p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
         p = _scaled_add(p, update, -lr / math.sqrt((1 + beta2) ** 2 + beta2**2))

@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content abcbe8bfe321.
+# Compiled by optdsl from sgdp.opt, content b6f0cf19b277.
 
 import math
 import warnings
@@ -40,10 +40,10 @@ class SGDP(Optimizer):
             momentum), in [0, inf) (default: 0).
         nesterov (bool, optional): Nesterov momentum (default: False).
         eps (float, optional): added to norms, in [0, inf) (default: 1e-8).
-        delta (float, optional): cosine to the gradient of weights that are free, in [0,
-            inf) (default: 0.1).
-        wd_ratio (float, optional): weight decay of these, as a share of the others', in
-            [0, inf) (default: 0.1).
+        delta (float, optional): weights are free to scale: cosine below
+            delta/sqrt(size), in [0, inf) (default: 0.1).
+        wd_ratio (float, optional): weight decay of weights free to scale, as a share,
+            in [0, inf) (default: 0.1).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
@@ -420,17 +420,14 @@ def _single_tensor_sgdp(
                 p,
                 value=-1,
             )
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            share = torch.where(
+                torch.minimum(channel, layer) < delta, p.new_full((), wd_ratio), 1
+            )
             if weight_decay != 0:
-                # p *= 1 - decay*where(min(channel, layer) < delta, wd_ratio, 1)
-                p.mul_(
-                    1
-                    - torch.where(
-                        torch.minimum(channel, layer) < delta,
-                        p.new_full((), wd_ratio),
-                        1,
-                    )
-                    * decay
-                )
+                # p *= 1 - decay*share
+                p.mul_(1 - share * decay)
         elif weight_decay != 0:
             # p *= 1 - decay
             p.mul_(1 - decay)
@@ -546,14 +543,16 @@ def _multi_tensor_sgdp(
             ]
             del products
             updates = torch._foreach_addcmul(updates, wheres, params, value=-1)
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            smallers = torch._foreach_minimum(channels, layers)
+            shares = [
+                torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
+                for smaller, p in zip(smallers, params, strict=True)
+            ]
             if weight_decay != 0:
-                # p *= 1 - decay*where(min(channel, layer) < delta, wd_ratio, 1)
-                smallers = torch._foreach_minimum(channels, layers)
-                wheres = [
-                    torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
-                    for smaller, p in zip(smallers, params, strict=True)
-                ]
-                products = torch._foreach_mul(wheres, decay)
+                # p *= 1 - decay*share
+                products = torch._foreach_mul(shares, decay)
                 torch._foreach_neg_(products)
                 torch._foreach_add_(products, 1)
                 torch._foreach_mul_(params, products)
@@ -634,17 +633,14 @@ def _differentiable_sgdp(
                 p,
                 value=-1,
             )
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            share = torch.where(
+                torch.minimum(channel, layer) < delta, p.new_full((), wd_ratio), 1
+            )
             if weight_decay != 0:
-                # p *= 1 - decay*where(min(channel, layer) < delta, wd_ratio, 1)
-                p = p * (
-                    1
-                    - torch.where(
-                        torch.minimum(channel, layer) < delta,
-                        p.new_full((), wd_ratio),
-                        1,
-                    )
-                    * decay
-                )
+                # p *= 1 - decay*share
+                p = p * (1 - share * decay)
         elif weight_decay != 0:
             # p *= 1 - decay
             p = p * (1 - decay)
@@ -764,14 +760,16 @@ def _multi_tensor_sgdp_capturable(
             del products
             updates = torch._foreach_addcmul(updates, wheres, params, value=-1)
             del wheres
+
+            # share = where(min(channel, layer) < delta, wd_ratio, 1)
+            smallers = torch._foreach_minimum(channels, layers)
+            shares = [
+                torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
+                for smaller, p in zip(smallers, params, strict=True)
+            ]
             if weight_decay != 0:
-                # p *= 1 - decay*where(min(channel, layer) < delta, wd_ratio, 1)
-                smallers = torch._foreach_minimum(channels, layers)
-                wheres = [
-                    torch.where(smaller < delta, p.new_full((), wd_ratio), 1)
-                    for smaller, p in zip(smallers, params, strict=True)
-                ]
-                products = torch._foreach_mul(wheres, decay)
+                # p *= 1 - decay*share
+                products = torch._foreach_mul(shares, decay)
                 torch._foreach_neg_(products)
                 torch._foreach_add_(products, 1)
                 torch._foreach_mul_(params, products)

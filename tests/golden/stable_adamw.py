@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 2d53d62852d3.
+# Compiled by optdsl from stable_adamw.opt, content 876c775a1ced.
 
 import math
 import warnings
@@ -21,6 +21,7 @@ from torch.optim.optimizer import (
     Optimizer,
     ParamsT,
     _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
     _get_scalar_dtype,
     _to_scalar,
     _use_grad_for_differentiable,
@@ -199,10 +200,18 @@ class StableAdamW(Optimizer):
                 if use_foreach
                 else _single_tensor_stable_adamw
             )
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _single_tensor_stable_adamw_capturable
+                if use_foreach:
+                    update = _multi_tensor_stable_adamw_capturable
             if group["differentiable"]:
                 if use_foreach:
                     raise AssertionError("_foreach ops don't support autograd")
                 update = _differentiable_stable_adamw
+                if group["capturable"]:
+                    update = _differentiable_stable_adamw_capturable
             update(
                 params,
                 grads,
@@ -243,11 +252,6 @@ def _check_hypers(group: dict[str, Any]) -> None:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together")
     if group["fused"] and group["differentiable"]:
         raise RuntimeError("`fused` does not support `differentiable`")
-    if group["capturable"]:
-        raise RuntimeError(
-            "StableAdamW cannot be captured: a tuple cannot hold a tensor scalar (line "
-            "23)"
-        )
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -282,6 +286,18 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
     """The rows of the columns in batches of one device, one dtype and one key."""
     batches: dict[Any, list[Any]] = {}
@@ -289,11 +305,6 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
         kind = (row[0].device, row[0].dtype, keys and keys[at])
         batches.setdefault(kind, []).append(row)
     return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
-
-
-def _debiased(beta: float, count: float) -> float:
-    # debiased(beta, count) = beta*(1 - beta**(count - 1))/(1 - beta**count)
-    return beta * (1 - beta ** (count - 1)) / (1 - beta**count)
 
 
 def _single_tensor_stable_adamw(
@@ -309,6 +320,8 @@ def _single_tensor_stable_adamw(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    beta1, beta2 = betas
+
     for p, grad, exp_avg, exp_avg_sq, step in zip(
         params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
     ):
@@ -320,23 +333,18 @@ def _single_tensor_stable_adamw(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
 
-        # beta1, beta2 = (debiased(betas[0], t), debiased(betas[1], t))
-        beta1, beta2 = (_debiased(betas[0], t), _debiased(betas[1], t))
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg.lerp_(grad, (1 - beta1) / (1 - beta1**t))
+        fresh = (1 - beta2) / (1 - beta2**t)
 
-        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg.lerp_(grad, 1 - beta1)
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq.mul_(1 - fresh).addcmul_(grad, grad, value=fresh)
 
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = (grad * grad).div_(exp_avg_sq.clamp(min=eps * eps))
 
-        # slower = max(1, sqrt(mean(grad*grad/max(exp_avg_sq, eps*eps))))
-        slower = (
-            (grad * grad)
-            .div_(exp_avg_sq.clamp(min=eps * eps))
-            .mean()
-            .sqrt()
-            .clamp(min=1)
-        )
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
 
         # p *= 1 - lr*weight_decay/slower
         p.mul_(1 - lr * weight_decay / slower)
@@ -361,6 +369,7 @@ def _multi_tensor_stable_adamw(
     # Numbers, where a group has tensors of one element.
     lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
     betas = tuple(map(float, betas))
+    beta1, beta2 = betas
 
     columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
     keys = [step.item() for step in steps]
@@ -377,28 +386,28 @@ def _multi_tensor_stable_adamw(
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
             given = grads
 
-        # beta1, beta2 = (debiased(betas[0], t), debiased(betas[1], t))
-        beta1, beta2 = (_debiased(betas[0], t), _debiased(betas[1], t))
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        torch._foreach_lerp_(exp_avgs, grads, (1 - beta1) / (1 - beta1**t))
+        fresh = (1 - beta2) / (1 - beta2**t)
 
-        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, 1 - fresh)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=fresh)
 
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        torch._foreach_mul_(exp_avg_sqs, beta2)
-        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
-
-        # slower = max(1, sqrt(mean(grad*grad/max(exp_avg_sq, eps*eps))))
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
         if grads is given:
-            products = torch._foreach_mul(grads, grads)
+            lags = torch._foreach_mul(grads, grads)
         else:
             torch._foreach_mul_(grads, grads)
-            products = grads
+            lags = grads
         del grads
         clampeds = torch._foreach_clamp_min(exp_avg_sqs, eps * eps)
-        torch._foreach_div_(products, clampeds)
+        torch._foreach_div_(lags, clampeds)
         del clampeds
-        means = [product.mean() for product in products]
-        del products
+
+        # slower = max(1, sqrt(mean(lag)))
+        means = [lag.mean() for lag in lags]
+        del lags
         roots = torch._foreach_sqrt(means)
         slowers = torch._foreach_clamp_min(roots, 1)
 
@@ -443,6 +452,8 @@ def _differentiable_stable_adamw(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    beta1, beta2 = betas
+
     for p, grad, exp_avg, exp_avg_sq, step in zip(
         params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
     ):
@@ -457,19 +468,205 @@ def _differentiable_stable_adamw(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
 
-        # beta1, beta2 = (debiased(betas[0], t), debiased(betas[1], t))
-        beta1, beta2 = (_debiased(betas[0], t), _debiased(betas[1], t))
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg = exp_avg.lerp(grad, (1 - beta1) / (1 - beta1**t))
+        fresh = (1 - beta2) / (1 - beta2**t)
 
-        # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = exp_avg.lerp(grad, 1 - beta1)
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * (1 - fresh), grad, grad, fresh)
 
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = grad * grad / exp_avg_sq.clamp(min=eps * eps)
 
-        # slower = max(1, sqrt(mean(grad*grad/max(exp_avg_sq, eps*eps))))
-        slower = (
-            (grad * grad / exp_avg_sq.clamp(min=eps * eps)).mean().sqrt().clamp(min=1)
-        )
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
+
+        # p *= 1 - lr*weight_decay/slower
+        p = p * (1 - lr * weight_decay / slower)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        p = _scaled_addcdiv(p, exp_avg, (exp_avg_sq.sqrt() + eps) * slower, -lr)
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
+            each.copy_(new)
+
+
+def _single_tensor_stable_adamw_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg.lerp_(grad, (1 - beta1) / (1 - beta1**step))
+
+        # fresh = (1 - beta2)/(1 - beta2**t)
+        fresh = (1 - beta2) / (1 - beta2**step)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq.mul_(1 - fresh).addcmul_(fresh * grad, grad)
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = (grad * grad).div_(exp_avg_sq.clamp(min=eps * eps))
+
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
+
+        # p *= 1 - lr*weight_decay/slower
+        p.mul_(1 - lr * weight_decay / slower)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        p.addcdiv_(exp_avg, exp_avg_sq.sqrt().add_(eps).mul_(slower), value=-lr)
+
+
+def _multi_tensor_stable_adamw_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(columns):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        powers = torch._foreach_pow(beta1, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        torch._foreach_reciprocal_(powers)
+        torch._foreach_mul_(powers, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, powers)
+
+        # fresh = (1 - beta2)/(1 - beta2**t)
+        freshs = torch._foreach_pow(beta2, steps)
+        torch._foreach_neg_(freshs)
+        torch._foreach_add_(freshs, 1)
+        torch._foreach_reciprocal_(freshs)
+        torch._foreach_mul_(freshs, 1 - beta2)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        opposites = torch._foreach_neg(freshs)
+        torch._foreach_add_(opposites, 1)
+        torch._foreach_mul_(exp_avg_sqs, opposites)
+        products = torch._foreach_mul(freshs, grads)
+        torch._foreach_addcmul_(exp_avg_sqs, products, grads)
+        del products
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        if grads is given:
+            lags = torch._foreach_mul(grads, grads)
+        else:
+            torch._foreach_mul_(grads, grads)
+            lags = grads
+        del grads
+        clampeds = torch._foreach_clamp_min(exp_avg_sqs, eps * eps)
+        torch._foreach_div_(lags, clampeds)
+        del clampeds
+
+        # slower = max(1, sqrt(mean(lag)))
+        means = [lag.mean() for lag in lags]
+        del lags
+        roots = torch._foreach_sqrt(means)
+        slowers = torch._foreach_clamp_min(roots, 1)
+
+        # p *= 1 - lr*weight_decay/slower
+        reciprocals = torch._foreach_reciprocal(slowers)
+        torch._foreach_mul_(reciprocals, lr * weight_decay)
+        torch._foreach_neg_(reciprocals)
+        torch._foreach_add_(reciprocals, 1)
+        torch._foreach_mul_(params, reciprocals)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        roots = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_mul_(roots, slowers)
+        products = torch._foreach_mul(exp_avgs, -lr)
+        torch._foreach_addcdiv_(params, products, roots)
+
+
+def _differentiable_stable_adamw_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg = exp_avg.lerp(grad, (1 - beta1) / (1 - beta1**step))
+
+        # fresh = (1 - beta2)/(1 - beta2**t)
+        fresh = (1 - beta2) / (1 - beta2**step)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq = (exp_avg_sq * (1 - fresh)).addcmul(fresh * grad, grad)
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = grad * grad / exp_avg_sq.clamp(min=eps * eps)
+
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
 
         # p *= 1 - lr*weight_decay/slower
         p = p * (1 - lr * weight_decay / slower)
