@@ -30,6 +30,10 @@ NEEDS = {
     ("sgdw", "dampening"): {"momentum": 0.9},
     ("sgdw", "nesterov"): {"momentum": 0.9},
     ("signsgd", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("pnm", "decoupled"): {"weight_decay": 0.1},
+    ("sgdp", "nesterov"): {"momentum": 0.9},
+    ("sgdp", "wd_ratio"): {"weight_decay": 0.1, "delta": 1.0},
+    ("adamp", "wd_ratio"): {"weight_decay": 0.1, "delta": 1.0},
 }
 # Hypers that no group may have at once.
 APART = {"sgd": "dampening", "sgdw": "dampening"}

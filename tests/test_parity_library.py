@@ -1,5 +1,6 @@
 """The rules of the library against plain versions of them that a person wrote: how far each
-parameter moved and every state, after every step.
+parameter moved and every state, after every step, with a learning rate that falls on the
+way.
 
 In float64, where a rounding is 1e-16 of a value. The versions order their calculations
 otherwise, over forty steps of some dozens of operations; no rule makes these errors larger
@@ -16,6 +17,7 @@ from tests.handwritten.reference import FOLDER, Reference, references
 from tests.parity import Side, make_parameters
 
 STEPS = 40
+SLOWER = 20  # the step before which a schedule lowers the learning rate
 CLOSE = 1e-10  # of the largest value of a tensor
 REFERENCES = references()
 CASES = [
@@ -44,6 +46,11 @@ def _side(make: type[Optimizer], reference: Reference, setting: dict) -> Side:
     return Side(taken, make(groups, **setting), torch.float64)
 
 
+def _slow_down(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.3
+
+
 def largest(tensor: Tensor) -> float:
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
@@ -61,12 +68,11 @@ def test_a_rule_is_what_a_person_wrote(name: str, setting: dict) -> None:
     before = {key: p.detach().clone() for key, p in ours.parameters.items()}
     for step in range(STEPS):
         for each in both:
+            if step == SLOWER:
+                _slow_down(each.optimizer)
             each.step(step)
-            if reference.falling:
-                for group in each.optimizer.param_groups:
-                    group["lr"] *= 0.97
-            for name in reference.by_hand if step % 3 == 0 else ():
-                getattr(each.optimizer, name)()
+            for method in reference.by_hand if step % 3 == 0 else ():
+                getattr(each.optimizer, method)()
         for key in ours.parameters:
             way, its = (each.parameters[key].detach() - before[key] for each in both)
             # A parameter is rounded at each step, however short its way.

@@ -286,13 +286,17 @@ starts = st.sampled_from(
 )
 
 
+MANY = ", ".join(f"a_state_of_the_parameter_{number}" for number in range(5))
+TARGETS = (f"{MANY} = {{}}", f"for {MANY} in {{}}:")
+
+
 def tree_of(lines: list[str]) -> str:
     body = [*lines, "        pass"] if lines[-1].endswith(":") else lines
     return ast.dump(ast.parse("\n".join(["def f():", *body])))
 
 
 @examples(400)
-@given(start=starts, value=chains)
+@given(start=starts | st.sampled_from(TARGETS), value=chains)
 def test_a_line_broken_to_fit_means_the_same(start, value):
     line = "    " + start.format(value)
     assert tree_of(fit(line)) == tree_of([line]), fit(line)
@@ -304,3 +308,14 @@ def test_no_line_is_too_long_that_has_a_bracket_to_break_at(start, value):
     line = "    " + start.format(value)
     for each in fit(line):
         assert len(each) <= WIDTH, "\n".join(fit(line))
+
+
+@pytest.mark.parametrize("start", TARGETS)
+@pytest.mark.parametrize(
+    "value", ["(a if a else b.clone() for a in kept)", f"zip({MANY})"]
+)
+def test_names_that_do_not_fit_stand_in_brackets(start, value):
+    line = "    " + start.format(value)
+    broken = fit(line)
+    assert tree_of(broken) == tree_of([line])
+    assert max(map(len, broken)) <= WIDTH, broken

@@ -38,7 +38,7 @@ def lines(
         ]
         branch = isinstance(statement, ir.If) and equation.startswith(("if ", "elif "))
         branch = branch or isinstance(statement, ir.Repeat)
-        same = same or _renames(statement)
+        same = same or _renames(statement) or isinstance(statement, ir.Forget)
         if not (same or branch or statement.span == quoted):
             if result:
                 result.append("")

@@ -6,6 +6,7 @@ from .. import ir
 from ..evaluate import literal
 from .body import INDENT
 from .complex import takes_complex
+from .differentiable import possible
 from .expr import Name, text
 from .layout import fit
 from .randoms import of_update
@@ -49,11 +50,13 @@ def _complex_refusal(rule: ir.Rule) -> list[str]:
     ]
 
 
-def _name(rule: ir.Rule, is_new: bool = False) -> Name:
+def _name(rule: ir.Rule, is_new: bool = False, param: str = "p") -> Name:
     def name(ref: ir.Ref) -> str:
         match ref.role:
             case ir.Role.SEED:
                 return of_update(rule, is_new)
+            case ir.Role.PARAM:
+                return param
             case ir.Role.HYPER:
                 return f'group["{ref.name}"]'
             case ir.Role.STATE:
@@ -87,9 +90,7 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         making.append('state["step"] = 0')
     elif rule.counted:
         making.append('state["step"] = _zero_dim(0.0, group, p)')
-    making += [
-        line for each in always for line in _made(each, rule, _name(rule, is_new=True))
-    ]
+    making += [line for each in always for line in _making(each, rule, is_new=True)]
     if making:
         result.append(f"if {new}:")
         result += [INDENT + line for line in making]
@@ -99,12 +100,29 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         if state.when is not None:
             condition = text(state.when, name, 4)
             result.append(f'if {condition} and "{state.name}" not in state:')
-            result += [INDENT + line for line in _made(state, rule, name)]
+            result += [INDENT + line for line in _making(state, rule)]
     return result
 
 
 def _reads_grad(state: ir.State) -> bool:
     return any(ref.role is ir.Role.GRAD for ref in ir.reads(state.initial))
+
+
+def _computes_with_p(state: ir.State) -> bool:
+    """Whether the first value of a state is a tensor, made from p by more than a copy."""
+    if state.scalar or state.initial.type.on_host or isinstance(state.initial, ir.Ref):
+        return False
+    return any(ref.role is ir.Role.PARAM for ref in ir.reads(state.initial))
+
+
+def _making(state: ir.State, rule: ir.Rule, is_new: bool = False) -> list[str]:
+    """The lines that make a state. Where it is computed with p, which the update changes,
+    autograd needs a copy: it keeps what the state was computed from.
+    """
+    if not (possible(rule) and _computes_with_p(state)):
+        return _made(state, rule, _name(rule, is_new))
+    copied = f"start = p.clone() if {option(rule, 'differentiable')} else p"
+    return [copied, *_made(state, rule, _name(rule, is_new, "start"))]
 
 
 def _made(state: ir.State, rule: ir.Rule, name: Name) -> list[str]:

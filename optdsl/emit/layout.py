@@ -10,6 +10,7 @@ import textwrap
 WIDTH = 88
 _INDENT = "    "
 _NAMED = re.compile(r"\w+=(?!=)")
+_TARGETS = re.compile(r"(\s*(?:for )?)((?:\w+, )+\w+)( in | = )(.*)$")
 _LOOSEST_FIRST = [
     re.compile(f" (?:{words}) ")
     for words in (
@@ -28,6 +29,10 @@ def fit(line: str) -> list[str]:
     if len(line) <= WIDTH or line.lstrip().startswith("#"):
         return [line] if len(line) <= WIDTH else _comment(line)
     indent = line[: len(line) - len(line.lstrip())]
+    if (found := _TARGETS.match(line)) and found.end(3) >= WIDTH:
+        head, names, sign, value = found.groups()
+        targets = [f"{indent}{_INDENT}{name}," for name in names.split(", ")]
+        return [head + "(", *targets, *fit(f"{indent}){sign}{value}")]
     if re.match(r"\s*\w+ = ", line) and _chooses(line):
         return _in_brackets(line, indent)
     if found := re.match(

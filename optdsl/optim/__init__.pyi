@@ -6,6 +6,24 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer, ParamsT
 
+class AccSGD(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        kappa: float = 1000,
+        xi: float = 10,
+        small_const: float = 0.7,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class AdaBelief(Optimizer):
     def __init__(
         self,
@@ -133,6 +151,24 @@ class Adam(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class AdamAtan2(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0,
+        a: float = 1.27,
+        b: float = 1,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class Adamax(Optimizer):
     def __init__(
         self,
@@ -159,6 +195,44 @@ class AdamC(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         normalized: bool = True,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class AdaMod(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        beta3: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class AdamP(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        nesterov: bool = False,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -243,6 +317,25 @@ class ADOPT(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class Amos(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        eta: float | None = None,
+        beta: float = 0.999,
+        zeta: float = 0.25,
+        momentum: float = 0,
+        eps: float = 2.4e-38,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class ASGD(Optimizer):
     def __init__(
         self,
@@ -257,6 +350,41 @@ class ASGD(Optimizer):
         differentiable: bool = False,
         capturable: bool = False,
         *,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class CAME(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 2e-4,
+        eps: tuple[float, float] = (1e-30, 1e-16),
+        clip_threshold: float = 1.0,
+        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class CautiousAdamW(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
@@ -300,11 +428,77 @@ class DAdaptSGD(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class DiffGrad(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class Fromage(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.01,
+        p_bound: float | None = None,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class FTRL(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        beta: float = 1,
+        lambda_1: float = 0,
+        lambda_2: float = 0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class GradientDescent(Optimizer):
     def __init__(
         self,
         params: ParamsT,
         lr: float = 1e-3,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class Grams(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -321,6 +515,22 @@ class Gravity(Optimizer):
         lr: float = 0.1,
         alpha: float = 0.01,
         beta: float = 0.9,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class Kate(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        eta: float = 0.9,
+        eps: float = 1e-8,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -354,6 +564,23 @@ class LAMB(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 1e-2,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class LaProp(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 4e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-15,
+        weight_decay: float = 0,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -405,6 +632,28 @@ class MADGRAD(Optimizer):
         weight_decay: float = 0,
         eps: float = 1e-6,
         decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class MARS(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.95, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        gamma: float = 0.025,
+        optimize_1d: bool = False,
+        lr_1d_factor: float = 1,
+        betas_1d: tuple[float, float] = (0.9, 0.95),
+        weight_decay_1d: float = 0.1,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -496,6 +745,23 @@ class PID(Optimizer):
         weight_decay: float = 0,
         integral: float = 5.0,
         derivative: float = 10.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class PNM(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 1.0),
+        weight_decay: float = 0,
+        decoupled: bool = True,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -636,6 +902,44 @@ class SGD(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class SGDSaI(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        momentum: float = 0.9,
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class SGDP(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        eps: float = 1e-8,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class SGDW(Optimizer):
     def __init__(
         self,
@@ -716,6 +1020,23 @@ class SparseAdam(Optimizer):
         eps: float = 1e-8,
         maximize: bool = False,
         *,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class StableAdamW(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-6,
+        weight_decay: float = 0.2,
+        *,
+        maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,

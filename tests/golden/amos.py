@@ -1,0 +1,794 @@
+"""Amos: Adam whose learning rate and decay fall as weights near their scale.
+
+Tian and Parikh (2022), Amos: An Adam-style Optimizer with Adaptive Weight Decay towards
+Model-Oriented Scale, https://arxiv.org/abs/2210.11693
+Follows the authors' code, https://github.com/google-research/jestimator, with one v and
+one b for each row of the last axis, as in their BERT; pytorch_optimizer has one for
+each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
+and 1/sqrt of the fan-in for others, as in their BERT.
+"""
+# Compiled by optdsl from amos.opt, content 7861cf5fc2e5.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Amos"]
+
+
+class Amos(Optimizer):
+    """Amos: Adam whose learning rate and decay fall as weights near their scale.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate; about 1/sqrt of the number of batches, in
+            [0, inf) (default: 1e-3).
+        eta (float | None, optional): expected scale of a weight, in (0, inf) (default:
+            None).
+        beta (float, optional): decay of the mean square, in [0, 1) (default: 0.999).
+        zeta (float, optional): how fast the rates fall, in [0, inf) (default: 0.25).
+        momentum (float, optional): decay of the mean of the updates, in [0, 1)
+            (default: 0).
+        eps (float, optional): least mean square, in (0, inf) (default: 2.4e-38).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        v: mean squares of the rows of the gradient (like p with one of axes -1).
+        b: how far the rates have fallen (like p with one of axes -1).
+        exp_avg: running mean of the updates (like p).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        eta: float | None = None,
+        beta: float = 0.999,
+        zeta: float = 0.25,
+        momentum: float = 0,
+        eps: float = 2.4e-38,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "eta": eta,
+            "beta": beta,
+            "zeta": zeta,
+            "momentum": momentum,
+            "eps": eps,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("eta", None)
+            group.setdefault("beta", 0.999)
+            group.setdefault("zeta", 0.25)
+            group.setdefault("momentum", 0)
+            group.setdefault("eps", 2.4e-38)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "eta", "beta", "zeta", "momentum", "eps"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        vs: list[Tensor],
+        bs: list[Tensor],
+        exp_avgs: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Amos does not support sparse gradients")
+            if torch.is_complex(p):
+                raise RuntimeError("Amos does not support complex parameters")
+            state = self.state[p]
+            grad = p.grad if not group["maximize"] else -p.grad
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["v"] = torch.zeros_like(grad).mean(dim=-1, keepdim=True)
+                state["b"] = torch.zeros_like(grad).mean(dim=-1, keepdim=True)
+            if group["momentum"] > 0 and "exp_avg" not in state:
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            vs.append(state["v"])
+            bs.append(state["b"])
+            exp_avgs.append(state.get("exp_avg"))
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            vs: list[Tensor] = []
+            bs: list[Tensor] = []
+            exp_avgs: list[Tensor | None] = []
+            steps: list[Tensor] = []
+            self._init_group(group, params, grads, vs, bs, exp_avgs, steps)
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_amos if use_foreach else _single_tensor_amos
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _single_tensor_amos_capturable
+                if use_foreach:
+                    update = _multi_tensor_amos_capturable
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_amos
+                if group["capturable"]:
+                    update = _differentiable_amos_capturable
+            update(
+                params,
+                grads,
+                vs,
+                bs,
+                exp_avgs,
+                steps,
+                lr=group["lr"],
+                eta=group["eta"],
+                beta=group["beta"],
+                zeta=group["zeta"],
+                momentum=group["momentum"],
+                eps=group["eps"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    eta = group["eta"]
+    beta = group["beta"]
+    zeta = group["zeta"]
+    momentum = group["momentum"]
+    eps = group["eps"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if eta is not None:
+        _check_number("eta", eta)
+    if not (eta is None or 0 < eta < math.inf):
+        raise ValueError(
+            f"Invalid eta: {eta!r}, expected a number in (0, inf), or None"
+        )
+    _check_number("beta", beta)
+    if not 0 <= beta < 1:
+        raise ValueError(f"Invalid beta: {beta!r}, expected a number in [0, 1)")
+    _check_number("zeta", zeta)
+    if not 0 <= zeta < math.inf:
+        raise ValueError(f"Invalid zeta: {zeta!r}, expected a number in [0, inf)")
+    _check_number("momentum", momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"Invalid momentum: {momentum!r}, expected a number in [0, 1)")
+    _check_number("eps", eps)
+    if not 0 < eps < math.inf:
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in (0, inf)")
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_amos(
+    params: list[Tensor],
+    grads: list[Tensor],
+    vs: list[Tensor],
+    bs: list[Tensor],
+    exp_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    eta: float | None,
+    beta: float,
+    zeta: float,
+    momentum: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, v, b, exp_avg, step in zip(
+        params, grads, vs, bs, exp_avgs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
+        if eta is not None:
+            scale = eta
+        elif p.ndim < 2:
+            scale = 0.5
+        else:
+            # scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+            scale = (max(1, p.shape[0]) / max(1, p.numel())) ** 0.5
+
+        # g2 = mean(grad*grad, dim=-1, keepdim=true)
+        g2 = (grad * grad).mean(dim=-1, keepdim=True)
+
+        # v = lerp(v, g2, 1 - beta)
+        v.lerp_(g2, 1 - beta)
+
+        # inverse = (1 - beta**t)/max(v, eps)
+        inverse = (1 - beta**t) / v.clamp(min=eps)
+
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5)).add_(1).rsqrt_()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2.mul_(inverse).mul_(falling).mul_(lr**2)
+
+        # slower = 1 + zeta*(lr*scale)**0.5*b
+        slower = (b * (zeta * (lr * scale) ** 0.5)).add_(1)
+
+        # b = b + gamma*(1 + b)
+        b.addcmul_(gamma, b + 1)
+
+        # rate = lr*scale*sqrt(inverse)/slower
+        rate = inverse.sqrt_().mul_(lr * scale).div_(slower)
+
+        # decay = 0.5*gamma/slower
+        decay = gamma.mul_(0.5).div_(slower)
+
+        # update = rate*grad + decay*p
+        update = (rate * grad).addcmul_(decay, p)
+        if momentum > 0:
+            # exp_avg = lerp(exp_avg, update, 1 - momentum)
+            exp_avg.lerp_(update, 1 - momentum)
+            update = exp_avg
+
+        # p -= update
+        p.sub_(update)
+
+
+def _multi_tensor_amos(
+    params: list[Tensor],
+    grads: list[Tensor],
+    vs: list[Tensor],
+    bs: list[Tensor],
+    exp_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    eta: float | None,
+    beta: float,
+    zeta: float,
+    momentum: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, beta, zeta, momentum, eps = map(float, (lr, beta, zeta, momentum, eps))
+
+    columns = [params, grads, vs, bs, exp_avgs, steps]
+    keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
+    for params, grads, vs, bs, exp_avgs, steps in _alike(columns, keys):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        t = steps[0].item()
+        if eta is not None:
+            scale = eta
+        elif params[0].ndim < 2:
+            scale = 0.5
+        else:
+            # scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+            scale = (max(1, params[0].shape[0]) / max(1, params[0].numel())) ** 0.5
+
+        # g2 = mean(grad*grad, dim=-1, keepdim=true)
+        products = torch._foreach_mul(grads, grads)
+        g2s = [product.mean(dim=-1, keepdim=True) for product in products]
+        del products
+
+        # v = lerp(v, g2, 1 - beta)
+        torch._foreach_lerp_(vs, g2s, 1 - beta)
+
+        # inverse = (1 - beta**t)/max(v, eps)
+        inverses = torch._foreach_clamp_min(vs, eps)
+        torch._foreach_reciprocal_(inverses)
+        torch._foreach_mul_(inverses, 1 - beta**t)
+
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        fallings = torch._foreach_mul(bs, zeta * lr**0.5)
+        torch._foreach_add_(fallings, 1)
+        torch._foreach_rsqrt_(fallings)
+
+        # gamma = lr**2*g2*inverse*falling
+        torch._foreach_mul_(g2s, inverses)
+        torch._foreach_mul_(g2s, fallings)
+        del fallings
+        torch._foreach_mul_(g2s, lr**2)
+        gammas = g2s
+        del g2s
+
+        # slower = 1 + zeta*(lr*scale)**0.5*b
+        slowers = torch._foreach_mul(bs, zeta * (lr * scale) ** 0.5)
+        torch._foreach_add_(slowers, 1)
+
+        # b = b + gamma*(1 + b)
+        sums = torch._foreach_add(bs, 1)
+        torch._foreach_addcmul_(bs, gammas, sums)
+        del sums
+
+        # rate = lr*scale*sqrt(inverse)/slower
+        torch._foreach_sqrt_(inverses)
+        torch._foreach_mul_(inverses, lr * scale)
+        torch._foreach_div_(inverses, slowers)
+        rates = inverses
+        del inverses
+
+        # decay = 0.5*gamma/slower
+        torch._foreach_mul_(gammas, 0.5)
+        torch._foreach_div_(gammas, slowers)
+        del slowers
+        decays = gammas
+
+        # update = rate*grad + decay*p
+        updates = torch._foreach_mul(rates, grads)
+        torch._foreach_addcmul_(updates, decays, params)
+        if momentum > 0:
+            # exp_avg = lerp(exp_avg, update, 1 - momentum)
+            torch._foreach_lerp_(exp_avgs, updates, 1 - momentum)
+            updates = exp_avgs
+
+        # p -= update
+        torch._foreach_sub_(params, updates)
+
+
+def _differentiable_amos(
+    params: list[Tensor],
+    grads: list[Tensor],
+    vs: list[Tensor],
+    bs: list[Tensor],
+    exp_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    eta: float | None,
+    beta: float,
+    zeta: float,
+    momentum: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, v, b, exp_avg, step in zip(
+        params, grads, vs, bs, exp_avgs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, v, b, exp_avg, step)
+        p, v, b, exp_avg, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        t = step.item()
+        if eta is not None:
+            scale = eta
+        elif p.ndim < 2:
+            scale = 0.5
+        else:
+            # scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+            scale = (max(1, p.shape[0]) / max(1, p.numel())) ** 0.5
+
+        # g2 = mean(grad*grad, dim=-1, keepdim=true)
+        g2 = (grad * grad).mean(dim=-1, keepdim=True)
+
+        # v = lerp(v, g2, 1 - beta)
+        v = v.lerp(g2, 1 - beta)
+
+        # inverse = (1 - beta**t)/max(v, eps)
+        inverse = (1 - beta**t) / v.clamp(min=eps)
+
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5) + 1).rsqrt()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2 * inverse * falling * lr**2
+
+        # slower = 1 + zeta*(lr*scale)**0.5*b
+        slower = b * (zeta * (lr * scale) ** 0.5) + 1
+
+        # b = b + gamma*(1 + b)
+        b = b.addcmul(gamma, b + 1)
+
+        # rate = lr*scale*sqrt(inverse)/slower
+        rate = inverse.sqrt() * (lr * scale) / slower
+
+        # decay = 0.5*gamma/slower
+        decay = gamma * 0.5 / slower
+
+        # update = rate*grad + decay*p
+        update = (rate * grad).addcmul(decay, p)
+        if momentum > 0:
+            # exp_avg = lerp(exp_avg, update, 1 - momentum)
+            exp_avg = exp_avg.lerp(update, 1 - momentum)
+            update = exp_avg
+
+        # p -= update
+        p = p - update
+
+        for each, new in zip(kept, (p, v, b, exp_avg, step), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _single_tensor_amos_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    vs: list[Tensor],
+    bs: list[Tensor],
+    exp_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    eta: float | None,
+    beta: float,
+    zeta: float,
+    momentum: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, v, b, exp_avg, step in zip(
+        params, grads, vs, bs, exp_avgs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        if eta is not None:
+            scale = eta
+        elif p.ndim < 2:
+            scale = 0.5
+        else:
+            # scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+            scale = (max(1, p.shape[0]) / max(1, p.numel())) ** 0.5
+
+        # g2 = mean(grad*grad, dim=-1, keepdim=true)
+        g2 = (grad * grad).mean(dim=-1, keepdim=True)
+
+        # v = lerp(v, g2, 1 - beta)
+        v.lerp_(g2, 1 - beta)
+
+        # inverse = (1 - beta**t)/max(v, eps)
+        inverse = (1 - beta**step) / v.clamp(min=eps)
+
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5)).add_(1).rsqrt_()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2.mul_(inverse).mul_(falling).mul_(lr**2)
+
+        # slower = 1 + zeta*(lr*scale)**0.5*b
+        slower = (b * (zeta * (lr * scale) ** 0.5)).add_(1)
+
+        # b = b + gamma*(1 + b)
+        b.addcmul_(gamma, b + 1)
+
+        # rate = lr*scale*sqrt(inverse)/slower
+        rate = inverse.sqrt_().mul_(lr * scale).div_(slower)
+
+        # decay = 0.5*gamma/slower
+        decay = gamma.mul_(0.5).div_(slower)
+
+        # update = rate*grad + decay*p
+        update = (rate * grad).addcmul_(decay, p)
+        if momentum > 0:
+            # exp_avg = lerp(exp_avg, update, 1 - momentum)
+            exp_avg.lerp_(update, 1 - momentum)
+            update = exp_avg
+
+        # p -= update
+        p.sub_(update)
+
+
+def _multi_tensor_amos_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    vs: list[Tensor],
+    bs: list[Tensor],
+    exp_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    eta: float | None,
+    beta: float,
+    zeta: float,
+    momentum: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    columns = [params, grads, vs, bs, exp_avgs, steps]
+    keys = [p.shape for p in params]
+    for params, grads, vs, bs, exp_avgs, steps in _alike(columns, keys):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if eta is not None:
+            scale = eta
+        elif params[0].ndim < 2:
+            scale = 0.5
+        else:
+            # scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+            scale = (max(1, params[0].shape[0]) / max(1, params[0].numel())) ** 0.5
+
+        # g2 = mean(grad*grad, dim=-1, keepdim=true)
+        products = torch._foreach_mul(grads, grads)
+        g2s = [product.mean(dim=-1, keepdim=True) for product in products]
+        del products
+
+        # v = lerp(v, g2, 1 - beta)
+        torch._foreach_lerp_(vs, g2s, 1 - beta)
+
+        # inverse = (1 - beta**t)/max(v, eps)
+        powers = torch._foreach_pow(beta, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        clampeds = torch._foreach_clamp_min(vs, eps)
+        torch._foreach_reciprocal_(clampeds)
+        torch._foreach_mul_(clampeds, powers)
+        inverses = clampeds
+        del clampeds
+
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        fallings = torch._foreach_mul(bs, zeta * lr**0.5)
+        torch._foreach_add_(fallings, 1)
+        torch._foreach_rsqrt_(fallings)
+
+        # gamma = lr**2*g2*inverse*falling
+        torch._foreach_mul_(g2s, inverses)
+        torch._foreach_mul_(g2s, fallings)
+        del fallings
+        torch._foreach_mul_(g2s, lr**2)
+        gammas = g2s
+        del g2s
+
+        # slower = 1 + zeta*(lr*scale)**0.5*b
+        slowers = torch._foreach_mul(bs, zeta * (lr * scale) ** 0.5)
+        torch._foreach_add_(slowers, 1)
+
+        # b = b + gamma*(1 + b)
+        sums = torch._foreach_add(bs, 1)
+        torch._foreach_addcmul_(bs, gammas, sums)
+        del sums
+
+        # rate = lr*scale*sqrt(inverse)/slower
+        torch._foreach_sqrt_(inverses)
+        torch._foreach_mul_(inverses, lr * scale)
+        torch._foreach_div_(inverses, slowers)
+        rates = inverses
+
+        # decay = 0.5*gamma/slower
+        torch._foreach_mul_(gammas, 0.5)
+        torch._foreach_div_(gammas, slowers)
+        del slowers
+        decays = gammas
+
+        # update = rate*grad + decay*p
+        updates = torch._foreach_mul(rates, grads)
+        torch._foreach_addcmul_(updates, decays, params)
+        if momentum > 0:
+            # exp_avg = lerp(exp_avg, update, 1 - momentum)
+            torch._foreach_lerp_(exp_avgs, updates, 1 - momentum)
+            updates = exp_avgs
+
+        # p -= update
+        torch._foreach_sub_(params, updates)
+
+
+def _differentiable_amos_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    vs: list[Tensor],
+    bs: list[Tensor],
+    exp_avgs: list[Tensor | None],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    eta: float | None,
+    beta: float,
+    zeta: float,
+    momentum: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, v, b, exp_avg, step in zip(
+        params, grads, vs, bs, exp_avgs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, v, b, exp_avg, step)
+        p, v, b, exp_avg, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        if eta is not None:
+            scale = eta
+        elif p.ndim < 2:
+            scale = 0.5
+        else:
+            # scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+            scale = (max(1, p.shape[0]) / max(1, p.numel())) ** 0.5
+
+        # g2 = mean(grad*grad, dim=-1, keepdim=true)
+        g2 = (grad * grad).mean(dim=-1, keepdim=True)
+
+        # v = lerp(v, g2, 1 - beta)
+        v = v.lerp(g2, 1 - beta)
+
+        # inverse = (1 - beta**t)/max(v, eps)
+        inverse = (1 - beta**step) / v.clamp(min=eps)
+
+        # falling = rsqrt(1 + zeta*lr**0.5*b)
+        falling = (b * (zeta * lr**0.5) + 1).rsqrt()
+
+        # gamma = lr**2*g2*inverse*falling
+        gamma = g2 * inverse * falling * lr**2
+
+        # slower = 1 + zeta*(lr*scale)**0.5*b
+        slower = b * (zeta * (lr * scale) ** 0.5) + 1
+
+        # b = b + gamma*(1 + b)
+        b = b.addcmul(gamma, b + 1)
+
+        # rate = lr*scale*sqrt(inverse)/slower
+        rate = inverse.sqrt() * (lr * scale) / slower
+
+        # decay = 0.5*gamma/slower
+        decay = gamma * 0.5 / slower
+
+        # update = rate*grad + decay*p
+        update = (rate * grad).addcmul(decay, p)
+        if momentum > 0:
+            # exp_avg = lerp(exp_avg, update, 1 - momentum)
+            exp_avg = exp_avg.lerp(update, 1 - momentum)
+            update = exp_avg
+
+        # p -= update
+        p = p - update
+
+        for each, new in zip(kept, (p, v, b, exp_avg, step), strict=True):
+            if each is not None:
+                each.copy_(new)

@@ -1,0 +1,425 @@
+"""Fromage: a step as long as a share of the weights, which are then shortened.
+
+Bernstein et al. (2020), On the distance between two neural networks and the stability
+of learning, https://arxiv.org/abs/2002.03432
+Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is the
+same. A bound below the first length, which would shrink weights at any rate, is
+refused.
+"""
+# Compiled by optdsl from fromage.opt, content 73fdee269b38.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Fromage"]
+
+
+class Fromage(Optimizer):
+    """Fromage: a step as long as a share of the weights, which are then shortened.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): length of a step, as a share of the weights', in [0, inf)
+            (default: 0.01).
+        p_bound (float | None, optional): largest length of the weights, as a multiple
+            of the first, in [1, inf) (default: None).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        bound: largest length of the weights (0-d tensor).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.01,
+        p_bound: float | None = None,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "p_bound": p_bound,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 0.01)
+            group.setdefault("p_bound", None)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "p_bound"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        bounds: list[Tensor | None],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Fromage does not support sparse gradients")
+            if torch.is_complex(p):
+                raise RuntimeError("Fromage does not support complex parameters")
+            state = self.state[p] if group["p_bound"] is not None else {}
+            if group["p_bound"] is not None and "bound" not in state:
+                start = p.clone() if group["differentiable"] else p
+                state["bound"] = torch.linalg.vector_norm(start) * group["p_bound"]
+            params.append(p)
+            grads.append(p.grad)
+            bounds.append(state.get("bound"))
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            bounds: list[Tensor | None] = []
+            self._init_group(group, params, grads, bounds)
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_fromage if use_foreach else _single_tensor_fromage
+            if group["capturable"]:
+                _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_fromage_capturable
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_fromage
+            update(
+                params,
+                grads,
+                bounds,
+                lr=group["lr"],
+                p_bound=group["p_bound"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    p_bound = group["p_bound"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    if p_bound is not None:
+        _check_number("p_bound", p_bound)
+    if not (p_bound is None or 1 <= p_bound < math.inf):
+        raise ValueError(
+            f"Invalid p_bound: {p_bound!r}, expected a number in [1, inf), or None"
+        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_fromage(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bounds: list[Tensor | None],
+    *,
+    lr: float,
+    p_bound: float | None,
+    maximize: bool,
+) -> None:
+    for p, grad, bound in zip(params, grads, bounds, strict=True):
+        grad = grad if not maximize else -grad
+
+        # length = norm(p)
+        length = torch.linalg.vector_norm(p)
+
+        # steepness = norm(grad)
+        steepness = torch.linalg.vector_norm(grad)
+
+        # p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
+        p.addcmul_(
+            torch.where(torch.minimum(length, steepness) > 0, length / steepness, 1),
+            grad,
+            value=-lr,
+        )
+
+        # p /= sqrt(1 + lr*lr)
+        p.div_(math.sqrt(1 + lr * lr))
+        if p_bound is not None:
+            # grown = norm(p)
+            grown = torch.linalg.vector_norm(p)
+
+            # p *= where(grown > bound, bound/grown, 1)
+            p.mul_(torch.where(grown > bound, bound / grown, 1))
+
+
+def _multi_tensor_fromage(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bounds: list[Tensor | None],
+    *,
+    lr: float,
+    p_bound: float | None,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr = float(lr)
+
+    columns = [params, grads, bounds]
+    for params, grads, bounds in _alike(columns):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+
+        # length = norm(p)
+        lengths = torch._foreach_norm(params)
+
+        # steepness = norm(grad)
+        steepnesses = torch._foreach_norm(grads)
+
+        # p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
+        smallers = torch._foreach_minimum(lengths, steepnesses)
+        quotients = torch._foreach_div(lengths, steepnesses)
+        wheres = [
+            torch.where(smaller > 0, quotient, 1)
+            for smaller, quotient in zip(smallers, quotients, strict=True)
+        ]
+        torch._foreach_addcmul_(params, wheres, grads, value=-lr)
+
+        # p /= sqrt(1 + lr*lr)
+        torch._foreach_div_(params, math.sqrt(1 + lr * lr))
+        if p_bound is not None:
+            # grown = norm(p)
+            growns = torch._foreach_norm(params)
+
+            # p *= where(grown > bound, bound/grown, 1)
+            quotients = torch._foreach_div(bounds, growns)
+            wheres = [
+                torch.where(grown > bound, quotient, 1)
+                for grown, bound, quotient in zip(
+                    growns, bounds, quotients, strict=True
+                )
+            ]
+            torch._foreach_mul_(params, wheres)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
+
+
+def _differentiable_fromage(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bounds: list[Tensor | None],
+    *,
+    lr: float,
+    p_bound: float | None,
+    maximize: bool,
+) -> None:
+    for p, grad, bound in zip(params, grads, bounds, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, bound)
+        p, bound = (each if each is None else each.clone() for each in kept)
+
+        # length = norm(p)
+        length = torch.linalg.vector_norm(p)
+
+        # steepness = norm(grad)
+        steepness = torch.linalg.vector_norm(grad)
+
+        # p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
+        p = _scaled_addcmul(
+            p,
+            torch.where(torch.minimum(length, steepness) > 0, length / steepness, 1),
+            grad,
+            -lr,
+        )
+
+        # p /= sqrt(1 + lr*lr)
+        p = p / math.sqrt(1 + lr * lr)
+        if p_bound is not None:
+            # grown = norm(p)
+            grown = torch.linalg.vector_norm(p)
+
+            # p *= where(grown > bound, bound/grown, 1)
+            p = p * torch.where(grown > bound, bound / grown, 1)
+
+        for each, new in zip(kept, (p, bound), strict=True):
+            if each is not None:
+                each.copy_(new)
+
+
+def _multi_tensor_fromage_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    bounds: list[Tensor | None],
+    *,
+    lr: float,
+    p_bound: float | None,
+    maximize: bool,
+) -> None:
+    columns = [params, grads, bounds]
+    for params, grads, bounds in _alike(columns):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+
+        # length = norm(p)
+        lengths = torch._foreach_norm(params)
+
+        # steepness = norm(grad)
+        steepnesses = torch._foreach_norm(grads)
+
+        # p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
+        smallers = torch._foreach_minimum(lengths, steepnesses)
+        quotients = torch._foreach_div(lengths, steepnesses)
+        wheres = [
+            torch.where(smaller > 0, quotient, 1)
+            for smaller, quotient in zip(smallers, quotients, strict=True)
+        ]
+        products = torch._foreach_mul(wheres, -lr)
+        torch._foreach_addcmul_(params, products, grads)
+
+        # p /= sqrt(1 + lr*lr)
+        torch._foreach_div_(params, math.sqrt(1 + lr * lr))
+        if p_bound is not None:
+            # grown = norm(p)
+            growns = torch._foreach_norm(params)
+
+            # p *= where(grown > bound, bound/grown, 1)
+            quotients = torch._foreach_div(bounds, growns)
+            wheres = [
+                torch.where(grown > bound, quotient, 1)
+                for grown, bound, quotient in zip(
+                    growns, bounds, quotients, strict=True
+                )
+            ]
+            torch._foreach_mul_(params, wheres)

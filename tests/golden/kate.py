@@ -1,0 +1,420 @@
+"""Kate: AdaGrad without its root, so that scaling the features changes nothing.
+
+Choudhury et al. (2024), Remove that Square Root: A New Efficient Scale-Invariant
+Version of AdaGrad, https://arxiv.org/abs/2403.02648
+Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the squares
+of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
+step.
+"""
+# Compiled by optdsl from kate.opt, content e5b653203041.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["Kate"]
+
+
+class Kate(Optimizer):
+    """Kate: AdaGrad without its root, so that scaling the features changes nothing.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
+        eta (float, optional): how much of the squared gradient enters the scale, in [0,
+            inf) (default: 0.9).
+        eps (float, optional): added to the denominator, in [0, inf) (default: 1e-8).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        m: square of the scale (like p).
+        b: sum of squared gradients (like p).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        eta: float = 0.9,
+        eps: float = 1e-8,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "eta": eta,
+            "eps": eps,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 1e-3)
+            group.setdefault("eta", 0.9)
+            group.setdefault("eps", 1e-8)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "eta", "eps"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        ms: list[Tensor],
+        bs: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Kate does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["m"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                state["b"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            params.append(p)
+            grads.append(p.grad)
+            ms.append(state["m"])
+            bs.append(state["b"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            ms: list[Tensor] = []
+            bs: list[Tensor] = []
+            self._init_group(group, params, grads, ms, bs)
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_kate if use_foreach else _single_tensor_kate
+            if group["capturable"]:
+                _check_capturable(params)
+            if use_foreach and (group["capturable"] or torch.compiler.is_compiling()):
+                update = _multi_tensor_kate_capturable
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_kate
+            update(
+                params,
+                grads,
+                ms,
+                bs,
+                lr=group["lr"],
+                eta=group["eta"],
+                eps=group["eps"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    eta = group["eta"]
+    eps = group["eps"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_number("eta", eta)
+    if not 0 <= eta < math.inf:
+        raise ValueError(f"Invalid eta: {eta!r}, expected a number in [0, inf)")
+    _check_number("eps", eps)
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_kate(
+    params: list[Tensor],
+    grads: list[Tensor],
+    ms: list[Tensor],
+    bs: list[Tensor],
+    *,
+    lr: float,
+    eta: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, m, b in zip(params, grads, ms, bs, strict=True):
+        grad = grad if not maximize else -grad
+        if torch.is_complex(p):
+            p, grad, m, b = map(torch.view_as_real, (p, grad, m, b))
+        g2 = grad * grad
+
+        # b += g2
+        b.add_(g2)
+        denom = b + eps
+
+        # m = m + eta*g2 + g2/denom
+        m.add_(g2, alpha=eta).addcdiv_(g2, denom)
+
+        # p -= lr*sqrt(m)*grad/denom
+        p.addcdiv_(m.sqrt().mul_(grad), denom, value=-lr)
+
+
+def _multi_tensor_kate(
+    params: list[Tensor],
+    grads: list[Tensor],
+    ms: list[Tensor],
+    bs: list[Tensor],
+    *,
+    lr: float,
+    eta: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, eta, eps = map(float, (lr, eta, eps))
+
+    columns = [params, grads, ms, bs]
+    for params, grads, ms, bs in _alike(columns):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            ms = [torch.view_as_real(each) for each in ms]
+            bs = [torch.view_as_real(each) for each in bs]
+
+        # g2 = grad*grad
+        g2s = torch._foreach_mul(grads, grads)
+
+        # b += g2
+        torch._foreach_add_(bs, g2s)
+
+        # denom = b + eps
+        denoms = torch._foreach_add(bs, eps)
+
+        # m = m + eta*g2 + g2/denom
+        torch._foreach_add_(ms, g2s, alpha=eta)
+        torch._foreach_addcdiv_(ms, g2s, denoms)
+        del g2s
+
+        # p -= lr*sqrt(m)*grad/denom
+        roots = torch._foreach_sqrt(ms)
+        torch._foreach_mul_(roots, grads)
+        torch._foreach_addcdiv_(params, roots, denoms, value=-lr)
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
+
+
+def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcdiv(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcdiv(y * scale, z)
+    return x.addcdiv(y, z, value=scale)
+
+
+def _differentiable_kate(
+    params: list[Tensor],
+    grads: list[Tensor],
+    ms: list[Tensor],
+    bs: list[Tensor],
+    *,
+    lr: float,
+    eta: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    for p, grad, m, b in zip(params, grads, ms, bs, strict=True):
+        grad = grad if not maximize else -grad
+        kept = (p, m, b)
+        p, m, b = (each.clone() for each in kept)
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, m, b = map(torch.view_as_real, (p, grad, m, b))
+        g2 = grad * grad
+
+        # b += g2
+        b = b + g2
+        denom = b + eps
+
+        # m = m + eta*g2 + g2/denom
+        m = _scaled_add(m, g2, eta).addcdiv(g2, denom)
+
+        # p -= lr*sqrt(m)*grad/denom
+        p = _scaled_addcdiv(p, m.sqrt() * grad, denom, -lr)
+        if is_complex:
+            p, m, b = map(torch.view_as_complex, (p, m, b))
+
+        for each, new in zip(kept, (p, m, b), strict=True):
+            each.copy_(new)
+
+
+def _multi_tensor_kate_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    ms: list[Tensor],
+    bs: list[Tensor],
+    *,
+    lr: float,
+    eta: float,
+    eps: float,
+    maximize: bool,
+) -> None:
+    columns = [params, grads, ms, bs]
+    for params, grads, ms, bs in _alike(columns):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            ms = [torch.view_as_real(each) for each in ms]
+            bs = [torch.view_as_real(each) for each in bs]
+
+        # g2 = grad*grad
+        g2s = torch._foreach_mul(grads, grads)
+
+        # b += g2
+        torch._foreach_add_(bs, g2s)
+
+        # denom = b + eps
+        denoms = torch._foreach_add(bs, eps)
+
+        # m = m + eta*g2 + g2/denom
+        products = torch._foreach_mul(g2s, eta)
+        torch._foreach_add_(ms, products)
+        del products
+        torch._foreach_addcdiv_(ms, g2s, denoms)
+        del g2s
+
+        # p -= lr*sqrt(m)*grad/denom
+        roots = torch._foreach_sqrt(ms)
+        torch._foreach_mul_(roots, grads)
+        del grads
+        products = torch._foreach_mul(roots, -lr)
+        torch._foreach_addcdiv_(params, products, denoms)

@@ -1,0 +1,682 @@
+"""StableAdamW: AdamW that slows down where the second moment lags behind.
+
+Wortsman et al. (2023), Stable and low-precision training for large-scale
+vision-language models, algorithm 2, https://arxiv.org/abs/2304.13013
+Follows the authors' code with its defaults,
+https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
+pytorch_optimizer step alike from other defaults; that they can add up what rounding
+loses is no part of the rule.
+"""
+# Compiled by optdsl from stable_adamw.opt, content 70c1e1e7a68d.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_capturable_supported_devices,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["StableAdamW"]
+
+
+class StableAdamW(Optimizer):
+    """StableAdamW: AdamW that slows down where the second moment lags behind.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 2e-3).
+        betas (tuple[float, float], optional): decay of the first and the second moment,
+            in [0, 1) (default: (0.9, 0.99)).
+        eps (float, optional): added to the denominator, in [0, inf) (default: 1e-6).
+        weight_decay (float, optional): share of a weight that decays, times the slowed
+            lr, in [0, inf) (default: 0.2).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        exp_avg: first moment of the gradient, with its bias corrected (like p).
+        exp_avg_sq: second moment of the gradient, with its bias corrected (like p).
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-6,
+        weight_decay: float = 0.2,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 2e-3)
+            group.setdefault("betas", (0.9, 0.99))
+            group.setdefault("eps", 1e-6)
+            group.setdefault("weight_decay", 0.2)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "betas", "eps", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("StableAdamW does not support sparse gradients")
+            state = self.state[p]
+            if len(state) == 0:
+                state["step"] = _zero_dim(0.0, group, p)
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["exp_avg_sq"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            params.append(p)
+            grads.append(p.grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [])
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            exp_avg_sqs: list[Tensor] = []
+            steps: list[Tensor] = []
+            self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = (
+                _multi_tensor_stable_adamw
+                if use_foreach
+                else _single_tensor_stable_adamw
+            )
+            if group["capturable"]:
+                _check_capturable(params, steps)
+            if group["capturable"] or torch.compiler.is_compiling():
+                update = _single_tensor_stable_adamw_capturable
+                if use_foreach:
+                    update = _multi_tensor_stable_adamw_capturable
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_stable_adamw
+                if group["capturable"]:
+                    update = _differentiable_stable_adamw_capturable
+            update(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                steps,
+                lr=group["lr"],
+                betas=group["betas"],
+                eps=group["eps"],
+                weight_decay=group["weight_decay"],
+                maximize=group["maximize"],
+            )
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    betas = group["betas"]
+    eps = group["eps"]
+    weight_decay = group["weight_decay"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_numbers("betas", betas, 2)
+    if not all(0 <= each < 1 for each in betas):
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
+    _check_number("eps", eps)
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
+    """Raise where a step cannot be captured; a compiler looks after this by itself."""
+    if torch.compiler.is_compiling():
+        return
+    devices = _get_capturable_supported_devices()
+    for p, *scalars in zip(params, *kept, strict=True):
+        if p.device.type not in devices:
+            raise AssertionError(f"If capturable=True, params must be on {devices}")
+        if any(each is not None and each.device != p.device for each in scalars):
+            raise AssertionError("capturable=True, but a state is on another device")
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _single_tensor_stable_adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg.lerp_(grad, (1 - beta1) / (1 - beta1**t))
+        fresh = (1 - beta2) / (1 - beta2**t)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq.mul_(1 - fresh).addcmul_(grad, grad, value=fresh)
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = (grad * grad).div_(exp_avg_sq.clamp(min=eps * eps))
+
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
+
+        # p *= 1 - lr*weight_decay/slower
+        p.mul_(1 - lr * weight_decay / slower)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        p.addcdiv_(exp_avg, exp_avg_sq.sqrt().add_(eps).mul_(slower), value=-lr)
+
+
+def _multi_tensor_stable_adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
+    keys = [step.item() for step in steps]
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(columns, keys):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        t = steps[0].item()
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        torch._foreach_lerp_(exp_avgs, grads, (1 - beta1) / (1 - beta1**t))
+        fresh = (1 - beta2) / (1 - beta2**t)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, 1 - fresh)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=fresh)
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        if grads is given:
+            lags = torch._foreach_mul(grads, grads)
+        else:
+            torch._foreach_mul_(grads, grads)
+            lags = grads
+        del grads
+        clampeds = torch._foreach_clamp_min(exp_avg_sqs, eps * eps)
+        torch._foreach_div_(lags, clampeds)
+        del clampeds
+
+        # slower = max(1, sqrt(mean(lag)))
+        means = [lag.mean() for lag in lags]
+        del lags
+        roots = torch._foreach_sqrt(means)
+        slowers = torch._foreach_clamp_min(roots, 1)
+
+        # p *= 1 - lr*weight_decay/slower
+        reciprocals = torch._foreach_reciprocal(slowers)
+        torch._foreach_mul_(reciprocals, lr * weight_decay)
+        torch._foreach_neg_(reciprocals)
+        torch._foreach_add_(reciprocals, 1)
+        torch._foreach_mul_(params, reciprocals)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        roots = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_mul_(roots, slowers)
+        torch._foreach_addcdiv_(params, exp_avgs, roots, value=-lr)
+
+
+def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcmul(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcmul(y * scale, z)
+    return x.addcmul(y, z, value=scale)
+
+
+def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcdiv(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcdiv(y * scale, z)
+    return x.addcdiv(y, z, value=scale)
+
+
+def _differentiable_stable_adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
+        step = step + 1
+        t = step.item()
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg = exp_avg.lerp(grad, (1 - beta1) / (1 - beta1**t))
+        fresh = (1 - beta2) / (1 - beta2**t)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * (1 - fresh), grad, grad, fresh)
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = grad * grad / exp_avg_sq.clamp(min=eps * eps)
+
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
+
+        # p *= 1 - lr*weight_decay/slower
+        p = p * (1 - lr * weight_decay / slower)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        p = _scaled_addcdiv(p, exp_avg, (exp_avg_sq.sqrt() + eps) * slower, -lr)
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
+            each.copy_(new)
+
+
+def _single_tensor_stable_adamw_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        if torch.is_complex(p):
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg.lerp_(grad, (1 - beta1) / (1 - beta1**step))
+
+        # fresh = (1 - beta2)/(1 - beta2**t)
+        fresh = (1 - beta2) / (1 - beta2**step)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq.mul_(1 - fresh).addcmul_(fresh * grad, grad)
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = (grad * grad).div_(exp_avg_sq.clamp(min=eps * eps))
+
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
+
+        # p *= 1 - lr*weight_decay/slower
+        p.mul_(1 - lr * weight_decay / slower)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        p.addcdiv_(exp_avg, exp_avg_sq.sqrt().add_(eps).mul_(slower), value=-lr)
+
+
+def _multi_tensor_stable_adamw_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    columns = [params, grads, exp_avgs, exp_avg_sqs, steps]
+    for params, grads, exp_avgs, exp_avg_sqs, steps in _alike(columns):
+        given = grads
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, 1)
+        if torch.is_complex(params[0]):
+            params = [torch.view_as_real(each) for each in params]
+            grads = [torch.view_as_real(each) for each in grads]
+            exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
+            exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+            given = grads
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        powers = torch._foreach_pow(beta1, steps)
+        torch._foreach_neg_(powers)
+        torch._foreach_add_(powers, 1)
+        torch._foreach_reciprocal_(powers)
+        torch._foreach_mul_(powers, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, grads, powers)
+
+        # fresh = (1 - beta2)/(1 - beta2**t)
+        freshs = torch._foreach_pow(beta2, steps)
+        torch._foreach_neg_(freshs)
+        torch._foreach_add_(freshs, 1)
+        torch._foreach_reciprocal_(freshs)
+        torch._foreach_mul_(freshs, 1 - beta2)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        opposites = torch._foreach_neg(freshs)
+        torch._foreach_add_(opposites, 1)
+        torch._foreach_mul_(exp_avg_sqs, opposites)
+        products = torch._foreach_mul(freshs, grads)
+        torch._foreach_addcmul_(exp_avg_sqs, products, grads)
+        del products
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        if grads is given:
+            lags = torch._foreach_mul(grads, grads)
+        else:
+            torch._foreach_mul_(grads, grads)
+            lags = grads
+        del grads
+        clampeds = torch._foreach_clamp_min(exp_avg_sqs, eps * eps)
+        torch._foreach_div_(lags, clampeds)
+        del clampeds
+
+        # slower = max(1, sqrt(mean(lag)))
+        means = [lag.mean() for lag in lags]
+        del lags
+        roots = torch._foreach_sqrt(means)
+        slowers = torch._foreach_clamp_min(roots, 1)
+
+        # p *= 1 - lr*weight_decay/slower
+        reciprocals = torch._foreach_reciprocal(slowers)
+        torch._foreach_mul_(reciprocals, lr * weight_decay)
+        torch._foreach_neg_(reciprocals)
+        torch._foreach_add_(reciprocals, 1)
+        torch._foreach_mul_(params, reciprocals)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        roots = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_mul_(roots, slowers)
+        products = torch._foreach_mul(exp_avgs, -lr)
+        torch._foreach_addcdiv_(params, products, roots)
+
+
+def _differentiable_stable_adamw_capturable(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    beta1, beta2 = betas
+
+    for p, grad, exp_avg, exp_avg_sq, step in zip(
+        params, grads, exp_avgs, exp_avg_sqs, steps, strict=True
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, step)
+        p, exp_avg, exp_avg_sq, step = (each.clone() for each in kept)
+        step = step + 1
+        is_complex = torch.is_complex(p)
+        if is_complex:
+            p, grad, exp_avg, exp_avg_sq = map(
+                torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
+            )
+
+        # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+        exp_avg = exp_avg.lerp(grad, (1 - beta1) / (1 - beta1**step))
+
+        # fresh = (1 - beta2)/(1 - beta2**t)
+        fresh = (1 - beta2) / (1 - beta2**step)
+
+        # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+        exp_avg_sq = (exp_avg_sq * (1 - fresh)).addcmul(fresh * grad, grad)
+
+        # lag = grad*grad/max(exp_avg_sq, eps*eps)
+        lag = grad * grad / exp_avg_sq.clamp(min=eps * eps)
+
+        # slower = max(1, sqrt(mean(lag)))
+        slower = lag.mean().sqrt().clamp(min=1)
+
+        # p *= 1 - lr*weight_decay/slower
+        p = p * (1 - lr * weight_decay / slower)
+
+        # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+        p = _scaled_addcdiv(p, exp_avg, (exp_avg_sq.sqrt() + eps) * slower, -lr)
+        if is_complex:
+            p, exp_avg, exp_avg_sq = map(
+                torch.view_as_complex, (p, exp_avg, exp_avg_sq)
+            )
+
+        for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
+            each.copy_(new)
