@@ -374,7 +374,8 @@ _ALL = (
         "E0406",
         "a tuple that is taken apart wrongly",
         "A tuple is taken apart into as many locals as it has items, and its items count "
-        "from 0. Nothing else can be taken apart.",
+        "from 0. Of a `tuple` of any length, only single items can be read. Nothing else "
+        "can be taken apart.",
         _spec("a, b, c = betas\np -= lr*a*b*c*grad", "hyper betas = (0.9, 0.99)"),
         _spec("a, b = betas\np -= lr*a*b*grad", "hyper betas = (0.9, 0.99)"),
     ),
@@ -420,7 +421,7 @@ _ALL = (
         "a type that does not fit or is missing",
         "The type of a hyper is seen from its default; where `none` or a text stands it has "
         "to be written. Types are `float`, `int`, `bool`, each with `?` where none is allowed, "
-        'and choices as `"a" | "b"`.',
+        '`tuple` for one number or more, and choices as `"a" | "b"`.',
         _spec("p -= lr*grad if clip == none else lr*clip*grad", "hyper clip = none"),
         _spec(
             "p -= lr*grad if clip == none else lr*clip*grad",
@@ -431,7 +432,8 @@ _ALL = (
         "E0504",
         "an unknown place for a state",
         "Behind the colon of a state stands `scalar` for one number per parameter, or "
-        "nothing. Its shape is that of its first value. The step count is `state t`, or "
+        "nothing, and nothing behind a list of states. Its shape is that of its first value. "
+        "The step count is `state t`, or "
         "`state t: int` where it is kept as a plain number.",
         _spec(_MOMENTUM, "state buf: tensor = 0"),
         _spec(_MOMENTUM, "state buf = 0"),

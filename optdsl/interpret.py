@@ -51,11 +51,15 @@ def step(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
 def _update(rule: ir.Rule, memory: Memory, grad: Tensor) -> None:
     run = Run(rule, memory, grad)
     wanted = [
-        state for state in rule.states if state.when is None or run.value(state.when)
+        state
+        for state in rule.states
+        if state.index or state.when is None or run.value(state.when)
     ]
     run.values["first"] = not (memory.states or (rule.counted and memory.updates))
     for state in wanted:
-        if state.name not in memory.states:
+        if state.index is not None:
+            run.make_entries(state, memory)
+        elif state.name not in memory.states:
             memory.states[state.name] = run.values[state.name] = run.initial(state)
     memory.updates += 1
     run.values["t"] = float(memory.updates)
@@ -69,6 +73,9 @@ def _keep(rule: ir.Rule, run: "Run", memory: Memory) -> None:
     for state in rule.states:
         if state.name in memory.states:
             memory.states[state.name] = run.values[state.name]
+        if state.index is not None:
+            for at, value in run.values[state.name].items():
+                memory.states[f"{state.name}_{at}"] = value
 
 
 _SPELLED_OUT = ("dot", "lerp")
@@ -94,6 +101,28 @@ class Run:
             for name, value in memory.states.items()
         }
         self.values |= {"p": memory.p.clone(), "grad": grad, "t": float(memory.updates)}
+        for state in rule.states:
+            if state.index is not None:
+                self.values[state.name] = self._entries(state.name)
+
+    def _entries(self, name: str) -> dict[int, Tensor]:
+        """Those of a list of states that there are, by their numbers."""
+        numbers = {
+            int(key.rpartition("_")[2]): value
+            for key, value in self.values.items()
+            if key.rpartition("_")[0] == name and key.rpartition("_")[2].isdigit()
+        }
+        return dict(sorted(numbers.items()))
+
+    def make_entries(self, state: ir.State, memory: Memory) -> None:
+        """Make those of a list of states that there are not yet."""
+        entries = self.values[state.name]
+        for at in range(int(self.value(state.count))):
+            self.values[state.index.name] = at
+            if at in entries or not (state.when is None or self.value(state.when)):
+                continue
+            entries[at] = memory.states[f"{state.name}_{at}"] = self.initial(state)
+        self.values.pop(state.index.name, None)
 
     def initial(self, state: ir.State) -> Any:
         value = self.value(state.initial)
@@ -120,8 +149,10 @@ class Run:
                 case ir.If():
                     chosen = self.value(statement.condition)
                     self.block(statement.then if chosen else statement.otherwise)
-                case ir.Repeat(count=count, body=body):
-                    for _ in range(int(self.value(count))):
+                case ir.Repeat(count=count, body=body, target=target):
+                    for at in range(int(self.value(count))):
+                        if target is not None:
+                            self.values[target.name] = at
                         self.block(body)
                 case ir.Effect(value):
                     self.value(value)
@@ -133,10 +164,17 @@ class Run:
 
     def assign(self, target: ir.Ref, value: Any) -> None:
         if target.role is not ir.Role.LOCAL and not target.type.on_host:
-            old = self.values[target.name]
+            old = self.stored(target)
             if not isinstance(value, Tensor) or value.shape != old.shape:
                 value = torch.zeros_like(old) + value
-        self.values[target.name] = value
+        if target.index is not None:
+            self.values[target.name][int(self.value(target.index))] = value
+        else:
+            self.values[target.name] = value
+
+    def stored(self, ref: ir.Ref) -> Any:
+        value = self.values[ref.name]
+        return value if ref.index is None else value[int(self.value(ref.index))]
 
     # ---- expressions
 
@@ -145,7 +183,7 @@ class Run:
             return evaluate(expr, self._host)
         match expr:
             case ir.Ref():
-                return torch.as_tensor(self.values[expr.name], dtype=torch.float64)
+                return torch.as_tensor(self.stored(expr), dtype=torch.float64)
             case ir.Unary():
                 operand = self.value(expr.operand)
                 return ~operand if expr.operator == "not" else -operand
@@ -181,6 +219,8 @@ class Run:
                 return self.value(x).numel()
             case ir.Call("size", (x,)):
                 return self.value(x).shape[expr.dim[0]]
+            case ir.Call("size", (x, axis)):
+                return self.value(x).shape[int(self.value(axis))]
             case ir.Call("finfo_eps", (x,)):
                 return torch.finfo(self.value(x).dtype).eps
             case ir.Call("item", (x,)):

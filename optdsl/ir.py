@@ -51,6 +51,7 @@ class Role(Enum):
     FIRST = "first"
     FLAG = "flag"
     LOCAL = "local"
+    INDEX = "index"
 
 
 def _span() -> Span:
@@ -71,10 +72,13 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
+    """A name; with an `index`, one of a list of states."""
+
     name: str
     role: Role
     type: Type
     span: Span = _span()
+    index: "Expr | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +122,12 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """An item of a tuple; the index is a number that the spec says, or that the host
+    knows.
+    """
+
     value: "Expr"
-    index: int
+    index: "int | Expr"
     type: Type
     span: Span = _span()
 
@@ -207,9 +215,12 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
+    """Rounds, numbered from 0 where there is a `target` for their numbers."""
+
     count: Expr
     body: tuple["Statement", ...]
     span: Span = _span()
+    target: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +272,8 @@ class Hyper:
 @dataclass(frozen=True, slots=True)
 class State:
     """A `scalar` state is 0-d and keeps its precision; where its type is a host scalar,
-    it is read as a Python number.
+    it is read as a Python number. Where there is an `index`, it is a list of `count`
+    states, whose first values and conditions may read the index.
     """
 
     name: str
@@ -271,10 +283,17 @@ class State:
     scalar: bool
     doc: str
     span: Span = _span()
+    index: Ref | None = None
+    count: Expr | None = None
 
     @property
     def host(self) -> bool:
         return self.type.on_host
+
+    @property
+    def asked(self) -> tuple[Expr, ...]:
+        """What decides whether, and how often, there is such a state."""
+        return tuple(each for each in (self.count, self.when) if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,9 +415,12 @@ def children(node: Node) -> Iterator[Node]:
     """The expressions and statements directly below a node, in order of evaluation."""
     for each in dataclasses.fields(node):
         value = getattr(node, each.name)
-        if each.name in ("type", "span", "target", "targets"):
+        if each.name in ("type", "span", "targets"):
             continue
-        if each.name == "keywords":
+        if each.name == "target":
+            if value is not None and value.index is not None:
+                yield value.index
+        elif each.name == "keywords":
             yield from (argument for _, argument in value)
         elif isinstance(value, tuple):
             yield from (item for item in value if dataclasses.is_dataclass(item))
@@ -451,7 +473,11 @@ def statements(block: Block) -> Iterator[Statement]:
 
 def assigned(block: Block) -> set[str]:
     """The names that a block assigns, in its branches too."""
-    return {each.target.name for each in statements(block) if isinstance(each, Assign)}
+    return {
+        each.target.name
+        for each in statements(block)
+        if isinstance(each, (Assign, Repeat)) and each.target is not None
+    }
 
 
 def written(expr: Expr) -> Expr:

@@ -91,8 +91,8 @@ ANY_SHAPE = Shape(known=False)
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """`element` is number, flag, text, tuple or unknown; a tuple has a `length`, and
-    `nones` are the places of its items that may be none.
+    """`element` is number, flag, text, tuple or unknown; a tuple has a `length`, 0 where
+    it is known to a group alone, and `nones` are the places of its items that may be none.
     """
 
     kind: Kind = Kind.HOST
@@ -131,7 +131,7 @@ class Type:
         if self.element == "nothing":
             return "none"
         if self.on_host:
-            size = f" of {self.length}" if self.element == "tuple" else ""
+            size = f" of {self.length}" if self.length else ""
             return f"{self.element}{size}" + (" or none" if self.optional else "")
         text = self.kind.value + (" of flags" if self.element == "flag" else "")
         return text + (f" {self.shape}" if self.kind is Kind.TENSOR else "")

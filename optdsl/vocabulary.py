@@ -21,6 +21,7 @@ class Function:
     reduction    a tensor scalar, or with `dim=` its argument without those axes
     created      like its argument
     shape        a number, known without looking at the values
+    length       the number of items of a tuple
     asked        a flag, known without looking at the values
     item         the number in a tensor scalar
     as_tensor    a number as a tensor scalar
@@ -72,6 +73,7 @@ FUNCTIONS: dict[str, Function] = {
         Function("numel", "shape"),
         Function("size", "shape", ("x", "dim")),
         Function("finfo_eps", "shape"),
+        Function("len", "length", host="len"),
         Function("is_tensor", "asked"),
         Function("is_complex", "asked"),
         Function("is_sparse", "asked"),
@@ -88,7 +90,7 @@ EXTREMES = {
 }
 _INVERSE = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 SYNONYMS = {
-    "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow", "len": "numel",
+    "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow",
     "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
 }  # fmt: skip
 
@@ -96,7 +98,7 @@ FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
     "optimizer reference hyper positional named require state sparse_grads only def pre_step "
-    "post_step step if elif else repeat complex "
+    "post_step step if elif else repeat for complex "
     "return and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.

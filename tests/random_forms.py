@@ -56,7 +56,8 @@ FORMS = {
           "sqrt(abs({H}))", "{H}/(1 + {H})", "(0.5 + {K} % 2)", "(0.5 + {K} // 1)"),
     "K": ("({K} + {K})", "({K}*{K})", "max({K}, {K})", "({K} if {C} else {K})",
           "sqrt(abs({K}))", "{K}/(1 + {K})", "(0.5 + {K} % 1)", "(1 + rounds // 2)",
-          "(1 + floor(3*{K}))", "(0.3 if pair[0] == none else pair[0])", "(pair[1] + {K})"),
+          "(1 + floor(3*{K}))", "(0.3 if pair[0] == none else pair[0])", "(pair[1] + {K})",
+          "(many[1]*{K})", "len(many)", "many[rounds % 2]"),
     "C": ("not {C}", "({C} and {C})", "({C} or {C})", "{H} > {H}", "rounds % 2 == 1"),
 }  # fmt: skip
 MATRIX_FORMS = {
@@ -81,12 +82,15 @@ HYPERS = {
     "betas": "hyper betas = (0.9, 0.5) in [0, 1)",
     "flag": "hyper flag = false", "other": "hyper other = true",
     "rounds": "hyper rounds: int = 2 in [0, 5)", "pair": "hyper pair = (none, 0.5)",
+    "many": "hyper many: tuple = (0.5, 0.9) in [0, 1)",
 }  # fmt: skip
 STATES = (
     ("T", "state {} = 0"), ("T", "state {} = 0"), ("T", "state {} = 0.5"),
     ("T", "state {} = p"), ("T", "state {} = grad"), ("T", "state {} = grad*grad"),
     ("S", "state {} = norm(grad)"),
     ("R", "state {} = mean(grad, dim=-1, keepdim=true)"), ("H", "state {}: scalar = 0.5"),
+    ("T", "state {}[i in range(2)] = 0"), ("T", "state {}[i in range(2)] = (i + 1)*grad"),
+    ("T", "state {}[i in range(1 + len(many)//2)] = p"),
 )  # fmt: skip
 MATRIX_STATES = (
     ("Q", "state {} = grad @ transpose(grad)"), ("Q", "state {} = 0.5*p @ transpose(p)"),
@@ -136,6 +140,7 @@ class Phrases:
         self.numeric: list[str] = []  # calls of defs, forms of a number of numbers
         self.kinds: dict[str, str] = {}
         self.writable: list[str] = []
+        self.indices: list[str] = []  # of the loops around
 
     def below(self, size: int) -> int:
         return self.draw(st.integers(0, size - 1))
@@ -156,7 +161,7 @@ class Phrases:
             return self.filled(self.one(self.numeric), depth - 1)
         form = self.one(self.forms(kind))
         if self.place == "def" and re.search(
-            r"keepdim|rounds|pair|\{J\}|as_tensor", form
+            r"keepdim|rounds|pair|many|\{J\}|as_tensor", form
         ):
             return self.leaf(kind)
         if form == "({C?T})" and self.place in ("step", "post_step"):
@@ -207,12 +212,21 @@ class Phrases:
         tensor = next(name for name, each in self.kinds.items() if each == "T")
         return FIRST[kind].replace("grad", tensor)
 
+    def refs(self, state: str) -> list[str]:
+        """What can be read of a state: itself, or those of a list, by the indices of the
+        loops around as well.
+        """
+        if "[i in" not in self.states[state][1]:
+            return [state]
+        return [f"{state}[{at}]" for at in ("0", "1", *self.indices)]
+
     @contextmanager
     def knowing(self, condition: str):
         """With the states that exist where a condition holds."""
         guarded = {
-            name: kind for name, (kind, _, guard) in self.states.items()
+            ref: kind for name, (kind, _, guard) in self.states.items()
             if guard and guard == condition and self.place in ("step", "post_step")
+            for ref in self.refs(name)
         }  # fmt: skip
         before = dict(self.kinds), list(self.writable)
         self.kinds |= guarded

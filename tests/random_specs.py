@@ -67,8 +67,13 @@ class Author(Phrases):
         if name in self.pending and not re.search(rf"\b{name}\b", value):
             value = f"{value} + {self.one(NUMBERS)}*{name}"
         self.read(value)
-        self.pending.add(name)
+        self.wait(name)
         return f"{name} = {value}"
+
+    def wait(self, name: str) -> None:
+        """The value has to be read; one of a list always is, by the next step."""
+        if not name.endswith("]"):
+            self.pending.add(name)
 
     def value(self, name: str) -> str:
         kind = self.kinds[name]
@@ -87,7 +92,7 @@ class Author(Phrases):
         name, operator = self.one(self.writable), self.one("+-*/")
         value = self.value(name)
         self.read(f"{name} {value}")
-        self.pending.add(name)
+        self.wait(name)
         if operator == "/":
             value = f"(1 + {value}**2)"
         return [f"{name} {operator}= {value}"]
@@ -172,9 +177,25 @@ class Author(Phrases):
             rounds += ["0", "rounds", "rounds // 2 + 1"]
             rounds += ["min(2, numel(p))"] * self.axes
         count, before = self.one(rounds), set(self.pending)
+        if self.below(2):
+            return self.counted(depth, before)
         body = self.inner(depth)
         self.pending |= before
         return [f"repeat {self.read(count)}:", *body]
+
+    def counted(self, depth: int, pending: set[str]) -> list[str]:
+        """Rounds that have numbers, and that read or write one of each list."""
+        index = f"k{depth}"
+        kinds, writable = dict(self.kinds), list(self.writable)
+        self.kinds[f"({index} + 1)"] = "K"
+        for name in [each for each in self.kinds if each.endswith("[0]")]:
+            self.added(name.replace("[0]", f"[{index}]"), "T")
+        self.indices.append(index)
+        body = self.inner(depth)
+        self.indices.pop()
+        self.kinds, self.writable = kinds, writable
+        self.pending |= pending
+        return [f"for {index} in range({self.one('212')}):", *body]
 
     def matrices(self, depth: int) -> list[str]:
         """Statements where the parameter is known to have rows and columns."""
@@ -223,7 +244,7 @@ class Author(Phrases):
             return []
         tensors = [each for each in self.writable if self.kinds[each] == "T"]
         name = next((each for each in tensors if each in self.storage), tensors[0])
-        self.pending.add(name)
+        self.wait(name)
         return [f"{name} += 0.1*({' + '.join(waiting)})"]
 
     def both(self, depth: int) -> list[str]:
@@ -316,11 +337,14 @@ class Author(Phrases):
 
     def enter_step(self, place: str) -> None:
         states = {
-            name: kind for name, (kind, _, guard) in self.states.items() if not guard
+            ref: kind
+            for name, (kind, _, guard) in self.states.items()
+            if not guard
+            for ref in self.refs(name)
         }
         names = {"p": "T", "grad": "T", **states, **HYPER_KINDS, "t": "H"}
         self.enter(place, names, ["p", "grad", *states, *states])
-        self.storage |= set(self.states)
+        self.storage |= {ref for name in self.states for ref in self.refs(name)}
 
     def step(self) -> str:
         self.enter_step("step")
@@ -329,12 +353,14 @@ class Author(Phrases):
         body = self.block(2 + self.below(5), OUTERMOST)
         for name, (kind, _, guard) in self.states.items():
             text = "\n".join(body)
-            written = re.search(rf"\b{name} .?= ", text)
+            written = re.search(rf"\b{name}(\[\w+\])? .?= ", text)
             if written and re.search(rf"= .*\b{name}\b", text):
                 continue
-            used = f"norm({name})" if kind in "QU" else name
+            used = f"norm({name})" if kind in "QU" else self.refs(name)[-1]
             lines = [
-                self.assigned(name, f"0.9*{name} + {self.one(NUMBERS)}"),
+                self.assigned(used, f"0.9*{used} + {self.one(NUMBERS)}")
+                if used.endswith("]")
+                else self.assigned(name, f"0.9*{name} + {self.one(NUMBERS)}"),
                 f"p -= 0.1*{used}",
             ]
             if guard:

@@ -102,9 +102,9 @@ def trained(
             )
             state = optimizer.state.get(param, {})
             kept = {
-                each.name: state[each.name]
-                for each in rule.states
-                if each.name in state
+                name: value
+                for name, value in state.items()
+                if name not in ("step", "first")
             }
             seen = {"p": param.detach(), **kept}
             results.append({name: _as_reals(each) for name, each in seen.items()})

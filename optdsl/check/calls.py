@@ -33,6 +33,8 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _reduction(call, function, arguments, scope)
         case "shape":
             return _shape(call, arguments, scope)
+        case "length":
+            return _length(call, arguments, scope)
         case "created":
             return _created(call, arguments, scope)
         case "asked":
@@ -244,10 +246,31 @@ def _shape(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
         return unknown(call.span)
     if name != "size":
         return ir.Call(name, arguments, ir.NUMBER, call.span)
+    if not is_literal(call.arguments[1]):
+        good = check_rounds(arguments[1], scope, "axis")
+        call_ = ir.Call(name, arguments, ir.NUMBER, call.span)
+        return call_ if good else unknown(call.span)
     axes = _axes(call.arguments[1], scope)
     if axes is None or len(axes) != 1:
         return unknown(call.span)
     return ir.Call(name, arguments[:1], ir.NUMBER, call.span, axes)
+
+
+def is_literal(expr: syntax.Expression) -> bool:
+    """Whether a number stands there as it is."""
+    negative = isinstance(expr, syntax.Unary) and expr.operator == "-"
+    return isinstance(expr.operand if negative else expr, syntax.Number)
+
+
+def _length(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
+    (given,) = arguments
+    if given.type.element != "tuple":
+        counted = given.type.kind is ir.Kind.TENSOR
+        help = "`numel(x)` counts the numbers of a tensor" if counted else ""
+        title = f"`len` cannot take a {given.type}"
+        scope.report("E0404", title, given.span, "expected a tuple", help=help)
+        return unknown(call.span)
+    return ir.Call("len", arguments, ir.NUMBER, call.span)
 
 
 def _asked(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:

@@ -43,7 +43,9 @@ def check_entries(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
     for state in rule.states:
         if state.when is not None and _excluded(state.when, facts):
             continue
-        if not state.scalar and state.type != ir.TENSOR:
+        if state.index is not None:
+            report(f"`{state.name}` is a list of states", state)
+        elif not state.scalar and state.type != ir.TENSOR:
             title = f"`{state.name}` is no tensor like `p`"
             report(title, state, "it has no value for each entry of a gradient")
         for ref in ir.reads(state.initial):

@@ -10,7 +10,7 @@ from .. import ir
 from .scope import Local, Scope
 
 _KEEPS = ("+", "-", "*", "//", "%")
-_ROUNDS = ("floor", "ceil", "round", "trunc", "ndim", "numel", "size")
+_ROUNDS = ("floor", "ceil", "round", "trunc", "ndim", "numel", "size", "len")
 _ONE_OF = ("max", "min", "abs")
 
 
@@ -42,6 +42,8 @@ def is_whole(part: ir.Expr, scope: Scope) -> bool:
             return scope.hypers[part.name].annotation == "int"
         case ir.Ref(role=ir.Role.LOCAL):
             return scope.locals[part.name].whole
+        case ir.Ref(role=ir.Role.INDEX):
+            return True
     return False
 
 
@@ -59,14 +61,14 @@ def _needs(value: ir.Expr, scope: Scope) -> frozenset[str]:
     return frozenset().union(*(each.needs for each in locals_))
 
 
-def check_rounds(count: ir.Expr, scope: Scope) -> bool:
+def check_rounds(count: ir.Expr, scope: Scope, what: str = "number of rounds") -> bool:
     """Whether a number of rounds, or an argument that becomes one, is whole; says what
-    of it is not.
+    of it is not. So for an index, an axis or a size.
     """
     if count.type.unknown:
         return False
     if count.type != ir.NUMBER:
-        title = f"a {count.type} is no number of rounds"
+        title = f"a {count.type} is no {what}"
         hint = "it may be none; ask `!= none` first" if count.type.optional else ""
         scope.report("E0404", title, count.span, hint)
         return False
@@ -75,7 +77,8 @@ def check_rounds(count: ir.Expr, scope: Scope) -> bool:
         hint = "`floor(...)` makes it whole"
         if isinstance(each, ir.Ref) and each.role is ir.Role.HYPER:
             hint = f"declare it as `hyper {each.name}: int`"
-        title = "a number of rounds is whole, and this may be none"
+        article = "an" if what[0] in "ai" else "a"
+        title = f"{article} {what} is whole, and this may be none"
         scope.report("E0404", title, each.span, hint)
     scope.rounds |= _needs(count, scope)
     return not broken

@@ -131,6 +131,9 @@ def takes_complex(rule: ir.Rule) -> bool:
     shapes = [each.when for each in rule.states if each.when is not None]
     if any(isinstance(node, ir.Call) for when in shapes for node in ir.walk(when)):
         return False
+    counts = [each.count for each in rule.states if each.count is not None]
+    if any(_looks_at_shape(node) for count in counts for node in ir.walk(count)):
+        return False
     return all(
         each.initial.type.on_host or starts_as_copy(each.initial)
         for each in rule.states

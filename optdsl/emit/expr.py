@@ -36,6 +36,11 @@ def text(expr: ir.Expr, name: Name, least: int = 0) -> str:
     return written if precedence >= least else f"({written})"
 
 
+def entry(written: str, ref: ir.Ref, name: Name) -> str:
+    """The one of a list of states that a reference is about, where it is one."""
+    return written if ref.index is None else f"{written}[{text(ref.index, name)}]"
+
+
 def _written(expr: ir.Expr, name: Name) -> tuple[str, int]:
     call = PRECEDENCE["call"]
     match expr:
@@ -60,7 +65,9 @@ def _written(expr: ir.Expr, name: Name) -> tuple[str, int]:
             inner = ", ".join(text(each, name) for each in items)
             return f"({inner}{',' * (len(items) == 1)})", call
         case ir.Index():
-            return f"{text(expr.value, name, call)}[{expr.index}]", call
+            at = expr.index
+            at = at if isinstance(at, int) else text(at, name)
+            return f"{text(expr.value, name, call)}[{at}]", call
         case ir.Call():
             return _host_call(expr, name), call
         case ir.Invoke():
@@ -114,6 +121,8 @@ def _host_call(call: ir.Call, name: Name) -> str:
         return _as_tensor(call.arguments[0], name)
     if call.function in _SPELLED:
         axis = call.dim[0] if call.dim else ""
+        if len(call.arguments) > 1:
+            axis = text(call.arguments[1], name)
         operand = text(call.arguments[0], name, PRECEDENCE["call"])
         return _SPELLED[call.function].format(operand, axis)
     inner = ", ".join(text(each, name) for each in call.arguments)

@@ -125,7 +125,10 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
         for node in ir.walk(statement)
     ]
     nodes += [
-        node for state in rule.states if state.when for node in ir.walk(state.when)
+        node
+        for state in rule.states
+        for asked_ in state.asked
+        for node in ir.walk(asked_)
     ]
     read = asked((*rule.prologue, *rule.step))
     shapes = {each.function for each in nodes if isinstance(each, ir.Call)}
@@ -179,9 +182,15 @@ def _viewed(run: Run, names: Lists, is_complex: str) -> list[str]:
     if not (run.changed or run.optional):
         return []
     result = [f"if {is_complex}:"]
-    for name in map(names.many, run.changed):
-        result.append(f"    {name} = [torch.{run.view}(each) for each in {name}]")
-    for name in map(names.many, run.optional):
-        viewed = f"each if each is None else torch.{run.view}(each)"
-        result.append(f"    {name} = [{viewed} for each in {name}]")
+    for name in (*run.changed, *run.optional):
+        viewed = f"torch.{run.view}(each)"
+        if name in run.optional:
+            viewed = f"each if each is None else {viewed}"
+        many, column = names.many(name), names.columns.get(name)
+        result.append(f"    {many} = [{viewed} for each in {many}]")
+        if column is not None and column.listed:
+            result[-1] = (
+                f"    {many} = [[{viewed} for each in {column.item}] "
+                f"for {column.item} in {many}]"
+            )
     return result

@@ -3,8 +3,10 @@
 from .. import ir
 from .body import INDENT, lines, one_at_a_time
 from .complex import takes_complex
+from .expr import entry
 from .names import Names
 from .signature import option
+from .update import entries
 
 _WHEN = {"pre": "before every step", "post": "after every step"}
 
@@ -35,7 +37,7 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
 
     def name(ref: ir.Ref) -> str:
         asked = ref.role is ir.Role.STATE and ref.type.on_host
-        return names.own(ref.name) + ".item()" * asked
+        return entry(names.own(ref.name) + ".item()" * asked, ref, name)
 
     inner += lines(hook.body, name, rule.source, one_at_a_time(name))
     inner += _end(rule, hook, names, used)
@@ -78,6 +80,9 @@ def _begin(
     for state in rule.states:
         if state.name in used:
             own = names.own(state.name)
+            if state.index is not None:
+                result += _entries(state, own, names, real)
+                continue
             value = (
                 f'state["{state.name}"]'
                 if state.when is None
@@ -92,6 +97,17 @@ def _begin(
     if ir.Role.COUNT in roles:
         read = ".item()" if rule.counted == "tensor" else ""
         result.append(f't = state["step"]{read}')
+    return result
+
+
+def _entries(state: ir.State, own: str, names: Names, real: bool) -> list[str]:
+    """The lines that collect a list of states."""
+    listed = entries(state, names.copy().claim(state.index.name))
+    result = [f"{own} = {listed}"]
+    if real:
+        asked = "each is not None and torch.is_complex(each)"
+        viewed = f"torch.view_as_real(each) if {asked} else each"
+        result.append(f"{own} = [{viewed} for each in {own}]")
     return result
 
 

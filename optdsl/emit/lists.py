@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .. import ir
 from .body import INDENT
-from .expr import text
+from .expr import entry, text
 from .names import plural
 from .update import Update
 
@@ -31,11 +31,9 @@ class Lists:
         """A tensor of a list, or what the host knows."""
         if ref.type.on_host:
             return self.host(ref)
-        return (
-            self.update.one(ref)
-            if ref.role is ir.Role.COUNT
-            else self.names.own(ref.name)
-        )
+        if ref.role is ir.Role.COUNT:
+            return self.update.one(ref)
+        return entry(self.names.own(ref.name), ref, self.host)
 
     def many(self, name: str) -> str:
         """The list of what a name stands for."""
@@ -48,12 +46,16 @@ class Lists:
     def listed(self, ref: ir.Ref) -> str:
         if ref.role is ir.Role.COUNT:
             return self.update.step.items
+        if ref.index is not None:
+            each = entry("each", ref, self.host)
+            return f"[{each} for each in {self.many(ref.name)}]"
         return self.many(ref.name)
 
     def host(self, ref: ir.Ref) -> str:
         """A name as the host reads it: of the first parameter, which speaks for all."""
         if not ref.type.on_host:
-            return f"{self.listed(ref)}[0]"
+            listed = self.listed(dataclasses.replace(ref, index=None))
+            return entry(f"{listed}[0]", ref, self.host)
         if ref.role is ir.Role.STATE:
             return f"{self.columns[ref.name].items}[0].item()"
         return self.names.own(ref.name)
@@ -116,9 +118,9 @@ class Lists:
 
     def _rows(self, value: ir.Expr) -> tuple[str, str]:
         """The lists that a value is made from, and names for one row of them."""
-        refs = {
-            self.one(each): each for each in ir.reads(value) if not each.type.on_host
-        }
+        read = (each for each in ir.reads(value) if not each.type.on_host)
+        whole = (dataclasses.replace(each, index=None) for each in read)
+        refs = {self.one(each): each for each in whole}
         if not refs:
             return "_", "params"
         lists = ", ".join(map(self.listed, refs.values()))
