@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import ir, vocabulary
+from . import ir, matrices, vocabulary
 from .evaluate import BINARY, evaluate
 
 
@@ -183,7 +183,10 @@ class Run:
             return evaluate(expr, self._host)
         match expr:
             case ir.Ref():
-                return torch.as_tensor(self.stored(expr), dtype=torch.float64)
+                value = self.stored(expr)
+                if expr.type.element != "number":
+                    return value
+                return torch.as_tensor(value, dtype=torch.float64)
             case ir.Unary():
                 operand = self.value(expr.operand)
                 return ~operand if expr.operator == "not" else -operand
@@ -251,6 +254,12 @@ class Run:
             return getattr(arguments[0], op.name + "_")(*arguments[1:], **keywords)
         if op.in_place:
             return getattr(torch, op.name)(*arguments, **keywords, out=arguments[0])
+        if op.name in ("eye", "new_zeros"):
+            return matrices.FUNCTIONS[op.name.removeprefix("new_")](*arguments[1:])
+        if op.name == "argsort":
+            return matrices.FUNCTIONS["argsort"](*arguments, keywords["descending"])
+        if op.name in matrices.FUNCTIONS:
+            return matrices.FUNCTIONS[op.name](*arguments)
         if op.name == "expand_as":
             return arguments[0].expand_as(arguments[1])
         if op.name == "mT":
@@ -292,6 +301,8 @@ class Run:
         name, arguments = call.function, [self.value(each) for each in call.arguments]
         if name in _SPELLED_OUT:
             return self._in_steps(call, arguments)
+        if name in matrices.FUNCTIONS:
+            return matrices.FUNCTIONS[name](*arguments)
         if name == "as_tensor":
             return torch.tensor(arguments[0], dtype=torch.float64)
         if name == "transpose":

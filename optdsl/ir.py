@@ -179,16 +179,22 @@ Expr = Const | Ref | Unary | Binary | Choose | Pack | Index | Call | Invoke | Op
 
 @dataclass(frozen=True, slots=True)
 class Assign:
+    """Where it is `batched`, one call computes it for all tensors of one shape."""
+
     target: Ref
     value: Expr
     span: Span = _span()
+    batched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unpack:
+    """A tuple, or several tensors, taken apart; `batched` as for Assign."""
+
     targets: tuple[Ref, ...]
     value: Expr
     span: Span = _span()
+    batched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

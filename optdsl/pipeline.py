@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import ir, syntax
+from . import ir, syntax, vocabulary
 from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
@@ -66,6 +66,8 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
     captured, why_not = checked, ""
     if checked.counted == "int":
         captured, why_not = None, "its step count is a plain number"
+    elif waits := sorted(called & vocabulary.OF_MATRICES):
+        captured, why_not = None, f"`{waits[0]}` waits for what the device computes"
     elif "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):
         try:
             captured = check(tree, source, CAPTURABLE)[0]

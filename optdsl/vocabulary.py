@@ -6,6 +6,7 @@ plain numbers; a function without it takes tensors only.
 
 import keyword
 from dataclasses import dataclass
+from typing import Any
 
 PARAM, GRAD, COUNT, FIRST = "p", "grad", "t", "first"
 CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
@@ -26,6 +27,12 @@ class Function:
     item         the number in a tensor scalar
     as_tensor    a number as a tensor scalar
     viewed       its argument in another layout or precision; may share its memory
+    layout       a tensor whose sizes are known when it is computed
+    made         the same, of a size and the precision of the parameter
+    parts        several tensors, called `results`
+
+    `takes` says what the arguments of the last three are: a tensor, an axis, a size,
+    several sizes, a number, an order. The last `optional` ones may be left out.
     """
 
     name: str
@@ -33,6 +40,11 @@ class Function:
     arguments: tuple[str, ...] = ("x",)
     host: str = ""
     keywords: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    optional: int = 0
+    results: tuple[str, ...] = ()
+    meaning: str = ""
+    shapes: str = ""
 
 
 def _elementwise(names: str, host: str = "", arguments: str = "x") -> list[Function]:
@@ -41,6 +53,13 @@ def _elementwise(names: str, host: str = "", arguments: str = "x") -> list[Funct
         Function(name, "elementwise", parts, host.format(name))
         for name in names.split()
     ]
+
+
+def _of_sizes(
+    name: str, arguments: str, takes: str, group: str = "layout", **more: Any
+) -> Function:
+    parts = tuple(arguments.split())
+    return Function(name, group, parts, takes=tuple(takes.split()), **more)
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -81,8 +100,30 @@ FUNCTIONS: dict[str, Function] = {
         Function("as_tensor", "as_tensor"),
         Function("transpose", "viewed"),
         Function("bfloat16", "viewed"),
+        _of_sizes("reshape", "x sizes", "tensor sizes"),
+        _of_sizes("reshape_as", "x y", "tensor tensor"),
+        _of_sizes("flatten", "x start", "tensor axis", optional=1),
+        _of_sizes("movedim", "x source destination", "tensor axis axis"),
+        _of_sizes("narrow", "x dim start length", "tensor axis size size"),
+        _of_sizes("index_select", "x dim order", "tensor axis order"),
+        _of_sizes("diag", "x", "tensor"),
+        _of_sizes("argsort", "x", "tensor", keywords=("descending",)),
+        _of_sizes("inverse_root", "x k", "tensor number"),
+        _of_sizes("eye", "n", "size", "made"),
+        _of_sizes("zeros", "sizes", "sizes", "made"),
+        _of_sizes("qr", "x", "tensor", "parts", results=("q", "r")),
+        _of_sizes("eigh", "x", "tensor", "parts", results=("values", "vectors")),
+        _of_sizes("svd", "x", "tensor", "parts", results=("u", "s", "vh")),
     ]
 }
+# Functions that look at the axes of their arguments, or make axes.
+OF_AXES = frozenset(
+    name
+    for name, each in FUNCTIONS.items()
+    if each.group in ("layout", "made", "parts") or name in ("ndim", "numel", "size")
+) | {"transpose"}
+# Functions of whole matrices, which several of one shape share a call of.
+OF_MATRICES = frozenset({"inverse_root", "qr", "eigh", "svd"})
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
 EXTREMES = {
     name: Function(name, "reduction", keywords=("dim", "keepdim"))
@@ -91,7 +132,7 @@ EXTREMES = {
 _INVERSE = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 SYNONYMS = {
     "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow",
-    "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
+    "ln": "log", "view": "reshape", "view_as": "reshape_as", "take": "index_select", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
 }  # fmt: skip
 
 FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
@@ -122,7 +163,7 @@ METHODS = (
 _FILE_FUNCTIONS = (
     "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
-    "single_tensor_", "multi_tensor_",
+    "single_tensor_", "multi_tensor_", "batched", "precise",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 

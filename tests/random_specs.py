@@ -12,6 +12,7 @@ from random_forms import (
     HYPERS,
     MATRIX_STATES,
     NUMBERS,
+    PARTS,
     SIDES,
     STATES,
     Phrases,
@@ -59,6 +60,7 @@ class Author(Phrases):
             if self.place == "step":
                 options += [self.matrices] * self.axes
                 options += [self.sides] * 2 * self.captured
+                options += [self.taken_apart] * 2 * self.sized
                 options += [self.complex_numbers] * (depth == OUTERMOST)
         return self.one([*options, self.assign])(depth)
 
@@ -189,7 +191,7 @@ class Author(Phrases):
         kinds, writable = dict(self.kinds), list(self.writable)
         self.kinds[f"({index} + 1)"] = "K"
         for name in [each for each in self.kinds if each.endswith("[0]")]:
-            self.added(name.replace("[0]", f"[{index}]"), "T")
+            self.added(name.replace("[0]", f"[{index}]"), self.kinds[name])
         self.indices.append(index)
         body = self.inner(depth)
         self.indices.pop()
@@ -205,6 +207,18 @@ class Author(Phrases):
         self.matrix = before
         self.pending |= pending
         return ["if ndim(p) > 1:", *body]
+
+    def taken_apart(self, depth: int) -> list[str]:
+        """A matrix taken apart, and a local that is made of its parts."""
+        kind, apart, together = self.one(PARTS)
+        names = {each: self.fresh() for each in "xyz"}
+        for each, name in names.items():
+            apart = apart.replace(f"{{{each}}}", name)
+            together = together.replace(f"{{{each}}}", name)
+        line = self.read(self.filled(apart, 1))
+        if self.below(3) == 2:
+            together = f"({together} + {self.leaf(kind)})"
+        return [line, *self.bound(kind, together)]
 
     def complex_numbers(self, depth: int) -> list[str]:
         """Statements in which complex parameters are no pairs of reals."""
@@ -356,11 +370,10 @@ class Author(Phrases):
             written = re.search(rf"\b{name}(\[\w+\])? .?= ", text)
             if written and re.search(rf"= .*\b{name}\b", text):
                 continue
-            used = f"norm({name})" if kind in "QU" else self.refs(name)[-1]
+            one = self.refs(name)[-1]
+            used = f"norm({one})" if kind in "QU" else one
             lines = [
-                self.assigned(used, f"0.9*{used} + {self.one(NUMBERS)}")
-                if used.endswith("]")
-                else self.assigned(name, f"0.9*{name} + {self.one(NUMBERS)}"),
+                self.assigned(one, f"0.9*{one} + {self.one(NUMBERS)}"),
                 f"p -= 0.1*{used}",
             ]
             if guard:
@@ -375,7 +388,7 @@ class Author(Phrases):
 
     def spec(self) -> str:
         self.captured = self.below(2) == 1
-        self.matrix = self.axes and self.below(4) == 3
+        self.matrix = self.sized = self.axes and self.below(4) == 3
         functions = [self.function(f"f{at}") for at in range(self.below(3))]
         numbers = [self.number(f"n{at}") for at in range(self.below(2))]
         for at in range(1 + self.below(3)):

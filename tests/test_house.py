@@ -26,7 +26,7 @@ LAYERS = [
     {"diagnostics", "codes"},
     {"syntax", "vocabulary", "types"},
     {"ir"},
-    {"evaluate", "invariants"},
+    {"evaluate", "invariants", "matrices"},
     {"parse", "check", "interpret", "passes", "emit", "find", "dump"},
     {"pipeline", "write"},
     {"load"},
@@ -37,7 +37,7 @@ LAYERS = [
 ONLY_IN = {
     "lark": {"parse"},
     "jinja2": {"emit"},
-    "torch": {"interpret", "load", "verify"},
+    "torch": {"interpret", "matrices", "load", "verify"},
     "click": {"cli"},
     "rich": {"verify"},
 }

@@ -7,6 +7,7 @@ from ..diagnostics import Label, did_you_mean
 from .kinds import broadcast, select, unknown
 from .names import NOT_HERE
 from .scope import Scope
+from .shapes import check_layout, check_parts, refuse_parts
 from .whole import check_rounds
 
 DEEPEST_CALLS = 20
@@ -35,6 +36,10 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _shape(call, arguments, scope)
         case "length":
             return _length(call, arguments, scope)
+        case "layout" | "made":
+            return check_layout(call, function, arguments, scope)
+        case "parts":
+            return refuse_parts(call, function, scope)
         case "created":
             return _created(call, arguments, scope)
         case "asked":
@@ -43,6 +48,19 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _moved(call, function, arguments, scope)
         case _:
             return _elementwise(call, function, arguments, scope)
+
+
+def check_parts_of(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr | None:
+    """A call that gives several tensors; None, where this is none."""
+    function = vocabulary.FUNCTIONS.get(call.function.text)
+    if function is None or function.group != "parts":
+        return None
+    if not _fits(call, function, scope):
+        return unknown(call.span)
+    arguments = tuple(check(each, scope) for each in call.arguments)
+    if any(each.type.unknown for each in arguments):
+        return unknown(call.span)
+    return check_parts(call, function, arguments, scope)
 
 
 def _no_function(call: syntax.Call, scope: Scope) -> ir.Expr:
@@ -63,7 +81,7 @@ def _no_function(call: syntax.Call, scope: Scope) -> ir.Expr:
 
 def _fits(call: syntax.Call, function: vocabulary.Function, scope: Scope) -> bool:
     wanted, given = len(function.arguments), len(call.arguments)
-    if given != wanted:
+    if not wanted - function.optional <= given <= wanted:
         spelled = f"{function.name}({', '.join(function.arguments)})"
         title = f"`{spelled}` is called with {given} argument{'s' * (given != 1)}"
         scope.report("E0402", title, call.span)

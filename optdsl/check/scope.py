@@ -118,6 +118,7 @@ class Scope:
     is read without a state to tell it by; `int_count` is where the step count is declared
     as a plain number. `rounds` are the arguments of this def that
     have to be whole, for they are numbers of rounds; `counts` has them for each instance.
+    A def `has_tensor` among its arguments, whose precision numbers can take.
     """
 
     report: Report
@@ -138,6 +139,7 @@ class Scope:
     facts: frozenset[str] = frozenset()
     rounds: set[str] = field(default_factory=set)
     counts: dict[tuple, frozenset[str]] = field(default_factory=dict)
+    has_tensor: bool = False
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""

@@ -13,9 +13,11 @@ from .expressions import (
     is_decided,
     is_host_flag,
 )
+from .calls import check_parts_of
 from .kinds import unknown
 from .names import check_name
 from .scope import INDEX, Local, Scope, holds, holds_not
+from .shapes import SEVERAL, part
 
 
 def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
@@ -202,9 +204,16 @@ def _written(target: ir.Ref, value: ir.Expr, scope: Scope) -> ir.Ref | None:
 
 
 def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
-    value = check_expression(statement.value, scope)
+    value = _taken_apart(statement.value, scope)
     count = len(statement.targets)
-    if not value.type.unknown and value.type.element != "tuple":
+    several = value.type.element == SEVERAL
+    if several and value.type.length != count:
+        title = f"{count} names for {value.type.length} tensors"
+        scope.report("E0406", title, statement.span)
+        several = False
+    elif several:
+        pass
+    elif not value.type.unknown and value.type.element != "tuple":
         title = f"a {value.type} cannot be taken apart"
         scope.report("E0406", title, statement.value.span)
     elif not value.type.unknown and not value.type.length:
@@ -215,6 +224,7 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
         title = f"{count} names for a tuple of {value.type.length}"
         scope.report("E0406", title, statement.span)
     good = value.type.element == "tuple" and value.type.length == count
+    good = good or several
     targets = []
     for at, name in enumerate(statement.targets):
         item = _item(value, at) if good else unknown(statement.value.span)
@@ -227,7 +237,17 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
     return ir.Unpack(tuple(targets), value, statement.span)
 
 
+def _taken_apart(written: syntax.Expression, scope: Scope) -> ir.Expr:
+    if isinstance(written, syntax.Call):
+        parts = check_parts_of(written, scope, check_expression)
+        if parts is not None:
+            return parts
+    return check_expression(written, scope)
+
+
 def _item(value: ir.Expr, at: int) -> ir.Expr:
+    if value.type.element == SEVERAL:
+        return part(value)
     if isinstance(value, ir.Pack):
         return value.items[at]
     return ir.Index(value, at, value.type.item(at), value.span)

@@ -8,11 +8,11 @@ names that have to change their form before it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .. import ir
+from .. import ir, vocabulary
 from .update import Update
 
 AS_REAL, AS_COMPLEX = "view_as_real", "view_as_complex"
-_OF_MATRICES = frozenset({"matmul", "addmm", "mT", "bfloat16"})
+_OF_MATRICES = vocabulary.OF_AXES | {"matmul", "addmm", "mT", "bfloat16", "new_zeros"}
 _OF_SHAPES = frozenset({"ndim", "size", "numel"})
 
 

@@ -143,6 +143,8 @@ def _scaled_statement(statement: ir.Statement) -> ir.Statement:
             return dataclasses.replace(statement, body=_with_scales(statement.body))
         case ir.Assign(target, value):
             return dataclasses.replace(statement, value=_shaped(target, _scaled(value)))
+        case ir.Unpack(value=value) if not value.type.on_host:
+            return dataclasses.replace(statement, value=_scaled(value))
         case ir.Return(value):
             return dataclasses.replace(statement, value=_scaled(value))
     return statement

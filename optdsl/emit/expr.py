@@ -143,6 +143,13 @@ def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
         return _negative(op.arguments[0], name)
     arguments = list(op.arguments)
     keywords = [f"{key}={text(value, name)}" for key, value in op.keywords]
+    if op.name == "eye":
+        witness, size = (text(each, name) for each in arguments)
+        of = f"dtype={witness}.dtype, device={witness}.device"
+        return f"torch.eye({size}, {of})", PRECEDENCE["call"]
+    if op.name in vocabulary.OF_MATRICES:
+        written = [text(each, name) for each in arguments]
+        return f"_{op.name}({', '.join(written)})", PRECEDENCE["call"]
     if op.in_place and op.name in ("maximum", "minimum"):
         keywords.append(f"out={text(ir.written(op), name)}")
     if op.name in OF_TORCH and not (op.in_place and not keywords):

@@ -10,6 +10,7 @@ import textwrap
 WIDTH = 88
 _INDENT = "    "
 _NAMED = re.compile(r"\w+=(?!=)")
+_LAMBDA = re.compile(r"\blambda [\w, ]+:")
 _LOOSEST_FIRST = [
     re.compile(f" (?:{words}) ")
     for words in (
@@ -160,9 +161,12 @@ def _without_texts(line: str) -> str:
 
 
 def split_arguments(inside: str) -> list[str]:
-    """The parts of a text between commas that stand outside all brackets."""
+    """The parts of a text between commas that stand outside all brackets, and not between
+    the arguments of a lambda.
+    """
     parts, depth, start = [], 0, 0
-    for at, character in enumerate(_without_texts(inside)):
+    plain = _LAMBDA.sub(lambda found: "x" * len(found[0]), _without_texts(inside))
+    for at, character in enumerate(plain):
         depth += (character in "([{") - (character in ")]}")
         if character == "," and depth == 0:
             parts.append(inside[start:at].strip())

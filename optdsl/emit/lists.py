@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from .. import ir
+from .batches import batched
 from .body import INDENT
 from .expr import entry, text
 from .names import plural
@@ -69,8 +70,14 @@ class Lists:
                     yield f"{self.host(target)} = {text(value, self.host)}"
             case ir.Assign(target, ir.Op(may_consume=True, listed=True) as value):
                 yield from self._consuming(target, value)
+            case ir.Assign(target, value, batched=True):
+                yield f"{self.many(target.name)} = {self._batched(value)}"
             case ir.Assign(target, value):
                 yield f"{self.many(target.name)} = {self._values(value)}"
+            case ir.Unpack(targets, value, batched=True):
+                several = ", ".join(self.many(each.name) for each in targets)
+                rows = f"zip(*{self._batched(value)}, strict=True)"
+                yield f"{several} = map(list, {rows})"
             case ir.Unpack(targets, value):
                 yield f"{', '.join(map(self.host, targets))} = {text(value, self.host)}"
             case ir.Forget(names):
@@ -115,6 +122,21 @@ class Lists:
             return self._call(value)
         items, lists = self._rows(value)
         return f"[{text(value, self.one)} for {items} in {lists}]"
+
+    def _batched(self, value: ir.Expr) -> str:
+        """The call of `_batched` for a value; its arguments have the names of the spec,
+        the second of one list another.
+        """
+        names, used = self.names.copy(), set()
+
+        def claim(name: str) -> str:
+            own = names.own(name)
+            if own in used:
+                own = names.claim(f"{own}_{len(used) + 1}")
+            used.add(own)
+            return own
+
+        return batched(value, self.host, self.listed, claim)
 
     def _rows(self, value: ir.Expr) -> tuple[str, str]:
         """The lists that a value is made from, and names for one row of them."""

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
 from . import foreach
+from .batches import BATCHED
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -19,6 +20,7 @@ from .defs import functions
 from .docs import class_doc, docstring, whole
 from .hooks import hook_methods
 from .layout import WIDTH, fit
+from .matrices import decompositions
 from .names import safe_file_name
 from .signature import defaults, left_out, parameters, setdefaults
 from .step import CHECK_CAPTURABLE, decorators, step
@@ -91,6 +93,8 @@ def parts(targets: ir.Targets) -> dict[str, str]:
         "alike": foreach.ALIKE,
         "updates": _joined(sum(updates(targets, update).values(), []), 0),
     }
+    code = "\n".join(found.values())
+    found["matrices"] = decompositions(code) + BATCHED * ("_batched(" in code)
     return found | {"imports": _imports(found)}
 
 

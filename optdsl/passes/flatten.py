@@ -5,11 +5,13 @@ In: a lowered rule. Out: the same rule whose step has at most one such call a st
 what none of them computes stays as it was, with names for what they can compute of it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from .. import ir
 from ..source import Span
 from .aliases import VIEWS
+from .batches import of_matrices
 from .forget import MADE_UP, forgetting
 
 FOREACH = frozenset(
@@ -38,22 +40,27 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     taken |= ir.assigned(rule.step) | {each.name for each in rule.hypers}
     taken |= {each.name for each in rule.states} | {"p", "grad"}
     kept = [ir.Role.STATE, *[ir.Role.COUNT] * (rule.counted == "tensor")]
-    flat = Flat(frozenset(taken), frozenset(kept), captured)
+    flat = Flat(frozenset(taken), frozenset(kept), captured, of_matrices(rule))
     step = forgetting(flat.block(rule.step))
     return replace(rule, step=step)
 
 
 class Flat:
     """Takes apart the statements of one step. Roles that are `kept` have a tensor for
-    their number.
+    their number; what is `batched` is computed for all tensors of one shape.
     """
 
     def __init__(
-        self, taken: frozenset[str], kept: frozenset[ir.Role], captured: bool
+        self,
+        taken: frozenset[str],
+        kept: frozenset[ir.Role],
+        captured: bool,
+        batched: Callable[[ir.Expr], bool],
     ) -> None:
         self.taken = taken
         self.kept = kept
         self.captured = captured
+        self.batched = batched
         self.used: set[str] = set()
         self.mine: set[str] = set()
         self.made: list[ir.Statement] = []
@@ -74,12 +81,16 @@ class Flat:
                 own = None if _reads(value, target) else target
                 value = self.value(value, own)
                 if value != own:
-                    self.made.append(ir.Assign(target, value, statement.span))
+                    self._assign(target, value)
                 return self.made
             case ir.Effect(value):
                 self._begin(statement)
                 self.value(value)
                 return self.made
+            case ir.Unpack(value=value) if not value.type.on_host:
+                self._begin(statement)
+                value = self.value(value)
+                return [*self.made, replace(statement, value=value, batched=True)]
         return [statement]
 
     def _begin(self, statement: ir.Statement) -> None:
@@ -127,10 +138,15 @@ class Flat:
         if isinstance(value, ir.Ref) or value.type.on_host:
             return value
         local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, MADE_UP)
-        self.made.append(ir.Assign(local, value, self.span))
+        self._assign(local, value)
         if _is_fresh(value):
             self.mine.add(local.name)
         return local
+
+    def _assign(self, target: ir.Ref, value: ir.Expr) -> None:
+        named = isinstance(value, (ir.Ref, ir.Choose))
+        batched = not named and self.batched(value)
+        self.made.append(ir.Assign(target, value, self.span, batched))
 
     def _squared(self, op: ir.Op, x: ir.Expr) -> ir.Expr:
         mine = isinstance(x, ir.Ref) and x.name in self.mine
@@ -161,7 +177,7 @@ class Flat:
         part = self.named if op.name in FOREACH else self.inner
         first = self.named(first, own) if op.in_place else part(first)
         listed = op.name in FOREACH
-        if op.in_place and listed and any(map(_is_slow, rest)):
+        if op.in_place and listed and any(map(self._is_slow, rest)):
             # Every tensor has calls of its own here; a list of results would take memory.
             part, listed = self.inner, False
         op = replace(op, arguments=(first, *map(part, rest)), listed=listed)
@@ -170,6 +186,12 @@ class Flat:
         if self.captured and listed:
             op = self._scaled(op)
         return self._written(op) if op.in_place else op
+
+    def _is_slow(self, expr: ir.Expr) -> bool:
+        """Whether a value like the parameter has to be computed one tensor at a time."""
+        if expr.type != ir.TENSOR or isinstance(expr, ir.Ref) or self.batched(expr):
+            return False
+        return not isinstance(expr, ir.Op) or expr.name not in FOREACH | _SPELLED
 
     def _lends(self, value: ir.Expr, like: ir.Op) -> bool:
         """Whether this statement made a list of tensors that fits the result, and large
@@ -210,13 +232,6 @@ def _is_fresh(value: ir.Expr) -> bool:
 
 def _like(expr: ir.Expr, name: str, *arguments: ir.Expr) -> ir.Op:
     return ir.Op(name, arguments, (), expr.type, expr.span, listed=True)
-
-
-def _is_slow(expr: ir.Expr) -> bool:
-    """Whether a value like the parameter has to be computed one tensor at a time."""
-    if expr.type != ir.TENSOR or isinstance(expr, ir.Ref):
-        return False
-    return not isinstance(expr, ir.Op) or expr.name not in FOREACH | _SPELLED
 
 
 def _clamped(op: ir.Op) -> ir.Op:

@@ -68,6 +68,11 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                         and ir.written(value) == target
                     ):
                         statement = ir.Effect(value, span)
+            case ir.Unpack(targets, value) if not value.type.on_host:
+                value = Reuse(memory, None, after).expr(value, set())
+                for target in targets:
+                    memory.of[target.name] = memory.behind(value)
+                statement = dataclasses.replace(statement, value=value)
             case ir.Return(value, span):
                 statement = ir.Return(
                     Reuse(memory, None, after).expr(value, set()), span
