@@ -132,7 +132,8 @@ EXTREMES = {
 _INVERSE = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 SYNONYMS = {
     "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow",
-    "ln": "log", "view": "reshape", "view_as": "reshape_as", "take": "index_select", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
+    "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean",
+    "view": "reshape", "view_as": "reshape_as", "take": "index_select", **_INVERSE,
 }  # fmt: skip
 
 FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")

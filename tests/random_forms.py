@@ -33,7 +33,7 @@ FORMS = {
         "({T}*{J} + {J})", "reshape_as(flatten({T}), {T})", "({T} - {H}*reshape_as({T}, {T}))",
         "reshape_as(reshape({T}, (-1,)), {T})", "movedim(movedim({T}, 0, -1), -1, 0)",
         "reshape_as(diag(diag(flatten({T}))), {T})", "(narrow({T}, 0, 0, 1) + {T})",
-        "reshape_as(index_select(flatten({T}), 0, argsort(flatten({T}), descending=true)), {T})",
+        "reshape_as(index_select(flatten({T}), 0, argsort(flatten({T}))), {T})",
     ),
     "R": (
         "({R} + {R})", "({R}*{R})", "({H}*{R})", "({S}*{R})", "({R} - {H}*{R}*{R})", "-{R}",
@@ -85,7 +85,7 @@ SIZED_FORMS = {
           "(inverse_root(({Q}) @ transpose({Q}) + eye(size(p, 0)), 4) @ ({T}))",
           "({T} + {K}*zeros((size(p, 0), size(p, 1))))",
           "({T} - narrow({T}, 0, size(p, 0)//2, 1))",
-          "index_select({T}, 0, argsort(diag({Q})))"),
+          "index_select({T}, 0, argsort(diag({Q}), descending=true))"),
     "Q": ("(eye(size(p, 0)) - 0.1*{Q})", "diag(diag({Q}))", "reshape({Q}, (-1, size(p, 0)))",
           "inverse_root(({Q}) @ transpose({Q}) + eye(size(p, 0)), 2)"),
 }  # fmt: skip
@@ -108,7 +108,8 @@ STATES = (
 MATRIX_STATES = (
     ("Q", "state {} = grad @ transpose(grad)"), ("Q", "state {} = 0.5*p @ transpose(p)"),
     ("U", "state {} = transpose(grad)"), ("U", "state {} = transpose(p)"),
-    ("Q", "state {} = 0.5*eye(size(p, 0))"), ("Q", "state {} = zeros((size(p, 0), size(p, 0)))"),
+    ("Q", "state {} = 0.5*eye(size(p, 0))"),
+    ("Q", "state {} = zeros((size(p, 0), size(p, 0)))"),
     ("Q", "state {}[i in range(2)] = (i + 0.5)*eye(size(p, 0))"),
     ("T", "state {}[i in range(ndim(p))] = reshape(grad, (size(p, 0), size(p, 1)))"),
 )  # fmt: skip
@@ -151,7 +152,8 @@ class Phrases:
     """Draws expressions: `kinds` of the names that may be read here, and the `target`
     that they should mention. Where the spec is to be `captured`, no count and no state
     decides what the host does; `matrix` says that parameters are matrices here, or batches
-    of some, where they are not `sized`; `linear` that they may be complex numbers. Without `axes` nothing depends on shapes.
+    of some, where they are not `sized`; `linear` that they may be complex numbers.
+    Without `axes` nothing depends on shapes.
     """
 
     def __init__(self, draw, axes: bool = True) -> None:

@@ -61,7 +61,7 @@ def refuse_parts(
     return unknown(call.span)
 
 
-def part(value: ir.Expr) -> ir.Expr:
+def one_part(value: ir.Expr) -> ir.Expr:
     """One of several tensors, as far as its type goes."""
     type_ = ir.Type(ir.Kind.TENSOR, "number", ir.ANY_SHAPE)
     return ir.Call(value.function, value.arguments, type_, value.span)

@@ -6,6 +6,7 @@ from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from ..source import Span
 from . import whole
+from .calls import check_parts_of
 from .expressions import (
     arithmetic,
     asks_of_target,
@@ -13,11 +14,10 @@ from .expressions import (
     is_decided,
     is_host_flag,
 )
-from .calls import check_parts_of
 from .kinds import unknown
 from .names import check_name
 from .scope import INDEX, Local, Scope, holds, holds_not
-from .shapes import SEVERAL, part
+from .shapes import SEVERAL, one_part
 
 
 def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
@@ -247,7 +247,7 @@ def _taken_apart(written: syntax.Expression, scope: Scope) -> ir.Expr:
 
 def _item(value: ir.Expr, at: int) -> ir.Expr:
     if value.type.element == SEVERAL:
-        return part(value)
+        return one_part(value)
     if isinstance(value, ir.Pack):
         return value.items[at]
     return ir.Index(value, at, value.type.item(at), value.span)
