@@ -8,6 +8,8 @@ import keyword
 from dataclasses import dataclass
 from typing import Any
 
+from .meanings import MEANINGS, SHAPES, SOURCES
+
 PARAM, GRAD, COUNT, FIRST = "p", "grad", "t", "first"
 CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
 CONSTANTS = {"inf": "math.inf", "pi": "math.pi"}
@@ -43,8 +45,25 @@ class Function:
     takes: tuple[str, ...] = ()
     optional: int = 0
     results: tuple[str, ...] = ()
-    meaning: str = ""
-    shapes: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """What it computes, in one line."""
+        return MEANINGS[self.name if self.group != "reduction" else _reduced(self.name)]
+
+    @property
+    def shapes(self) -> str:
+        """The shape of its value, for a reader."""
+        return SHAPES.get(self.name, SHAPES[self.group])
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: what torch, or Python for numbers, calls it."""
+        return SOURCES.get(self.name, f"torch.{self.name}")
+
+
+def _reduced(name: str) -> str:
+    return f"{name} of one" if name in ("max", "min") else name
 
 
 def _elementwise(names: str, host: str = "", arguments: str = "x") -> list[Function]:
