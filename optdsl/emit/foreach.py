@@ -118,18 +118,8 @@ def _batches(rule: ir.Rule, update: Update) -> list[str]:
 
 def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
     """What the host asks about each parameter, with the column that it asks."""
-    nodes = [
-        node
-        for block in (rule.prologue, rule.step)
-        for statement in block
-        for node in ir.walk(statement)
-    ]
-    nodes += [
-        node
-        for state in rule.states
-        for asked_ in state.asked
-        for node in ir.walk(asked_)
-    ]
+    made = [each for state in rule.states for each in state.asked]
+    nodes = _nodes(rule, [*rule.prologue, *rule.step, *made])
     read = asked((*rule.prologue, *rule.step))
     shapes = {each.function for each in nodes if isinstance(each, ir.Call)}
     param = update.columns[0]
@@ -146,6 +136,19 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
             fact = ir.Role.FIRST, "first"
         if fact in read:
             yield _as_fact(each), each
+
+
+def _nodes(rule: ir.Rule, roots: list[ir.Node]) -> list[ir.Node]:
+    """What is below some nodes, and in the defs that they ask for numbers."""
+    bodies = {each.name: each.body for each in rule.functions}
+    found: list[ir.Node] = []
+    while roots:
+        below = list(ir.walk(roots.pop()))
+        found += below
+        for each in below:
+            if isinstance(each, ir.Invoke) and each.type.on_host:
+                roots += bodies[each.function]
+    return found
 
 
 def _as_fact(column: Column) -> str:

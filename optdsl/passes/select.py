@@ -38,8 +38,14 @@ def select(rule: ir.Rule) -> ir.Rule:
         )
         for each in rule.states
     )
+    requires = tuple(
+        dataclasses.replace(each, condition=Selection(own).expr(each.condition))
+        for each in rule.requires
+    )
     rule = ir.with_blocks(rule, lambda block: _block(block, own))
-    return dataclasses.replace(rule, functions=functions, states=states)
+    return dataclasses.replace(
+        rule, functions=functions, states=states, requires=requires
+    )
 
 
 def _owned(initial: ir.Expr) -> ir.Expr:
