@@ -68,7 +68,7 @@ def _argument(part: str, indent: str) -> list[str]:
     if links := _links(value):
         lines = _chained(value, links, indent)
     elif _has_operators(value):
-        lines = fit_operators(value, indent)
+        lines = fit_operators(value, indent, len(name))
     else:
         return fit(indent + part)
     return [indent + name + lines[0].lstrip(), *lines[1:]]
@@ -184,11 +184,11 @@ def _in_brackets(line: str, indent: str) -> list[str]:
     return [head + "(", *fit_operators(value, indent + _INDENT), indent + ")" + colon]
 
 
-def fit_operators(value: str, indent: str) -> list[str]:
+def fit_operators(value: str, indent: str, before: int = 0) -> list[str]:
     """A value over several lines, cut at its loosest operators; each line after the
-    first starts with one.
+    first starts with one. Of the first line, some characters are taken `before` it.
     """
-    if len(indent + value) <= WIDTH:
+    if before + len(indent + value) <= WIDTH:
         return [indent + value]
     plain = _without_texts(value)
     for operators in _LOOSEST_FIRST:

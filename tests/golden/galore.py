@@ -488,9 +488,9 @@ def _multi_tensor_ga_lore_adamw(
             # seen = (transpose(grad) if size(p, 0) < size(p, 1) else grad) @ basis
             seens = _batched(
                 lambda grad, basis: (
-                    grad.mT if params[0].shape[0] < params[0].shape[1] else grad
-                )
-                @ basis,
+                    (grad.mT if params[0].shape[0] < params[0].shape[1] else grad)
+                    @ basis
+                ),
                 grads,
                 basises,
             )

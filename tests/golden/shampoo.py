@@ -162,9 +162,10 @@ class Shampoo(Optimizer):
                 )
             for axis in range(p.ndim):
                 if p.shape[axis] <= group["max_size"] and f"factor_{axis}" not in state:
-                    state[f"factor_{axis}"] = torch.eye(
-                        p.shape[axis], dtype=p.dtype, device=p.device
-                    ) * group["epsilon"]
+                    state[f"factor_{axis}"] = (
+                        torch.eye(p.shape[axis], dtype=p.dtype, device=p.device)
+                        * group["epsilon"]
+                    )
             for axis in range(p.ndim):
                 if p.shape[axis] <= group["max_size"] and f"root_{axis}" not in state:
                     state[f"root_{axis}"] = p.new_zeros((p.shape[axis], p.shape[axis]))
@@ -536,9 +537,9 @@ def _differentiable_shampoo(
         for axis in range(p.ndim):
             if p.shape[axis] <= max_size:
                 # factor[axis] += unfolded(grad, axis) @ transpose(unfolded(grad, axis))
-                factor[axis] = factor[axis] + _unfolded(grad, axis) @ _unfolded(
-                    grad, axis
-                ).mT
+                factor[axis] = (
+                    factor[axis] + _unfolded(grad, axis) @ _unfolded(grad, axis).mT
+                )
                 if (t - 1) % every == 0:
                     # root[axis] = inverse_root(factor[axis], 2*ndim(p))
                     root[axis] = _inverse_root(factor[axis], 2 * p.ndim)

@@ -436,9 +436,12 @@ def _differentiable_sm3(
         if p.numel() > 0:
             for axis in range(p.ndim):
                 # accumulator[axis] = max(unfolded(second, axis), dim=-1)
-                accumulator[axis] = _unfolded(second, axis).amax(dim=-1).expand_as(
-                    accumulator[axis]
-                ).clone()
+                accumulator[axis] = (
+                    _unfolded(second, axis)
+                    .amax(dim=-1)
+                    .expand_as(accumulator[axis])
+                    .clone()
+                )
 
         # update = grad*rsqrt(second + eps)
         update = grad * (second + eps).rsqrt()

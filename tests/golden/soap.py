@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content 543b690b6644.
+# Compiled by optdsl from soap.opt, content 6d0e68734a9f.
 
 import math
 import warnings
@@ -484,9 +484,9 @@ def _single_tensor_soap(
             # p -= lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))*update
             p.add_(
                 update,
-                alpha=-lr * math.sqrt(1 - betas[1] ** (t - 1)) / (
-                    1 - betas[0] ** (t - 1)
-                ),
+                alpha=-lr
+                * math.sqrt(1 - betas[1] ** (t - 1))
+                / (1 - betas[0] ** (t - 1)),
             )
 
             # p *= 1 - lr*weight_decay
@@ -509,9 +509,11 @@ def _single_tensor_soap(
                 elif (t - 1) % precondition_frequency == 0:
                     # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]),
                     #     dim=0), descending=true)
-                    order = (basis[axis] * (factor[axis] @ basis[axis])).sum(
-                        dim=0
-                    ).argsort(descending=True, stable=True)
+                    order = (
+                        (basis[axis] * (factor[axis] @ basis[axis]))
+                        .sum(dim=0)
+                        .argsort(descending=True, stable=True)
+                    )
 
                     # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
                     q, r = _qr(factor[axis] @ basis[axis].index_select(1, order))
@@ -604,9 +606,9 @@ def _multi_tensor_soap(
             torch._foreach_add_(
                 params,
                 updates,
-                alpha=-lr * math.sqrt(1 - betas[1] ** (t - 1)) / (
-                    1 - betas[0] ** (t - 1)
-                ),
+                alpha=-lr
+                * math.sqrt(1 - betas[1] ** (t - 1))
+                / (1 - betas[0] ** (t - 1)),
             )
             del updates
 
@@ -772,9 +774,11 @@ def _differentiable_soap(
                 elif (t - 1) % precondition_frequency == 0:
                     # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]),
                     #     dim=0), descending=true)
-                    order = (basis[axis] * (factor[axis] @ basis[axis])).sum(
-                        dim=0
-                    ).argsort(descending=True, stable=True)
+                    order = (
+                        (basis[axis] * (factor[axis] @ basis[axis]))
+                        .sum(dim=0)
+                        .argsort(descending=True, stable=True)
+                    )
 
                     # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
                     q, r = _qr(factor[axis] @ basis[axis].index_select(1, order))
