@@ -10,6 +10,7 @@ import textwrap
 WIDTH = 88
 _INDENT = "    "
 _NAMED = re.compile(r"\w+=(?!=)")
+_TARGET = r"\w+(?:\[(?:f?\"[^\"]*\"|\w+)\])? = "
 _LAMBDA = re.compile(r"\blambda [\w, ]+:")
 _LOOSEST_FIRST = [
     re.compile(f" (?:{words}) ")
@@ -29,15 +30,16 @@ def fit(line: str) -> list[str]:
     if len(line) <= WIDTH or line.lstrip().startswith("#"):
         return [line] if len(line) <= WIDTH else _comment(line)
     indent = line[: len(line) - len(line.lstrip())]
-    if re.match(r"\s*\w+ = ", line) and _chooses(line):
+    if re.match(rf"\s*{_TARGET}", line) and _chooses(line):
         return _in_brackets(line, indent)
     if found := re.match(
-        r"(\s*(?:\w+ = |return |if |elif )?)(.*?)(?:(?<=\S):)?$", line
+        rf"(\s*(?:{_TARGET}|return |if |elif )?)(.*?)(?:(?<=\S):)?$", line
     ):
         head, value = found.groups()
         if links := _links(value):
             return [head + "(", *_chained(value, links, indent + _INDENT), indent + ")"]
-        if head.strip() and _joins_several(value):
+        of_item = "[" in head and _has_operators(value)
+        if head.strip() and (of_item or _joins_several(value)):
             return _in_brackets(line, indent)
     broken = _last_bracket(line, WIDTH - len(indent))
     if broken is None:
@@ -63,6 +65,13 @@ def _argument(part: str, indent: str) -> list[str]:
     """An argument of a call, with its comma: cut at its operators, or its calls."""
     if len(indent + part) <= WIDTH:
         return [indent + part]
+    found = _LAMBDA.match(part)
+    if found and _has_operators(part[found.end() :]):
+        comma = "," * part.endswith(",")
+        body = fit_operators(
+            part[found.end() :].removesuffix(",").strip(), indent + _INDENT
+        )
+        return [f"{indent}{found[0]} (", *body, f"{indent}){comma}"]
     name = _NAMED.match(part)
     name, value = (name[0], part[name.end() :]) if name else ("", part)
     if links := _links(value):
@@ -90,7 +99,7 @@ def _links(value: str) -> list[int]:
     where there are less than two, or the value is more than a chain.
     """
     plain, depth, links = _without_texts(value), 0, []
-    if _has_operators(value) or not re.match(r"[\w(]+[.(]", value):
+    if _has_operators(value) or not re.match(r"[\w(]+[.(\[]", value):
         return []
     for at, character in enumerate(plain):
         depth += (character in "([{") - (character in ")]}")
@@ -177,7 +186,7 @@ def split_arguments(inside: str) -> list[str]:
 
 def _in_brackets(line: str, indent: str) -> list[str]:
     """An assignment or a return with its value in brackets of its own."""
-    found = re.match(r"(\s*(?:[\w.\[\]\", ]+ = |return |if |elif ))(.*?)(:?)$", line)
+    found = re.match(r"(\s*(?:[\w.\[\]{}\", ]+ = |return |if |elif ))(.*?)(:?)$", line)
     if not found:
         return [line]
     head, value, colon = found.groups()

@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content 8c92007fa466.
+# Compiled by optdsl from galore.opt, content 3bacc72e4665.
 
 import math
 import warnings

@@ -10,7 +10,7 @@ pytorch_optimizer starts roots at zero and computes the first at step `every`; i
 others take roots of order 1/ndim(p), not the paper's 1/(2*ndim(p)), and factors of
 gradients that are partly preconditioned.
 """
-# Compiled by optdsl from shampoo.opt, content e75e650cb891.
+# Compiled by optdsl from shampoo.opt, content e4e42c66e2e9.
 
 import math
 import warnings
