@@ -400,7 +400,8 @@ _ALL = (
         "E0406",
         "a tuple that is taken apart wrongly",
         "A tuple is taken apart into as many locals as it has items, and its items count "
-        "from 0. Nothing else can be taken apart.",
+        "from 0. Of a `tuple` of any length, only single items can be read. Nothing else "
+        "can be taken apart.",
         _spec("a, b, c = betas\np -= lr*a*b*c*grad", "hyper betas = (0.9, 0.99)"),
         _spec("a, b = betas\np -= lr*a*b*grad", "hyper betas = (0.9, 0.99)"),
     ),
@@ -447,7 +448,7 @@ _ALL = (
         "a type that does not fit or is missing",
         "The type of a hyper is seen from its default; where `none` or a text stands it has "
         "to be written. Types are `float`, `int`, `bool`, each with `?` where none is allowed, "
-        'and choices as `"a" | "b"`.',
+        '`tuple` for one number or more, and choices as `"a" | "b"`.',
         _spec("p -= lr*grad if clip == none else lr*clip*grad", "hyper clip = none"),
         _spec(
             "p -= lr*grad if clip == none else lr*clip*grad",
@@ -459,7 +460,7 @@ _ALL = (
         "an unknown place for a state",
         "Behind the colon of a state stands `scalar` for one number per parameter, `group` "
         "or `model` for one number of all of them, or nothing: then its shape is that of its "
-        "first value. The step count is `state t`, or "
+        "first value. Nothing stands behind a list of states. The step count is `state t`, or "
         "`state t: int` where it is kept as a plain number.",
         _spec(_MOMENTUM, "state buf: tensor = 0"),
         _spec(_MOMENTUM, "state buf = 0"),

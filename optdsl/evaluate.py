@@ -71,12 +71,16 @@ def evaluate(expr: ir.Expr, value_of: Callable[[ir.Expr], Any]) -> Any:
         case ir.Pack():
             return tuple(evaluate(each, value_of) for each in expr.items)
         case ir.Index():
-            return evaluate(expr.value, value_of)[expr.index]
+            at = expr.index
+            at = at if isinstance(at, int) else int(evaluate(at, value_of))
+            return evaluate(expr.value, value_of)[at]
         case ir.Call() if vocabulary.FUNCTIONS[expr.function].host and not expr.over:
             host = vocabulary.FUNCTIONS[expr.function].host.removeprefix("math.")
             function = (
                 getattr(math, host, None)
-                or {"abs": abs, "round": round, "max": max, "min": min}[host]
+                or {"abs": abs, "round": round, "max": max, "min": min, "len": len}[
+                    host
+                ]
             )
             return function(*(evaluate(each, value_of) for each in expr.arguments))
         case _:

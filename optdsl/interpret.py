@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import ir, vocabulary
+from . import ir, matrices, vocabulary
 from .evaluate import BINARY, evaluate
 
 
@@ -115,12 +115,16 @@ def _started(rule: ir.Rule, memory: Memory, grad: Tensor, loss: Tensor | None) -
     run = Run(rule, memory, grad)
     run.values["loss"] = loss
     wanted = [
-        state for state in rule.own if state.when is None or run.value(state.when)
+        state
+        for state in rule.own
+        if state.index or state.when is None or run.value(state.when)
     ]
     run.values["first"] = not (memory.states or (rule.counted and memory.updates))
     run.values["_seed"] = (memory.seed, memory.place, memory.updates + 1)
     for state in wanted:
-        if state.name not in memory.states:
+        if state.index is not None:
+            run.make_entries(state, memory)
+        elif state.name not in memory.states:
             memory.states[state.name] = run.values[state.name] = run.initial(state)
     memory.updates += 1
     run.values["t"] = float(memory.updates)
@@ -132,6 +136,9 @@ def _keep(rule: ir.Rule, run: "Run", memory: Memory) -> None:
     for state in rule.own:
         if state.name in memory.states:
             memory.states[state.name] = run.values[state.name]
+        if state.index is not None:
+            for at, value in run.values[state.name].items():
+                memory.states[f"{state.name}_{at}"] = value
     for state in rule.shared:
         memory.shared[state.name] = run.values[state.name]
 
@@ -239,6 +246,28 @@ class Run:
         self.values |= {"p": memory.p.clone(), "grad": grad, "t": float(memory.updates)}
         self.memory = memory
         self.beside: Sequence[Run] = (self,)
+        for state in rule.states:
+            if state.index is not None:
+                self.values[state.name] = self._entries(state.name)
+
+    def _entries(self, name: str) -> dict[int, Tensor]:
+        """Those of a list of states that there are, by their numbers."""
+        numbers = {
+            int(key.rpartition("_")[2]): value
+            for key, value in self.values.items()
+            if key.rpartition("_")[0] == name and key.rpartition("_")[2].isdigit()
+        }
+        return dict(sorted(numbers.items()))
+
+    def make_entries(self, state: ir.State, memory: Memory) -> None:
+        """Make those of a list of states that there are not yet."""
+        entries = self.values[state.name]
+        for at in range(int(self.value(state.count))):
+            self.values[state.index.name] = at
+            if at in entries or not (state.when is None or self.value(state.when)):
+                continue
+            entries[at] = memory.states[f"{state.name}_{at}"] = self.initial(state)
+        self.values.pop(state.index.name, None)
 
     def initial(self, state: ir.State) -> Any:
         value = self.value(state.initial)
@@ -265,8 +294,10 @@ class Run:
                 case ir.If():
                     chosen = self.value(statement.condition)
                     self.block(statement.then if chosen else statement.otherwise)
-                case ir.Repeat(count=count, body=body):
-                    for _ in range(int(self.value(count))):
+                case ir.Repeat(count=count, body=body, target=target):
+                    for at in range(int(self.value(count))):
+                        if target is not None:
+                            self.values[target.name] = at
                         self.block(body)
                 case ir.Effect(value):
                     self.value(value)
@@ -278,10 +309,17 @@ class Run:
 
     def assign(self, target: ir.Ref, value: Any) -> None:
         if target.role is not ir.Role.LOCAL and not target.type.on_host:
-            old = self.values[target.name]
+            old = self.stored(target)
             if not isinstance(value, Tensor) or value.shape != old.shape:
                 value = torch.zeros_like(old) + value
-        self.values[target.name] = value
+        if target.index is not None:
+            self.values[target.name][int(self.value(target.index))] = value
+        else:
+            self.values[target.name] = value
+
+    def stored(self, ref: ir.Ref) -> Any:
+        value = self.values[ref.name]
+        return value if ref.index is None else value[int(self.value(ref.index))]
 
     # ---- expressions
 
@@ -300,8 +338,11 @@ class Run:
             case ir.Ref(role=ir.Role.SEED):
                 return self.values[expr.name]
             case ir.Ref():
+                value = self.stored(expr)
+                if expr.type.element not in ("number", "flag"):
+                    return value
                 number = torch.bool if expr.type.element == "flag" else torch.float64
-                return torch.as_tensor(self.values[expr.name], dtype=number)
+                return torch.as_tensor(value, dtype=number)
             case ir.Unary():
                 operand = self.value(expr.operand)
                 return ~operand if expr.operator == "not" else -operand
@@ -339,6 +380,8 @@ class Run:
                 return self.value(x).numel()
             case ir.Call("size", (x,)):
                 return self.value(x).shape[expr.dim[0]]
+            case ir.Call("size", (x, axis)):
+                return self.value(x).shape[int(self.value(axis))]
             case ir.Call("finfo_eps", (x,)):
                 return torch.finfo(self.value(x).dtype).eps
             case ir.Call("item", (x,)):
@@ -375,6 +418,12 @@ class Run:
             return getattr(arguments[0], op.name + "_")(*arguments[1:], **keywords)
         if op.in_place:
             return getattr(torch, op.name)(*arguments, **keywords, out=arguments[0])
+        if op.name in ("eye", "new_zeros"):
+            return matrices.FUNCTIONS[op.name.removeprefix("new_")](*arguments[1:])
+        if op.name == "argsort":
+            return matrices.FUNCTIONS["argsort"](*arguments, keywords["descending"])
+        if op.name in matrices.FUNCTIONS:
+            return matrices.FUNCTIONS[op.name](*arguments)
         if op.name == "expand_as":
             return arguments[0].expand_as(arguments[1])
         if op.name == "mT":
@@ -420,6 +469,8 @@ class Run:
             return _largest(*arguments)
         if name in _SPELLED_OUT:
             return self._in_steps(call, arguments)
+        if name in matrices.FUNCTIONS:
+            return matrices.FUNCTIONS[name](*arguments)
         if name == "as_tensor":
             return torch.tensor(arguments[0], dtype=torch.float64)
         if name == "transpose":

@@ -39,9 +39,11 @@ def _expressions(rule: ir.Rule) -> Iterator[ir.Expr]:
             case ir.Forget() | ir.Each():
                 pass
             case _:
-                yield from ir.walk(statement.value)
+                for each in ir.children(statement):
+                    yield from ir.walk(each)
     for state in rule.states:
-        yield from ir.walk(state.initial)
+        for each in (state.initial, *state.asked):
+            yield from ir.walk(each)
 
 
 def _types_are_known(rule: ir.Rule) -> Iterator[object]:
@@ -67,7 +69,13 @@ def _names_are_declared(rule: ir.Rule) -> Iterator[object]:
 
 
 def _hypers_are_read_only(rule: ir.Rule) -> Iterator[object]:
-    fixed = (ir.Role.HYPER, ir.Role.COUNT, ir.Role.FIRST, ir.Role.LOSS)
+    fixed = (
+        ir.Role.HYPER,
+        ir.Role.COUNT,
+        ir.Role.FIRST,
+        ir.Role.LOSS,
+        ir.Role.INDEX,
+    )
     for statement in _statements(rule):
         if isinstance(statement, ir.Assign) and statement.target.role in fixed:
             yield statement.target.name

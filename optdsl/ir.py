@@ -54,6 +54,7 @@ class Role(Enum):
     LOSS = "loss"
     LOCAL = "local"
     SHARED = "local of all parameters"
+    INDEX = "index"
 
 
 def _span() -> Span:
@@ -74,10 +75,13 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
+    """A name; with an `index`, one of a list of states."""
+
     name: str
     role: Role
     type: Type
     span: Span = _span()
+    index: "Expr | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,12 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """An item of a tuple; the index is a number that the spec says, or that the host
+    knows.
+    """
+
     value: "Expr"
-    index: int
+    index: "int | Expr"
     type: Type
     span: Span = _span()
 
@@ -177,16 +185,22 @@ Expr = Const | Ref | Unary | Binary | Choose | Pack | Index | Call | Invoke | Op
 
 @dataclass(frozen=True, slots=True)
 class Assign:
+    """Where it is `batched`, one call computes it for all tensors of one shape."""
+
     target: Ref
     value: Expr
     span: Span = _span()
+    batched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unpack:
+    """A tuple, or several tensors, taken apart; `batched` as for Assign."""
+
     targets: tuple[Ref, ...]
     value: Expr
     span: Span = _span()
+    batched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +227,12 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
+    """Rounds, numbered from 0 where there is a `target` for their numbers."""
+
     count: Expr
     body: tuple["Statement", ...]
     span: Span = _span()
+    target: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +309,8 @@ class State:
     """A state of the `place` "" is made of tensors; "scalar" is one number a parameter, 0-d
     and of its own precision; where its type is a host scalar, it is read as a Python
     number. "group" and "model" is one number, 0-d, for a group or for the whole model.
+    Where there is an `index`, it is a list of `count` states, whose first values and
+    conditions may read the index.
     """
 
     name: str
@@ -301,6 +320,8 @@ class State:
     place: str
     doc: str
     span: Span = _span()
+    index: Ref | None = None
+    count: Expr | None = None
 
     @property
     def scalar(self) -> bool:
@@ -314,6 +335,11 @@ class State:
     @property
     def host(self) -> bool:
         return self.type.on_host
+
+    @property
+    def asked(self) -> tuple[Expr, ...]:
+        """What decides whether, and how often, there is such a state."""
+        return tuple(each for each in (self.count, self.when) if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,9 +494,12 @@ def children(node: Node) -> Iterator[Node]:
     """The expressions and statements directly below a node, in order of evaluation."""
     for each in dataclasses.fields(node):
         value = getattr(node, each.name)
-        if each.name in ("type", "span", "target", "targets"):
+        if each.name in ("type", "span", "targets"):
             continue
-        if each.name == "keywords":
+        if each.name == "target":
+            if value is not None and value.index is not None:
+                yield value.index
+        elif each.name == "keywords":
             yield from (argument for _, argument in value)
         elif isinstance(value, tuple):
             yield from (item for item in value if dataclasses.is_dataclass(item))
@@ -523,7 +552,11 @@ def statements(block: Block) -> Iterator[Statement]:
 
 def assigned(block: Block) -> set[str]:
     """The names that a block assigns, in its branches too."""
-    return {each.target.name for each in statements(block) if isinstance(each, Assign)}
+    return {
+        each.target.name
+        for each in statements(block)
+        if isinstance(each, (Assign, Repeat)) and each.target is not None
+    }
 
 
 def unpacked(block: Block) -> set[str]:

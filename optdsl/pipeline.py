@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import ir, syntax
+from . import ir, syntax, vocabulary
 from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
@@ -70,6 +70,8 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
         captured, why_not = None, "it draws random numbers"
     elif checked.reads_loss:
         captured, why_not = None, "its step reads the loss"
+    elif waits := sorted(called & vocabulary.OF_MATRICES):
+        captured, why_not = None, f"`{waits[0]}` waits for what the device computes"
     elif "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):
         try:
             captured = check(tree, source, CAPTURABLE)[0]

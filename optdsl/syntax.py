@@ -129,12 +129,15 @@ Expression = (
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """`target = value`, or `target += value` where `operator` is `+`."""
+    """`target = value`, or `target += value` where `operator` is `+`; with an `index`,
+    `target[index] = value`.
+    """
 
     target: Identifier
     operator: str
     value: Expression
     span: Span = _span()
+    index: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,14 @@ class If:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A loop of a number of rounds that the host knows."""
+    """A loop of a number of rounds that the host knows; `for index in range(count)`, where
+    the rounds have numbers.
+    """
 
     count: Expression
     body: tuple["Statement", ...]
     span: Span = _span()
+    index: Identifier | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +219,16 @@ class Hyper:
 
 @dataclass(frozen=True, slots=True)
 class State:
+    """A state; where it has an `index`, a list of `count` states, one for each number."""
+
     name: Identifier
     place: Identifier | None
     initial: Expression
     when: Expression | None
     doc: Text | None
     span: Span = _span()
+    index: Identifier | None = None
+    count: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)

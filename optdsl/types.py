@@ -91,8 +91,10 @@ ANY_SHAPE = Shape(known=False)
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """`element` is number, flag, text, tuple or unknown; a tuple has a `length`, and
-    `nones` are the places of its items that may be none.
+    """`element` is number, flag, text, tuple or unknown; a tuple has a `length`, 0 where
+    it is known to a group alone, and `nones` are the places of its items that may be none.
+    Of tensors it may be order, the places of numbers when sorted, or several, as many
+    tensors as the length says.
     """
 
     kind: Kind = Kind.HOST
@@ -131,9 +133,10 @@ class Type:
         if self.element == "nothing":
             return "none"
         if self.on_host:
-            size = f" of {self.length}" if self.element == "tuple" else ""
+            size = f" of {self.length}" if self.length else ""
             return f"{self.element}{size}" + (" or none" if self.optional else "")
-        text = self.kind.value + (" of flags" if self.element == "flag" else "")
+        of = {"flag": " of flags", "order": " of places", "several": "s"}
+        text = self.kind.value + of.get(self.element, "")
         return text + (f" {self.shape}" if self.kind is Kind.TENSOR else "")
 
 

@@ -6,6 +6,9 @@ plain numbers; a function without it takes tensors only.
 
 import keyword
 from dataclasses import dataclass
+from typing import Any
+
+from .meanings import MEANINGS, SHAPES, SOURCES
 
 PARAM, GRAD, COUNT, FIRST, LOSS = "p", "grad", "t", "first", "loss"
 CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
@@ -21,6 +24,7 @@ class Function:
     reduction    a tensor scalar, or with `dim=` its argument without those axes
     created      like its argument
     shape        a number, known without looking at the values
+    length       the number of items of a tuple
     asked        a flag, known without looking at the values
     item         the number in a tensor scalar
     as_tensor    a number as a tensor scalar
@@ -28,6 +32,12 @@ class Function:
     remembered   the number that a hyper was when its group was added
     drawn        random numbers, as many as its argument has
     largest      flags like its argument, true at so many of its largest entries
+    layout       a tensor whose sizes are known when it is computed
+    made         the same, of a size and the precision of the parameter
+    parts        several tensors, called `results`
+
+    `takes` says what the arguments of the last three are: a tensor, an axis, a size,
+    several sizes, a number, an order. The last `optional` ones may be left out.
     """
 
     name: str
@@ -35,6 +45,28 @@ class Function:
     arguments: tuple[str, ...] = ("x",)
     host: str = ""
     keywords: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    optional: int = 0
+    results: tuple[str, ...] = ()
+
+    @property
+    def meaning(self) -> str:
+        """What it computes, in one line."""
+        return MEANINGS[self.name if self.group != "reduction" else _reduced(self.name)]
+
+    @property
+    def shapes(self) -> str:
+        """The shape of its value, for a reader."""
+        return SHAPES.get(self.name, SHAPES[self.group])
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: what torch, or Python for numbers, calls it."""
+        return SOURCES.get(self.name, f"torch.{self.name}")
+
+
+def _reduced(name: str) -> str:
+    return f"{name} of one" if name in ("max", "min") else name
 
 
 def _elementwise(names: str, host: str = "", arguments: str = "x") -> list[Function]:
@@ -43,6 +75,13 @@ def _elementwise(names: str, host: str = "", arguments: str = "x") -> list[Funct
         Function(name, "elementwise", parts, host.format(name))
         for name in names.split()
     ]
+
+
+def _of_sizes(
+    name: str, arguments: str, takes: str, group: str = "layout", **more: Any
+) -> Function:
+    parts = tuple(arguments.split())
+    return Function(name, group, parts, takes=tuple(takes.split()), **more)
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -75,6 +114,7 @@ FUNCTIONS: dict[str, Function] = {
         Function("numel", "shape"),
         Function("size", "shape", ("x", "dim")),
         Function("finfo_eps", "shape"),
+        Function("len", "length", host="len"),
         Function("is_tensor", "asked"),
         Function("is_complex", "asked"),
         Function("is_sparse", "asked"),
@@ -86,8 +126,30 @@ FUNCTIONS: dict[str, Function] = {
         Function("randn_like", "drawn"),
         Function("rand_like", "drawn"),
         Function("topk", "largest", ("x", "k")),
+        _of_sizes("reshape", "x sizes", "tensor sizes"),
+        _of_sizes("reshape_as", "x y", "tensor tensor"),
+        _of_sizes("flatten", "x start", "tensor axis", optional=1),
+        _of_sizes("movedim", "x source destination", "tensor axis axis"),
+        _of_sizes("narrow", "x dim start length", "tensor axis size size"),
+        _of_sizes("index_select", "x dim order", "tensor axis order"),
+        _of_sizes("diag", "x", "tensor"),
+        _of_sizes("argsort", "x", "tensor", keywords=("descending",)),
+        _of_sizes("inverse_root", "x k", "tensor number"),
+        _of_sizes("eye", "n", "size", "made"),
+        _of_sizes("zeros", "sizes", "sizes", "made"),
+        _of_sizes("qr", "x", "tensor", "parts", results=("q", "r")),
+        _of_sizes("eigh", "x", "tensor", "parts", results=("values", "vectors")),
+        _of_sizes("svd", "x", "tensor", "parts", results=("u", "s", "vh")),
     ]
 }
+# Functions that look at the axes of their arguments, or make axes.
+OF_AXES = frozenset(
+    name
+    for name, each in FUNCTIONS.items()
+    if each.group in ("layout", "made", "parts") or name in ("ndim", "numel", "size")
+) | {"transpose"}
+# Functions of whole matrices, which several of one shape share a call of.
+OF_MATRICES = frozenset({"inverse_root", "qr", "eigh", "svd"})
 # `max(x)` and `min(x)` with one argument reduce; with two they compare element by element.
 EXTREMES = {
     name: Function(name, "reduction", keywords=("dim", "keepdim"))
@@ -95,8 +157,9 @@ EXTREMES = {
 }
 _INVERSE = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 SYNONYMS = {
-    "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow", "len": "numel",
-    "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean", **_INVERSE,
+    "maximum": "max", "minimum": "min", "clip": "clamp", "power": "pow",
+    "ln": "log", "linalg_norm": "norm", "absolute": "abs", "average": "mean",
+    "view": "reshape", "view_as": "reshape_as", "take": "index_select", **_INVERSE,
 }  # fmt: skip
 
 BASE = "base_"
@@ -106,7 +169,7 @@ FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
     "optimizer reference hyper positional named require state sparse_grads only def pre_step "
-    "post_step on_call step if elif else repeat complex "
+    "post_step on_call step if elif else repeat for complex "
     "return and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.
@@ -131,7 +194,7 @@ _FILE_FUNCTIONS = (
     "check_", "is_number", "as_scalar", "zero_dim", "to_scalar", "get_scalar_dtype",
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
     "single_tensor_", "multi_tensor_", "as_float", "mixed", "new_seed",
-    "randn_like", "rand_like", "as_loss", "topk",
+    "randn_like", "rand_like", "as_loss", "topk", "batched", "precise", "stacked",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 

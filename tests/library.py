@@ -35,6 +35,18 @@ NEEDS = {
     ("sgdp", "wd_ratio"): {"weight_decay": 0.1, "delta": 1.0},
     ("adamp", "wd_ratio"): {"weight_decay": 0.1, "delta": 1.0},
 }
+NEEDS |= {("galore", name): {"rank": 2} for name in ("every", "scale")}
+# Values that matter to parameters as small as those of the tests.
+SMALL = {
+    ("galore", "rank"): 2,
+    ("galore", "every"): 2,
+    ("shampoo", "max_size"): 2,
+    ("soap", "max_precond_dim"): 2,
+}
+# Rules whose states depend on sizes, where these are the values.
+SIZED = {spec for spec, _ in SMALL}
+# The parameter that every hyper matters to, where a rule is for matrices.
+SHOWN = {"galore": "matrix"}
 # Hypers that no group may have at once.
 APART = {"sgd": "dampening", "sgdw": "dampening"}
 LARGE = 50.0  # where a tiny number, or none, bounds something that is seldom so small
@@ -49,9 +61,18 @@ def hypers_of(spec: str) -> dict[str, ir.Hyper]:
     return {each.name: each for each in checked.hypers if each.name in taken}
 
 
+@cache
+def has_lists(spec: str) -> bool:
+    """Whether the states of a parameter depend on how many axes it has."""
+    checked = build(read(resources.library()[spec])).checked
+    return any(each.index is not None for each in checked.states)
+
+
 def other(spec: str, hyper: ir.Hyper) -> Any:
     """A value that is allowed and not the default."""
     default = inspect.signature(load_optimizer(spec)).parameters[hyper.name].default
+    if (spec, hyper.name) in SMALL:
+        return SMALL[spec, hyper.name]
     if hyper.choices:
         return next(each for each in reversed(hyper.choices) if each != default)
     if hyper.annotation == "bool":

@@ -3,6 +3,11 @@
 from textwrap import dedent
 
 _BODIES = {
+    "number_of_a_shape_from_a_def": """
+        def rows(x) = size(x, 0)
+        step:
+            n = rows(p)
+            p -= 0.1*n*grad""",
     "gradient_of_one_branch": """
         step:
             if lr > 9:

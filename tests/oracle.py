@@ -174,11 +174,13 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
 
 
 def is_calculable(text: str, seed: int) -> bool:
-    """Whether no number of the host becomes too large, where Python raises."""
+    """Whether no number of the host becomes too large, where Python raises, and no matrix
+    that is taken apart.
+    """
     rule = checked(text)
     try:
         interpreted(rule, scenario(rule, seed))
-    except ArithmeticError:
+    except (ArithmeticError, torch.linalg.LinAlgError):
         return False
     return True
 

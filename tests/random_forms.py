@@ -31,6 +31,10 @@ FORMS = {
         "({F}*{T})", "({T}*{F})", "({T} + {H}*{T}*{F})", "({F}*{T}*{T} - {T})", "({G}*{T})",
         "({J}*{T})", "({T} - {J}*{T})", "{T}/(1 + {J}**2)", "lerp({T}, {T}, {J})",
         "({T}*{J} + {J})", "randn_like({T})", "({T}*rand_like({T}) + {R}*randn_like({R}))",
+        "reshape_as(flatten({T}), {T})", "({T} - {H}*reshape_as({T}, {T}))",
+        "reshape_as(reshape({T}, (-1,)), {T})", "movedim(movedim({T}, 0, -1), -1, 0)",
+        "reshape_as(diag(diag(flatten({T}))), {T})", "(narrow({T}, 0, 0, 1) + {T})",
+        "reshape_as(index_select(flatten({T}), 0, argsort(flatten({T}))), {T})",
     ),
     "R": (
         "({R} + {R})", "({R}*{R})", "({H}*{R})", "({S}*{R})", "({R} - {H}*{R}*{R})", "-{R}",
@@ -58,7 +62,8 @@ FORMS = {
           "sqrt(abs({H}))", "{H}/(1 + {H})", "(0.5 + {K} % 2)", "(0.5 + {K} // 1)"),
     "K": ("({K} + {K})", "({K}*{K})", "max({K}, {K})", "({K} if {C} else {K})",
           "sqrt(abs({K}))", "{K}/(1 + {K})", "(0.5 + {K} % 1)", "(1 + rounds // 2)",
-          "(1 + floor(3*{K}))", "(0.3 if pair[0] == none else pair[0])", "(pair[1] + {K})"),
+          "(1 + floor(3*{K}))", "(0.3 if pair[0] == none else pair[0])", "(pair[1] + {K})",
+          "(many[1]*{K})", "len(many)", "many[rounds % 2]"),
     "C": ("not {C}", "({C} and {C})", "({C} or {C})", "{H} > {H}", "rounds % 2 == 1"),
 }  # fmt: skip
 MATRIX_FORMS = {
@@ -87,22 +92,39 @@ SHARED = {
 }  # fmt: skip
 # Places in a form that a tensor scalar cannot take.
 _HOST_ALONE = ("clamp", "full_like", " if {C}", "{H} > {H}")
+# Where there are no axes but rows and columns.
+SIZED_FORMS = {
+    "T": ("reshape(movedim({T}, 1, 0), (size(p, 0), -1))",
+          "(inverse_root(({Q}) @ transpose({Q}) + eye(size(p, 0)), 4) @ ({T}))",
+          "({T} + {K}*zeros((size(p, 0), size(p, 1))))",
+          "({T} - narrow({T}, 0, size(p, 0)//2, 1))",
+          "index_select({T}, 0, argsort(diag({Q}), descending=true))"),
+    "Q": ("(eye(size(p, 0)) - 0.1*{Q})", "diag(diag({Q}))", "reshape({Q}, (-1, size(p, 0)))",
+          "inverse_root(({Q}) @ transpose({Q}) + eye(size(p, 0)), 2)"),
+}  # fmt: skip
 NUMBERS = ("0.5", "0.1", "0.9", "0.25", "1", "2")
 HYPERS = {
     "lr": "hyper lr = 0.1 in (0, 1]", "eps": "hyper eps = 0.5",
     "betas": "hyper betas = (0.9, 0.5) in [0, 1)",
     "flag": "hyper flag = false", "other": "hyper other = true",
     "rounds": "hyper rounds: int = 2 in [0, 5)", "pair": "hyper pair = (none, 0.5)",
+    "many": "hyper many: tuple = (0.5, 0.9) in [0, 1)",
 }  # fmt: skip
 STATES = (
     ("T", "state {} = 0"), ("T", "state {} = 0"), ("T", "state {} = 0.5"),
     ("T", "state {} = p"), ("T", "state {} = grad"), ("T", "state {} = grad*grad"),
     ("S", "state {} = norm(grad)"), ("T", "state {} = randn_like(p)"),
     ("R", "state {} = mean(grad, dim=-1, keepdim=true)"), ("H", "state {}: scalar = 0.5"),
+    ("T", "state {}[i in range(2)] = 0"), ("T", "state {}[i in range(2)] = (i + 1)*grad"),
+    ("T", "state {}[i in range(1 + len(many)//2)] = p"),
 )  # fmt: skip
 MATRIX_STATES = (
     ("Q", "state {} = grad @ transpose(grad)"), ("Q", "state {} = 0.5*p @ transpose(p)"),
     ("U", "state {} = transpose(grad)"), ("U", "state {} = transpose(p)"),
+    ("Q", "state {} = 0.5*eye(size(p, 0))"),
+    ("Q", "state {} = zeros((size(p, 0), size(p, 0)))"),
+    ("Q", "state {}[i in range(2)] = (i + 0.5)*eye(size(p, 0))"),
+    ("T", "state {}[i in range(ndim(p))] = reshape(grad, (size(p, 0), size(p, 1)))"),
 )  # fmt: skip
 HYPER_KINDS = {"lr": "K", "eps": "K", "initial(lr)": "K"}
 FIRST = {
@@ -129,25 +151,34 @@ FLAGS = (
 )  # fmt: skip
 
 
-_AXES = re.compile(r"dim=|ndim|numel|\{[RGQU]\}")
+_AXES = re.compile(r"dim=|ndim|numel|\{[RGQU]\}|reshape|flatten|movedim|narrow|select")
+# A matrix that is taken apart, and one that the parts make again.
+PARTS = (
+    ("T", "{x}, {y} = qr({T})", "{x} @ {y}"),
+    ("T", "{x}, {y}, {z} = svd({T})", "({x}*{y}) @ {z}"),
+    ("Q", "{x}, {y} = eigh(({Q}) @ transpose({Q}))", "({y}*{x}) @ transpose({y})"),
+    ("Q", "{y}, {z} = eigh(({Q}) @ transpose({Q}))", "{z} @ diag(2*{y}) @ transpose({z})"),
+)  # fmt: skip
 
 
 class Phrases:
     """Draws expressions: `kinds` of the names that may be read here, and the `target`
     that they should mention. Where the spec is to be `captured`, no count and no state
-    decides what the host does; `matrix` says that parameters are matrices here, `linear`
-    that they may be complex numbers. Without `axes` nothing depends on shapes.
+    decides what the host does; `matrix` says that parameters are matrices here, or batches
+    of some, where they are not `sized`; `linear` that they may be complex numbers.
+    Without `axes` nothing depends on shapes.
     """
 
     def __init__(self, draw, axes: bool = True) -> None:
         self.draw, self.axes = draw, axes
         self.place, self.target = "step", ""
-        self.captured = self.matrix = self.linear = self.looped = False
+        self.captured = self.matrix = self.sized = self.linear = self.looped = False
         self.states: dict[str, tuple[str, str, str]] = {}  # kind, declaration, guard
         self.defs: dict[str, str] = {}
         self.numeric: list[str] = []  # calls of defs, forms of a number of numbers
         self.kinds: dict[str, str] = {}
         self.writable: list[str] = []
+        self.indices: list[str] = []  # of the loops around
 
     def below(self, size: int) -> int:
         return self.draw(st.integers(0, size - 1))
@@ -168,7 +199,7 @@ class Phrases:
             return self.filled(self.one(self.numeric), depth - 1)
         form = self.one(self.forms(kind))
         if self.place == "def" and re.search(
-            r"keepdim|rounds|pair|\{J\}|as_tensor", form
+            r"keepdim|rounds|pair|many|size\(p|\{J\}|as_tensor", form
         ):
             return self.leaf(kind)
         if "rand" in form and (self.looped or self.not_here()):
@@ -189,7 +220,9 @@ class Phrases:
         forms = FORMS.get(kind, ())
         if not self.axes:
             return tuple(each for each in forms if not _AXES.search(each))
-        return (*forms, *MATRIX_FORMS.get(kind, ())) if self.matrix else forms
+        forms = (*forms, *MATRIX_FORMS.get(kind, ())) if self.matrix else forms
+        sized = self.sized and self.place != "def"
+        return (*forms, *SIZED_FORMS.get(kind, ())) if sized else forms
 
     def filled(self, form: str, depth: int, drawn: dict[str, str] | None = None) -> str:
         """The form with its holes filled; those of a kind that is `drawn`, with that."""
@@ -227,12 +260,21 @@ class Phrases:
         tensor = next(name for name, each in self.kinds.items() if each == "T")
         return FIRST[kind].replace("grad", tensor)
 
+    def refs(self, state: str) -> list[str]:
+        """What can be read of a state: itself, or those of a list, by the indices of the
+        loops around as well.
+        """
+        if "[i in" not in self.states[state][1]:
+            return [state]
+        return [f"{state}[{at}]" for at in ("0", "1", *self.indices)]
+
     @contextmanager
     def knowing(self, condition: str):
         """With the states that exist where a condition holds."""
         guarded = {
-            name: kind for name, (kind, _, guard) in self.states.items()
+            ref: kind for name, (kind, _, guard) in self.states.items()
             if guard and guard == condition and self.place in ("step", "post_step")
+            for ref in self.refs(name)
         }  # fmt: skip
         before = dict(self.kinds), list(self.writable)
         self.kinds |= guarded

@@ -12,6 +12,7 @@ from random_forms import (
     HYPERS,
     MATRIX_STATES,
     NUMBERS,
+    PARTS,
     SHARED,
     SIDES,
     STATES,
@@ -62,6 +63,7 @@ class Author(Phrases):
             if self.place == "step":
                 options += [self.matrices] * self.axes
                 options += [self.sides] * 2 * self.captured
+                options += [self.taken_apart] * 2 * self.sized
                 if depth == OUTERMOST:
                     options += (
                         [self.gathered] * 3 if self.together else [self.complex_numbers]
@@ -73,8 +75,13 @@ class Author(Phrases):
         if name in self.pending and not re.search(rf"\b{name}\b", value):
             value = f"{value} + {self.one(NUMBERS)}*{name}"
         self.read(value)
-        self.pending.add(name)
+        self.wait(name)
         return f"{name} = {value}"
+
+    def wait(self, name: str) -> None:
+        """The value has to be read; one of a list always is, by the next step."""
+        if not name.endswith("]"):
+            self.pending.add(name)
 
     def value(self, name: str) -> str:
         kind = self.kinds[name]
@@ -93,7 +100,7 @@ class Author(Phrases):
         name, operator = self.one(self.writable), self.one("+-*/")
         value = self.value(name)
         self.read(f"{name} {value}")
-        self.pending.add(name)
+        self.wait(name)
         if operator == "/":
             value = f"(1 + {value}**2)"
         return [f"{name} {operator}= {value}"]
@@ -178,11 +185,27 @@ class Author(Phrases):
             rounds += ["0", "rounds", "rounds // 2 + 1"]
             rounds += ["min(2, numel(p))"] * self.axes
         count, before = self.one(rounds), set(self.pending)
+        if self.below(2):
+            return self.counted(depth, before)
         outer, self.looped = self.looped, True
         body = self.inner(depth)
         self.looped = outer
         self.pending |= before
         return [f"repeat {self.read(count)}:", *body]
+
+    def counted(self, depth: int, pending: set[str]) -> list[str]:
+        """Rounds that have numbers, and that read or write one of each list."""
+        index = f"k{depth}"
+        kinds, writable = dict(self.kinds), list(self.writable)
+        self.kinds[f"({index} + 1)"] = "K"
+        for name in [each for each in self.kinds if each.endswith("[0]")]:
+            self.added(name.replace("[0]", f"[{index}]"), self.kinds[name])
+        self.indices.append(index)
+        body = self.inner(depth)
+        self.indices.pop()
+        self.kinds, self.writable = kinds, writable
+        self.pending |= pending
+        return [f"for {index} in range({self.one('212')}):", *body]
 
     def matrices(self, depth: int) -> list[str]:
         """Statements where the parameter is known to have rows and columns."""
@@ -192,6 +215,18 @@ class Author(Phrases):
         self.matrix = before
         self.pending |= pending
         return ["if ndim(p) > 1:", *body]
+
+    def taken_apart(self, depth: int) -> list[str]:
+        """A matrix taken apart, and a local that is made of its parts."""
+        kind, apart, together = self.one(PARTS)
+        names = {each: self.fresh() for each in "xyz"}
+        for each, name in names.items():
+            apart = apart.replace(f"{{{each}}}", name)
+            together = together.replace(f"{{{each}}}", name)
+        line = self.read(self.filled(apart, 1))
+        if self.below(3) == 2:
+            together = f"({together} + {self.leaf(kind)})"
+        return [line, *self.bound(kind, together)]
 
     def complex_numbers(self, depth: int) -> list[str]:
         """Statements in which complex parameters are no pairs of reals."""
@@ -255,7 +290,7 @@ class Author(Phrases):
             return []
         tensors = [each for each in self.writable if self.kinds[each] == "T"]
         name = next((each for each in tensors if each in self.storage), tensors[0])
-        self.pending.add(name)
+        self.wait(name)
         return [f"{name} += 0.1*({' + '.join(waiting)})"]
 
     def both(self, depth: int) -> list[str]:
@@ -351,11 +386,14 @@ class Author(Phrases):
 
     def enter_step(self, place: str) -> None:
         states = {
-            name: kind for name, (kind, _, guard) in self.states.items() if not guard
+            ref: kind
+            for name, (kind, _, guard) in self.states.items()
+            if not guard
+            for ref in self.refs(name)
         }
         names = {"p": "T", "grad": "T", **states, **HYPER_KINDS, "t": "H"}
         self.enter(place, names, ["p", "grad", *states, *states])
-        self.storage |= set(self.states)
+        self.storage |= {ref for name in self.states for ref in self.refs(name)}
 
     def step(self) -> str:
         self.enter_step("step")
@@ -366,12 +404,13 @@ class Author(Phrases):
         body = self.block(2 + self.below(5), OUTERMOST)
         for name, (kind, _, guard) in self.states.items():
             text = "\n".join(body)
-            written = re.search(rf"\b{name} .?= ", text)
+            written = re.search(rf"\b{name}(\[\w+\])? .?= ", text)
             if written and re.search(rf"= .*\b{name}\b", text):
                 continue
-            used = f"norm({name})" if kind in "QU" else name
+            one = self.refs(name)[-1]
+            used = f"norm({one})" if kind in "QU" else one
             lines = [
-                self.assigned(name, f"0.9*{name} + {self.one(NUMBERS)}"),
+                self.assigned(one, f"0.9*{one} + {self.one(NUMBERS)}"),
                 f"p -= 0.1*{used}",
             ]
             if guard:
@@ -405,7 +444,7 @@ class Author(Phrases):
 
     def spec(self) -> str:
         self.captured = self.below(2) == 1
-        self.matrix = self.axes and self.below(4) == 3
+        self.matrix = self.sized = self.axes and self.below(4) == 3
         self.together = self.below(4) == 3
         functions = [self.function(f"f{at}") for at in range(self.below(3))]
         numbers = [self.number(f"n{at}") for at in range(self.below(2))]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lark import Lark
 
-from optdsl import vocabulary
+from optdsl import meanings, vocabulary
 from optdsl.find import find
 from optdsl.parse.blocks import Blocks
 from optdsl.pipeline import build
@@ -22,11 +22,11 @@ ROOT = PACKAGE.parent
 
 # Lower rows may be imported by higher ones, never the other way round nor by a neighbour.
 LAYERS = [
-    {"resources", "source"},
+    {"resources", "source", "meanings"},
     {"diagnostics", "codes"},
     {"syntax", "vocabulary", "types"},
     {"ir"},
-    {"evaluate", "invariants", "stages"},
+    {"evaluate", "invariants", "matrices", "stages"},
     {"parse", "check", "interpret", "passes", "emit", "find", "dump"},
     {"pipeline", "write"},
     {"load", "explain"},
@@ -37,7 +37,7 @@ LAYERS = [
 ONLY_IN = {
     "lark": {"parse"},
     "jinja2": {"emit"},
-    "torch": {"interpret", "load", "verify"},
+    "torch": {"interpret", "matrices", "load", "verify"},
     "click": {"cli"},
     "rich": {"verify", "explain"},
 }
@@ -153,3 +153,11 @@ def test_a_wheel_works_from_another_folder(tmp_path: Path) -> None:
         check=True,
     )
     assert str(tmp_path) in ran.stdout and ran.stdout.strip().endswith("AdamW")
+
+
+def test_every_built_in_function_is_described() -> None:
+    every = [*vocabulary.FUNCTIONS.values(), *vocabulary.EXTREMES.values()]
+    for each in every:
+        assert each.meaning and each.shapes and each.source
+    named = {f"{each} of one" for each in vocabulary.EXTREMES} | {*vocabulary.FUNCTIONS}
+    assert meanings.MEANINGS.keys() == named

@@ -20,7 +20,7 @@ from oracle import (
 )
 from random_specs import specs
 
-from optdsl import ir, passes, resources
+from optdsl import ir, passes, resources, vocabulary
 from optdsl.check import CAPTURABLE, FOREACH, LOOP
 from optdsl.find import read
 from optdsl.invariants import verify
@@ -28,6 +28,12 @@ from optdsl.pipeline import build
 from optdsl.source import Source
 
 LIBRARY = sorted(resources.library().items())
+# Rules that take matrices apart, which waits for the device.
+DECOMPOSING = [
+    name
+    for name, path in LIBRARY
+    if any(f" {each}(" in read(path).text for each in vocabulary.OF_MATRICES)
+]
 every_rule = pytest.mark.parametrize(
     "path", [path for _, path in LIBRARY], ids=[name for name, _ in LIBRARY]
 )
@@ -115,7 +121,7 @@ def test_most_rules_run_on_every_target():
     captured = [
         path for _, path in LIBRARY if "captured" in checked_for(read(path).text)
     ]
-    assert len(captured) >= len(LIBRARY) - 2
+    assert len(captured) >= len(LIBRARY) - 2 - len(DECOMPOSING)
 
 
 def test_numbers_wait_for_a_call_that_takes_them():

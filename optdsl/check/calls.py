@@ -10,6 +10,7 @@ from .names import NOT_HERE
 from .over import check_over
 from .randoms import check_draw
 from .scope import Scope
+from .shapes import check_layout, check_parts, refuse_parts
 from .whole import check_whole
 
 DEEPEST_CALLS = 20
@@ -38,6 +39,12 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _reduction(call, function, arguments, scope)
         case "shape":
             return _shape(call, arguments, scope)
+        case "length":
+            return _length(call, arguments, scope)
+        case "layout" | "made":
+            return check_layout(call, function, arguments, scope)
+        case "parts":
+            return refuse_parts(call, function, scope)
         case "created":
             return _created(call, arguments, scope)
         case "asked":
@@ -52,6 +59,19 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _moved(call, function, arguments, scope)
         case _:
             return _elementwise(call, function, arguments, scope)
+
+
+def check_parts_of(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr | None:
+    """A call that gives several tensors; None, where this is none."""
+    function = vocabulary.FUNCTIONS.get(call.function.text)
+    if function is None or function.group != "parts":
+        return None
+    if not _fits(call, function, scope):
+        return unknown(call.span)
+    arguments = tuple(check(each, scope) for each in call.arguments)
+    if any(each.type.unknown for each in arguments):
+        return unknown(call.span)
+    return check_parts(call, function, arguments, scope)
 
 
 def _no_function(call: syntax.Call, scope: Scope) -> ir.Expr:
@@ -72,7 +92,7 @@ def _no_function(call: syntax.Call, scope: Scope) -> ir.Expr:
 
 def _fits(call: syntax.Call, function: vocabulary.Function, scope: Scope) -> bool:
     wanted, given = len(function.arguments), len(call.arguments)
-    if given != wanted:
+    if not wanted - function.optional <= given <= wanted:
         spelled = f"{function.name}({', '.join(function.arguments)})"
         title = f"`{spelled}` is called with {given} argument{'s' * (given != 1)}"
         scope.report("E0402", title, call.span)
@@ -251,6 +271,10 @@ def _shape(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
         return unknown(call.span)
     if name != "size":
         return ir.Call(name, arguments, ir.NUMBER, call.span)
+    if not is_literal(call.arguments[1]):
+        good = check_whole(arguments[1], scope, "axis")
+        call_ = ir.Call(name, arguments, ir.NUMBER, call.span)
+        return call_ if good else unknown(call.span)
     axes = _axes(call.arguments[1], scope)
     if axes is None or len(axes) != 1:
         return unknown(call.span)
@@ -271,6 +295,23 @@ def _largest(call: syntax.Call, x: ir.Expr, k: ir.Expr, scope: Scope) -> ir.Expr
         return unknown(call.span)
     type_ = ir.Type(ir.Kind.TENSOR, "flag", x.type.shape)
     return ir.Call(name, (x, k), type_, call.span)
+
+
+def is_literal(expr: syntax.Expression) -> bool:
+    """Whether a number stands there as it is."""
+    negative = isinstance(expr, syntax.Unary) and expr.operator == "-"
+    return isinstance(expr.operand if negative else expr, syntax.Number)
+
+
+def _length(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:
+    (given,) = arguments
+    if given.type.element != "tuple":
+        counted = given.type.kind is ir.Kind.TENSOR
+        help = "`numel(x)` counts the numbers of a tensor" if counted else ""
+        title = f"`len` cannot take a {given.type}"
+        scope.report("E0404", title, given.span, "expected a tuple", help=help)
+        return unknown(call.span)
+    return ir.Call("len", arguments, ir.NUMBER, call.span)
 
 
 def _asked(call: syntax.Call, arguments: tuple, scope: Scope) -> ir.Expr:

@@ -12,9 +12,12 @@ from ..diagnostics import Label, did_you_mean
 from ..evaluate import evaluate
 from .expressions import check_expression, is_host_flag
 from .functions import instance
+from .kinds import unknown
 from .memories import group_keys
 from .randoms import draws
-from .scope import Mode, Report, Scope, holds
+from .scope import INDEX, Mode, Report, Scope, holds
+from .statements import check_index, index_ref
+from .whole import check_whole
 
 _PLACES = ("scalar", "group", "model")
 _ANNOTATIONS = {"number": "float", "flag": "bool", "tuple": "tuple", "text": "str"}
@@ -119,6 +122,7 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     for each in spec.of(syntax.State):
         if _claim(each.name, scope, "state"):
             scope.states[each.name.text] = _state(each, scope.at("state"))
+    _check_entries(scope)
     return scope
 
 
@@ -152,6 +156,8 @@ def _hyper_type(
             help = f'`hyper {each.name.text}: "a" | "b" = "a"`'
             report("E0503", "a text needs its choices", each.default.span, help=help)
         return _ANNOTATIONS.get(given.element, "float"), given
+    if written.name == "tuple":
+        return "tuple", _any_length(each, given, scope)
     if written.choices:
         for at, choice in enumerate(written.choices):
             if choice in written.choices[:at]:
@@ -159,7 +165,7 @@ def _hyper_type(
         return "str", ir.Type(element="text", optional=written.optional)
     known = {"float": ir.NUMBER, "int": ir.NUMBER, "bool": ir.FLAG}
     if written.name not in known:
-        label = "a hyper is a float, int or bool, or a choice of texts"
+        label = "a hyper is a float, int, bool or tuple, or a choice of texts"
         report("E0503", f"`{written.name}` is no type", written.span, label)
         return "float", ir.UNKNOWN
     type_ = known[written.name]
@@ -174,6 +180,16 @@ def _hyper_type(
     if written.optional:
         type_ = ir.Type(element=type_.element, optional=True)
     return written.name, type_
+
+
+def _any_length(each: syntax.Hyper, given: ir.Type, scope: Scope) -> ir.Type:
+    """The type of a hyper of one number or more."""
+    if each.type.optional:
+        scope.report("E0503", "a tuple is never none", each.type.span)
+    if not given.unknown and (given.element != "tuple" or given.nones):
+        title = "the default is no tuple of numbers"
+        scope.report("E0503", title, each.default.span, f"this is a {given}")
+    return ir.Type(element="tuple")
 
 
 def _range(each: syntax.Hyper, type_: ir.Type, scope: Scope) -> ir.Range | None:
@@ -259,13 +275,19 @@ def _check_default(hyper: ir.Hyper, each: syntax.Hyper, scope: Scope) -> None:
 
 def _state(each: syntax.State, scope: Scope) -> ir.State:
     report = scope.report
-    when = None
+    when = count = None
+    scope.place = "when"
+    if each.index is not None:
+        count = check_expression(each.count, scope)
+        if not check_whole(count, scope):
+            count = unknown(each.count.span)
+        if check_index(each.index, scope):
+            scope.locals = {each.index.text: INDEX}
     if each.when is not None:
-        scope.place = "when"
         when = check_expression(each.when, scope)
         if not is_host_flag(when, scope, each.when.span):
             when = None
-        scope.place = "state"
+    scope.place = "state"
     with scope.knowing(holds(when) if when else ()):
         initial = check_expression(each.initial, scope)
     place = each.place.text if each.place else ""
@@ -274,6 +296,9 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
         near = did_you_mean(place, _PLACES)
         expected = "expected `scalar`, `group` or `model`, or nothing"
         report("E0504", title, each.place.span, near or expected)
+    elif place and each.index is not None:
+        title = "a list of states is made of tensors"
+        report("E0504", title, each.place.span, "expected nothing")
     shared = place in ("group", "model")
     if shared and when is not None:
         title = f"a state of the {place} has no condition"
@@ -301,7 +326,21 @@ def _state(each: syntax.State, scope: Scope) -> ir.State:
     elif initial.type.on_host and not place and not initial.type.unknown:
         type_ = ir.TENSOR
     doc = each.doc.value if each.doc else ""
-    return ir.State(each.name.text, initial, when, type_, place, doc, each.name.span)
+    return ir.State(
+        each.name.text, initial, when, type_, place, doc, each.name.span,
+        index_ref(each.index), count,
+    )  # fmt: skip
+
+
+def _check_entries(scope: Scope) -> None:
+    """Each of a list of states is kept under the list's name and its number."""
+    listed = [each.name for each in scope.states.values() if each.index is not None]
+    for name, state in scope.states.items():
+        stem, _, number = name.rpartition("_")
+        if stem in listed and number.isdigit():
+            other = Label(scope.states[stem].span, "a list of states")
+            title = f"`{name}` is one of the list `{stem}`"
+            scope.report("E0202", title, state.span, others=(other,))
 
 
 def check_arguments(spec: syntax.Spec, scope: Scope) -> ir.Arguments:

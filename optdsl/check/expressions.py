@@ -10,8 +10,9 @@ from ..diagnostics import did_you_mean
 from ..source import Span
 from .calls import check_call
 from .kinds import broadcast, select, unknown, wrong_operand
-from .names import check_name
+from .names import check_entry, check_name
 from .scope import Scope, holds, holds_not, key
+from .whole import check_whole
 
 
 def check_expression(expr: syntax.Expression, scope: Scope) -> ir.Expr:
@@ -274,6 +275,8 @@ def _joined(
 
 
 def _index(expr: syntax.Index, scope: Scope) -> ir.Expr:
+    if is_list(expr.value, scope):
+        return check_entry(expr, check_expression(expr.index, scope), scope)
     value = check_expression(expr.value, scope)
     if value.type.unknown:
         return unknown(expr.span)
@@ -281,18 +284,41 @@ def _index(expr: syntax.Index, scope: Scope) -> ir.Expr:
         title = f"a {value.type} has no items"
         scope.report("E0404", title, expr.value.span)
         return unknown(expr.span)
-    written = expr.index.text if isinstance(expr.index, syntax.Number) else ""
-    if not (
-        written.isdigit() and len(written) < 4 and int(written) < value.type.length
-    ):
-        title = f"the items of this tuple are 0 to {value.type.length - 1}"
-        scope.report("E0406", title, expr.index.span)
+    at = _place(expr.index, value.type.length, scope)
+    if at is None:
         return unknown(expr.span)
-    at = int(written)
-    item = ir.Index(value, at, value.type.item(at), expr.span)
+    type_ = ir.NUMBER if value.type.length == 0 else value.type.item(at)
+    if not isinstance(at, int):
+        type_ = ir.Type(optional=bool(value.type.nones))
+    item = ir.Index(value, at, type_, expr.span)
     if item.type.optional and f"({key(item)} != None)" in scope.facts:
         return replace(item, type=ir.NUMBER)
     return item
+
+
+def _place(
+    written: syntax.Expression, length: int, scope: Scope
+) -> int | ir.Expr | None:
+    """Which item of a tuple: as it is written, or as the host knows it."""
+    if not isinstance(written, syntax.Number):
+        index = check_expression(written, scope)
+        return index if check_whole(index, scope, "index") else None
+    text = written.text
+    if text.isdigit() and len(text) < 4 and (int(text) < length or not length):
+        return int(text)
+    title = f"the items of this tuple are 0 to {length - 1}"
+    if not length:
+        title = "the items of a tuple count from 0"
+    scope.report("E0406", title, written.span)
+    return None
+
+
+def is_list(written: syntax.Expression, scope: Scope) -> bool:
+    """Whether a name stands for a list of states here."""
+    name = written.text if isinstance(written, syntax.Name) else ""
+    if name in scope.locals or scope.place not in ("state", "step", "post_step"):
+        return False
+    return name in scope.states and scope.states[name].index is not None
 
 
 def asks_of_target(written: syntax.Expression) -> bool:

@@ -87,7 +87,10 @@ def _dead(
             case ir.Assign(target=target):
                 if target.name not in live:
                     report(target)
-                live.discard(target.name)
+                if target.index is None:
+                    live.discard(target.name)
+                else:
+                    live |= _names(target.index)
                 live |= _names(statement.value)
             case ir.Unpack(targets=targets):
                 if not live & {each.name for each in targets}:

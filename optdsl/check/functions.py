@@ -15,7 +15,8 @@ def instance(
     key = (name, types)
     if key in scope.instances:
         return scope.instances[key]
-    inner = scope.at("def")
+    numbers = [each for each in types if not each.on_host and each.element == "number"]
+    inner = scope.at("def", has_tensor=bool(numbers))
     parameters = []
     for parameter, type_ in zip(function.parameters, types, strict=True):
         reason = vocabulary.why_reserved(parameter.text)

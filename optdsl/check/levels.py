@@ -40,7 +40,7 @@ class Levels:
                 return MODEL if ref.name in self.of_model else GROUP
             case ir.Role.STATE:
                 return self.places[ref.name]
-            case ir.Role.FLAG | ir.Role.LOSS:
+            case ir.Role.FLAG | ir.Role.LOSS | ir.Role.INDEX:
                 return MODEL
             case ir.Role.LOCAL:
                 return self.locals.get(ref.name, MODEL)

@@ -1,9 +1,13 @@
 """Names in expressions: which role one has here, and why it has none."""
 
+import re
+
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
+from ..source import Span
 from .kinds import unknown
 from .scope import Scope, conjuncts
+from .whole import check_whole
 
 NOT_HERE = {
     "default": "a default is a constant",
@@ -125,7 +129,8 @@ def _local(expr: syntax.Name, scope: Scope) -> ir.Expr:
         scope.report("E0405", title, expr.span)
         return unknown(expr.span)
     type_ = _known_to_be(expr.text, local.type, scope)
-    return ir.Ref(expr.text, ir.Role.LOCAL, type_, expr.span)
+    role = ir.Role.INDEX if local.index else ir.Role.LOCAL
+    return ir.Ref(expr.text, role, type_, expr.span)
 
 
 def _known_to_be(name: str, type_: ir.Type, scope: Scope) -> ir.Type:
@@ -161,22 +166,56 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     if name == vocabulary.LOSS and place == "step":
         return ir.Ref(name, ir.Role.LOSS, ir.SCALAR, expr.span)
     if name == vocabulary.FIRST and place == "step":
-        if not any(known_here(state, scope) for state in scope.states.values()):
+        alone = [state for state in scope.states.values() if state.index is None]
+        if not any(known_here(state, scope) for state in alone):
             scope.counted.append(name)
         return ir.Ref(name, ir.Role.FIRST, ir.FLAG, expr.span)
     return None
 
 
-def known_here(state: ir.State, scope: Scope) -> bool:
-    """Whether a state exists wherever this place is reached."""
-    return state.when is None or set(conjuncts(state.when)) <= scope.facts
+def known_here(state: ir.State, scope: Scope, index: ir.Expr | None = None) -> bool:
+    """Whether a state, or the one of a list at an index, exists wherever this place is
+    reached.
+    """
+    when = state.when
+    if when is not None and index is not None:
+        when = _at(when, state.index.name, index)
+    return when is None or set(conjuncts(when)) <= scope.facts
+
+
+def _at(expr: ir.Expr, name: str, index: ir.Expr) -> ir.Expr:
+    """An expression with a value for the index that it reads."""
+    if isinstance(expr, ir.Ref) and expr.role is ir.Role.INDEX and expr.name == name:
+        return index
+    return ir.mapped(expr, lambda each: _at(each, name, index))
 
 
 def _state(expr: syntax.Name, scope: Scope) -> ir.Expr:
     state = scope.states[expr.text]
-    if not known_here(state, scope):
-        condition = scope.report.source.cut(state.when.span)
-        title = f"`{state.name}` exists only when `{condition}`"
-        scope.report("E0304", title, expr.span, f"read it under `if {condition}:`")
+    if state.index is not None:
+        hint = f"name one of them: `{state.name}[{state.index.name}]`"
+        scope.report("E0404", f"`{state.name}` is a list of states", expr.span, hint)
         return unknown(expr.span)
-    return ir.Ref(expr.text, ir.Role.STATE, state.type, expr.span)
+    return _existing(state, expr.span, scope)
+
+
+def check_entry(expr: syntax.Index, index: ir.Expr, scope: Scope) -> ir.Expr:
+    """One of a list of states."""
+    state = scope.states[expr.value.text]
+    if not check_whole(index, scope, "index"):
+        return unknown(expr.span)
+    return _existing(state, expr.span, scope, index)
+
+
+def _existing(
+    state: ir.State, span: Span, scope: Scope, index: ir.Expr | None = None
+) -> ir.Expr:
+    if not known_here(state, scope, index):
+        condition = scope.report.source.cut(state.when.span)
+        if index is not None:
+            own = scope.report.source.cut(index.span)
+            condition = re.sub(rf"\b{state.index.name}\b", lambda _: own, condition)
+        title = f"`{state.name}` exists only when `{condition}`"
+        scope.report("E0304", title, span, f"read it under `if {condition}:`")
+        return unknown(span)
+    return ir.Ref(state.name, ir.Role.STATE, state.type, span, index)

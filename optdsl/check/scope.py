@@ -94,7 +94,7 @@ class Report:
 class Local:
     """A local's type here; `missing` is where it is assigned on one path only, which may
     be a loop without rounds. It is `whole` where its number is, if so are the arguments
-    of the def that it `needs`.
+    of the def that it `needs`. The `index` of a loop is set by the loop alone.
     """
 
     type: ir.Type
@@ -103,6 +103,10 @@ class Local:
     looped: bool = False
     whole: bool = False
     needs: frozenset[str] = frozenset()
+    index: bool = False
+
+
+INDEX = Local(ir.NUMBER, whole=True, index=True)
 
 
 @dataclass
@@ -117,6 +121,7 @@ class Scope:
     `group_keys` are names under which a group keeps what no one declares, and why. `draws`
     has the number of each draw of random numbers, by where it stands; `loops` says how many
     loops are around this place; `not_captured` why no step can be captured.
+    A def `has_tensor` among its arguments, whose precision numbers can take.
     """
 
     report: Report
@@ -142,6 +147,7 @@ class Scope:
     draws: dict[int, int] = field(default_factory=dict)
     loops: int = 0
     not_captured: str = ""
+    has_tensor: bool = False
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""
@@ -190,7 +196,11 @@ def key(expr: ir.Expr) -> str:
         case ir.Const():
             return expr.text
         case ir.Ref():
-            return expr.name
+            return expr.name + (f"[{key(expr.index)}]" if expr.index else "")
+        case ir.Index(value=value, index=index) if not isinstance(index, int):
+            return f"{key(value)}[{key(index)}]"
+        case ir.Call("size", (x,), dim=(axis,)):
+            return f"size({key(x)}, {axis})"
         case ir.Unary(operator="not"):
             return next(iter(holds_not(expr.operand)), f"not {key(expr.operand)}")
         case ir.Binary():

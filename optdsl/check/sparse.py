@@ -6,12 +6,10 @@ and the states are as long as there are entries, whatever shape they have otherw
 
 from collections.abc import Iterator
 
-from .. import ir, syntax
+from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from .expressions import check_expression, is_host_flag
 from .scope import Scope, holds, holds_not, key
-
-_OF_AXES = frozenset({"ndim", "numel", "size", "transpose"})
 
 
 def check_sparse(spec: syntax.Spec, scope: Scope) -> ir.Sparse | None:
@@ -43,7 +41,9 @@ def check_entries(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
     for state in rule.states:
         if state.when is not None and _excluded(state.when, facts):
             continue
-        if not (state.scalar or state.shared) and state.type != ir.TENSOR:
+        if state.index is not None:
+            report(f"`{state.name}` is a list of states", state)
+        elif not (state.scalar or state.shared) and state.type != ir.TENSOR:
             title = f"`{state.name}` is no tensor like `p`"
             report(title, state, "it has no value for each entry of a gradient")
         for ref in ir.reads(state.initial):
@@ -92,7 +92,9 @@ def _asking_of_axes(statement: ir.Statement, facts: set[str]) -> Iterator[ir.Exp
 def _of_axes(expr: ir.Expr) -> Iterator[ir.Expr]:
     """The outermost parts of an expression that ask for axes."""
     match expr:
-        case ir.Call(function=name, dim=dim) if name in _OF_AXES or dim is not None:
+        case ir.Call(function=name, dim=dim) if (
+            name in vocabulary.OF_AXES or dim is not None
+        ):
             yield expr
         case ir.Binary(operator="@"):
             yield expr

@@ -6,6 +6,7 @@ from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from ..source import Span
 from . import whole
+from .calls import check_parts_of
 from .expressions import (
     arithmetic,
     asks_of_target,
@@ -15,7 +16,8 @@ from .expressions import (
 )
 from .kinds import unknown
 from .names import check_name
-from .scope import Local, Scope, holds, holds_not
+from .scope import INDEX, Local, Scope, holds, holds_not
+from .shapes import SEVERAL, one_part
 
 
 def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
@@ -79,18 +81,36 @@ def check_block(body: tuple[syntax.Statement, ...], scope: Scope) -> ir.Block:
 def _assign(statement: syntax.Assign, scope: Scope) -> ir.Statement | None:
     value = check_expression(statement.value, scope)
     if statement.operator:
-        name = syntax.Name(statement.target.text, statement.target.span)
-        old = check_expression(name, scope)
+        old = check_expression(_as_read(statement.target, statement.index), scope)
         value = arithmetic(statement.operator, old, value, statement.span, scope)
-    target = _target(statement.target, value, scope)
+    target = _target(statement.target, value, scope, statement.index)
     if target is None:
         return None
     return ir.Assign(target, value, statement.span)
 
 
-def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | None:
+def _as_read(
+    name: syntax.Identifier, index: syntax.Expression | None
+) -> syntax.Expression:
+    """What stands left of `=` as an expression."""
+    read = syntax.Name(name.text, name.span)
+    return read if index is None else syntax.Index(read, index, name.span)
+
+
+def _target(
+    name: syntax.Identifier,
+    value: ir.Expr,
+    scope: Scope,
+    index: syntax.Expression | None = None,
+) -> ir.Ref | None:
     """What an assignment writes to; None, and a diagnostic, where it may not."""
     text, place = name.text, scope.place
+    listed = place != "def" and text in scope.states and scope.states[text].index
+    if index is not None and not listed and text not in scope.hypers:
+        title = f"`{text}` is no list of states"
+        hint = "only one of a list is assigned by its index"
+        scope.report("E0404", title, name.span, hint)
+        return None
     if place != "def":
         if text in scope.hypers:
             other = Label(scope.declared[text], "declared here")
@@ -102,13 +122,14 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
             role = ir.Role.PARAM if text == "p" else ir.Role.GRAD
             return _written(ir.Ref(text, role, ir.TENSOR, name.span), value, scope)
         if text in scope.states:
-            return _state_target(name, value, scope)
-    if text in vocabulary.CONSTANTS or (
-        text in ("t", "first", "loss") and place != "def"
-    ):
-        scope.report(
-            "E0302", f"`{text}` cannot be assigned", name.span, "the language sets it"
-        )
+            return _state_target(name, value, scope, index)
+    counts = text in scope.locals and scope.locals[text].index
+    fixed = text in ("t", "first", "loss") and place != "def"
+    if counts or fixed or text in vocabulary.CONSTANTS:
+        sets = "the loop sets it" if counts else "the language sets it"
+        scope.report("E0302", f"`{text}` cannot be assigned", name.span, sets)
+        if counts:
+            return None
         scope.refused.append(text)
         return None
     if text in scope.refused:
@@ -133,15 +154,20 @@ def _target(name: syntax.Identifier, value: ir.Expr, scope: Scope) -> ir.Ref | N
 
 
 def _state_target(
-    name: syntax.Identifier, value: ir.Expr, scope: Scope
+    name: syntax.Identifier,
+    value: ir.Expr,
+    scope: Scope,
+    index: syntax.Expression | None,
 ) -> ir.Ref | None:
     if scope.place == "pre_step":
         help = "a pre-step hook runs before the state of a parameter is made"
         title = f"`{name.text}` is not known before the step"
         scope.report("E0303", title, name.span, help=help)
         return None
-    as_read = syntax.Name(name.text, name.span)
-    if value.type.unknown or check_expression(as_read, scope).type.unknown:
+    if value.type.unknown:
+        return None
+    read = check_expression(_as_read(name, index), scope)
+    if read.type.unknown:
         return None
     state = scope.states[name.text]
     if state.host and not value.type.on_host:
@@ -152,9 +178,8 @@ def _state_target(
         title = f"`{name.text}` cannot take a {value.type}"
         scope.report("E0407", title, value.span, others=(other,), help=help)
         return None
-    return _written(
-        ir.Ref(name.text, ir.Role.STATE, state.type, name.span), value, scope
-    )
+    target = ir.Ref(name.text, ir.Role.STATE, state.type, name.span, read.index)
+    return _written(target, value, scope)
 
 
 def _written(target: ir.Ref, value: ir.Expr, scope: Scope) -> ir.Ref | None:
@@ -183,15 +208,27 @@ def _written(target: ir.Ref, value: ir.Expr, scope: Scope) -> ir.Ref | None:
 
 
 def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
-    value = check_expression(statement.value, scope)
+    value = _taken_apart(statement.value, scope)
     count = len(statement.targets)
-    if not value.type.unknown and value.type.element != "tuple":
+    several = value.type.element == SEVERAL
+    if several and value.type.length != count:
+        title = f"{count} names for {value.type.length} tensors"
+        scope.report("E0406", title, statement.span)
+        several = False
+    elif several:
+        pass
+    elif not value.type.unknown and value.type.element != "tuple":
         title = f"a {value.type} cannot be taken apart"
         scope.report("E0406", title, statement.value.span)
+    elif not value.type.unknown and not value.type.length:
+        title = "a tuple of any length cannot be taken apart"
+        hint = "its items are read one by one: `x[0]`, or `x[i]` in a loop"
+        scope.report("E0406", title, statement.value.span, hint)
     elif not value.type.unknown and value.type.length != count:
         title = f"{count} names for a tuple of {value.type.length}"
         scope.report("E0406", title, statement.span)
     good = value.type.element == "tuple" and value.type.length == count
+    good = good or several
     targets = []
     for at, name in enumerate(statement.targets):
         item = _item(value, at) if good else unknown(statement.value.span)
@@ -204,7 +241,17 @@ def _unpack(statement: syntax.Unpack, scope: Scope) -> ir.Statement | None:
     return ir.Unpack(tuple(targets), value, statement.span)
 
 
+def _taken_apart(written: syntax.Expression, scope: Scope) -> ir.Expr:
+    if isinstance(written, syntax.Call):
+        parts = check_parts_of(written, scope, check_expression)
+        if parts is not None:
+            return parts
+    return check_expression(written, scope)
+
+
 def _item(value: ir.Expr, at: int) -> ir.Expr:
+    if value.type.element == SEVERAL:
+        return one_part(value)
     if isinstance(value, ir.Pack):
         return value.items[at]
     return ir.Index(value, at, value.type.item(at), value.span)
@@ -249,14 +296,18 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
     """
     count = check_expression(statement.count, scope)
     good = whole.check_whole(count, scope)
+    index = {}
+    if statement.index is not None and check_index(statement.index, scope):
+        index = {statement.index.text: INDEX}
     before, made = scope.locals, dict(scope.instances)
     for name in _targets(statement.body):
         scope.forget(name)
     scope.loops += 1
     while True:
-        scope.locals = dict(before)
+        scope.locals = before | index
         body = check_block(statement.body, scope)
-        after = _merged(scope.locals, body, before, (), looped=True)
+        own = {name: each for name, each in scope.locals.items() if name not in index}
+        after = _merged(own, body, before, (), looped=True)
         if any(_changes_kind(name, before, after, body, scope) for name in before):
             break
         if all(before[name] == after[name] for name in before):
@@ -266,7 +317,35 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
         scope.instances.update(made)
     scope.loops -= 1
     scope.locals = after
-    return ir.Repeat(count, body, statement.span) if good else None
+    if not good or (statement.index is not None and not index):
+        return None
+    return ir.Repeat(count, body, statement.span, index_ref(statement.index))
+
+
+def check_index(name: syntax.Identifier, scope: Scope) -> bool:
+    """Whether the index of a loop, or of a list of states, may have this name."""
+    reason = vocabulary.why_reserved(name.text)
+    if reason:
+        title = f"`{name.text}` cannot name an index"
+        scope.report("E0203", title, name.span, reason)
+        return False
+    if name.text in scope.functions or (
+        scope.place != "def" and name.text in scope.declared
+    ):
+        other = Label(scope.declared[name.text], "declared here")
+        title = f"`{name.text}` is declared already"
+        scope.report("E0202", title, name.span, others=(other,))
+        return False
+    if name.text in scope.locals:
+        scope.report("E0202", f"`{name.text}` has a value already", name.span)
+        return False
+    return True
+
+
+def index_ref(name: syntax.Identifier | None) -> ir.Ref | None:
+    if name is None:
+        return None
+    return ir.Ref(name.text, ir.Role.INDEX, ir.NUMBER, name.span)
 
 
 def _targets(body: tuple[syntax.Statement, ...]) -> set[str]:

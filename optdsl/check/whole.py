@@ -10,7 +10,7 @@ from .. import ir
 from .scope import Local, Scope
 
 _KEEPS = ("+", "-", "*", "//", "%")
-_ROUNDS = ("floor", "ceil", "round", "trunc", "ndim", "numel", "size")
+_ROUNDS = ("floor", "ceil", "round", "trunc", "ndim", "numel", "size", "len")
 _ONE_OF = ("max", "min", "abs")
 
 
@@ -43,6 +43,8 @@ def is_whole(part: ir.Expr, scope: Scope) -> bool:
             return hyper is not None and hyper.annotation == "int"
         case ir.Ref(role=ir.Role.LOCAL):
             return scope.locals[part.name].whole
+        case ir.Ref(role=ir.Role.INDEX):
+            return True
     return False
 
 
@@ -62,7 +64,7 @@ def _needs(value: ir.Expr, scope: Scope) -> frozenset[str]:
 
 def check_whole(count: ir.Expr, scope: Scope, what: str = "number of rounds") -> bool:
     """Whether a number of rounds or entries, or an argument that becomes one, is whole; says
-    what of it is not.
+    what of it is not. So for an index, an axis or a size.
     """
     if count.type.unknown:
         return False
@@ -78,7 +80,8 @@ def check_whole(count: ir.Expr, scope: Scope, what: str = "number of rounds") ->
         # A share of the entries is no whole number, but what it comes to is made one.
         if of_hyper and (each is count or "entries" not in what):
             hint = f"declare it as `hyper {each.name}: int`"
-        title = f"a {what} is whole, and this may be none"
+        article = "an" if what[0] in "ai" else "a"
+        title = f"{article} {what} is whole, and this may be none"
         scope.report("E0404", title, each.span, hint)
     scope.rounds |= _needs(count, scope)
     return not broken

@@ -80,8 +80,9 @@ def _statement(
     match statement:
         case ir.If():
             yield from _branches(statement, name, source, single, "if")
-        case ir.Repeat(count, body):
-            yield f"for _ in range({text(count, name)}):"
+        case ir.Repeat(count, body, target=target):
+            index = "_" if target is None else name(target)
+            yield f"for {index} in range({text(count, name)}):"
             yield from _indented(body, name, source, single, statement.span)
         case _:
             yield from single(statement)

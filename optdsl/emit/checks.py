@@ -159,6 +159,8 @@ def _kind_check(hyper: ir.Hyper, own: str) -> str:
         case "float" | "int":
             kind = {"float": "number", "int": "int"}[hyper.annotation]
             return f'_check_{kind}("{hyper.name}", {own})'
+        case "tuple" if not hyper.type.length:
+            return f'_check_tuple("{hyper.name}", {own})'
         case "tuple":
             given = [f'"{hyper.name}"', own, str(hyper.type.length)]
             if hyper.type.nones:
@@ -190,7 +192,8 @@ def _condition(hyper: ir.Hyper, own: str, item: str) -> tuple[str, str]:
         return " and ".join(items), f"{size} numbers {inside}, or None"
     if hyper.annotation == "tuple":
         each = _within(hyper.range, item)
-        return f"all({each} for {item} in {own})", f"{size} numbers {inside}"
+        said = f"{size} numbers" if size else "numbers"
+        return f"all({each} for {item} in {own})", f"{said} {inside}"
     kind = "an int" if hyper.annotation == "int" else "a number"
     return _within(hyper.range, own), f"{kind} {inside}"
 
@@ -223,6 +226,17 @@ def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
         if not (value is None and at in nones):
             _check_number(name, value)
 '''
+CHECK_TUPLE = '''
+
+def _check_tuple(name: str, values: Any) -> None:
+    """Raise where a value is no tuple of one number or more."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected numbers")
+    if not values:
+        raise ValueError(f"Invalid {name}: {values!r}, expected numbers")
+    for value in values:
+        _check_number(name, value)
+'''
 CHECK_INT = '''
 
 def _check_int(name: str, value: Any) -> None:
@@ -235,9 +249,7 @@ def _check_int(name: str, value: Any) -> None:
 def kinds(rule: ir.Rule) -> str:
     """The functions that the checks of a rule call."""
     found = {each.annotation for each in rule.hypers}
+    lengths = {each.type.length for each in rule.hypers if each.annotation == "tuple"}
     written = CHECK_NUMBER * bool(found & {"float", "tuple"})
-    return (
-        written
-        + CHECK_NUMBERS * ("tuple" in found)
-        + CHECK_INT * ("int" in found or rule.random)
-    )
+    written += CHECK_NUMBERS * any(lengths) + CHECK_TUPLE * (0 in lengths)
+    return written + CHECK_INT * ("int" in found or rule.random)

@@ -12,7 +12,7 @@ from .layout import fit
 from .randoms import of_update
 from .signature import option
 from .sparse import refusals
-from .update import Update
+from .update import Column, Update
 
 
 def init_group(rule: ir.Rule, update: Update) -> list[str]:
@@ -50,7 +50,11 @@ def _complex_refusal(rule: ir.Rule) -> list[str]:
     ]
 
 
-def _name(rule: ir.Rule, is_new: bool = False, param: str = "p") -> Name:
+def _name(
+    rule: ir.Rule, is_new: bool = False, param: str = "p", index: str = ""
+) -> Name:
+    """How `_init_group` spells names, and the index of a list of states."""
+
     def name(ref: ir.Ref) -> str:
         match ref.role:
             case ir.Role.SEED:
@@ -59,8 +63,12 @@ def _name(rule: ir.Rule, is_new: bool = False, param: str = "p") -> Name:
                 return param
             case ir.Role.HYPER:
                 return f'group["{ref.name}"]'
+            case ir.Role.STATE if ref.index is not None:
+                return f'state[f"{ref.name}_{{{text(ref.index, name)}}}"]'
             case ir.Role.STATE:
                 return f'state["{ref.name}"]' + (".item()" if ref.type.on_host else "")
+            case ir.Role.INDEX:
+                return index or ref.name
         return ref.name
 
     return name
@@ -69,11 +77,14 @@ def _name(rule: ir.Rule, is_new: bool = False, param: str = "p") -> Name:
 def _states(rule: ir.Rule, update: Update) -> list[str]:
     name = _name(rule)
     conditions = [
-        text(each.when, name, 3) for each in rule.own if each.when is not None
+        text(each.when, name, 3)
+        for each in rule.own
+        if each.when is not None and each.index is None
     ]
-    always = [each for each in rule.own if each.when is None]
+    always = [each for each in rule.own if each.when is None and each.index is None]
+    several = any(each.index is not None for each in rule.own)
     result, new = ["state = self.state[p]"], "len(state) == 0"
-    if not always and not rule.counted:
+    if not (always or rule.counted or several):
         # A parameter none of whose states is wanted gets no entry at all.
         wanted = " or ".join(dict.fromkeys(conditions))
         result = [f"state = self.state[p] if {wanted} else {{}}"]
@@ -96,12 +107,29 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         result += [INDENT + line for line in making]
     if rule.counted == "int":
         result.append('state["step"] += 1')
-    for state in rule.own:
-        if state.when is not None:
+    for column in update.columns:
+        state = column.state
+        if state is not None and column.listed:
+            result += _made_entries(column, rule)
+        elif state is not None and state.when is not None:
             condition = text(state.when, name, 4)
             result.append(f'if {condition} and "{state.name}" not in state:')
             result += [INDENT + line for line in _making(state, rule)]
     return result
+
+
+def _made_entries(column: Column, rule: ir.Rule) -> list[str]:
+    """The lines that make those of a list of states that there are not yet."""
+    state, name = column.state, _name(rule, index=column.index)
+    asked = f'f"{state.name}_{{{column.index}}}" not in state'
+    if state.when is not None:
+        asked = f"{text(state.when, name, 4)} and {asked}"
+    made = _making(state, rule, index=column.index)
+    return [
+        f"for {column.index} in range({text(state.count, name)}):",
+        f"    if {asked}:",
+        *(INDENT * 2 + line for line in made),
+    ]
 
 
 def _reads_grad(state: ir.State) -> bool:
@@ -115,19 +143,23 @@ def _computes_with_p(state: ir.State) -> bool:
     return any(ref.role is ir.Role.PARAM for ref in ir.reads(state.initial))
 
 
-def _making(state: ir.State, rule: ir.Rule, is_new: bool = False) -> list[str]:
+def _making(
+    state: ir.State, rule: ir.Rule, is_new: bool = False, index: str = ""
+) -> list[str]:
     """The lines that make a state. Where it is computed with p, which the update changes,
     autograd needs a copy: it keeps what the state was computed from.
     """
+    target = f'state[f"{state.name}_{{{index}}}"]' if index else ""
     if not (possible(rule) and _computes_with_p(state)):
-        return _made(state, rule, _name(rule, is_new))
+        return _made(state, rule, _name(rule, is_new, index=index), target)
     copied = f"start = p.clone() if {option(rule, 'differentiable')} else p"
-    return [copied, *_made(state, rule, _name(rule, is_new, "start"))]
+    return [copied, *_made(state, rule, _name(rule, is_new, "start", index), target)]
 
 
-def _made(state: ir.State, rule: ir.Rule, name: Name) -> list[str]:
+def _made(state: ir.State, rule: ir.Rule, name: Name, target: str = "") -> list[str]:
     """The lines that make a state, in memory of its own."""
-    target, written = f'state["{state.name}"]', text(state.initial, name)
+    target = target or f'state["{state.name}"]'
+    written = text(state.initial, name)
     if state.scalar:
         value = _as_float(state.initial, written)
         return [f"{target} = _zero_dim({value}, group, p)"]

@@ -8,12 +8,12 @@ names that have to change their form before it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .. import ir
+from .. import ir, vocabulary
 from ..stages import read_first
 from .update import Update
 
 AS_REAL, AS_COMPLEX = "view_as_real", "view_as_complex"
-_OF_MATRICES = frozenset({"matmul", "addmm", "mT", "bfloat16"})
+_OF_MATRICES = vocabulary.OF_AXES | {"matmul", "addmm", "mT", "bfloat16", "new_zeros"}
 _OF_SHAPES = frozenset({"ndim", "size", "numel"})
 
 
@@ -111,6 +111,9 @@ def takes_complex(rule: ir.Rule) -> bool:
                 return False
     shapes = [each.when for each in rule.own if each.when is not None]
     if any(isinstance(node, ir.Call) for when in shapes for node in ir.walk(when)):
+        return False
+    counts = [each.count for each in rule.states if each.count is not None]
+    if any(_looks_at_shape(node) for count in counts for node in ir.walk(count)):
         return False
     return all(
         each.initial.type.on_host or starts_as_copy(each.initial) for each in rule.own

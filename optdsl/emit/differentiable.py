@@ -13,7 +13,7 @@ from .complex import runs
 from .expr import Name, text
 from .layout import fit
 from .loop import viewed
-from .update import MAXIMIZE, Update, asks_count, head
+from .update import MAXIMIZE, Column, Update, asks_count, head
 
 KIND = "differentiable"
 _SCALED = ("add", "addcmul", "addcdiv")
@@ -31,7 +31,10 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     kept = [update.columns[0], *(each for each in update.columns if each.state)]
     kept += [update.step] if rule.counted == "tensor" else []
     joined = ", ".join(each.item for each in kept)
-    if len(kept) == 1:
+    if any(each.listed for each in kept):
+        cloned, written_back = _cloned_lists(kept)
+        inner += cloned
+    elif len(kept) == 1:
         inner.append(f"kept, {joined} = {joined}, {joined}.clone()")
         written_back = [f"kept.copy_({joined})"]
     else:
@@ -60,6 +63,28 @@ def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
     result = head(update, update.function(KIND) + suffix)
     result += [INDENT + line if line else "" for line in body]
     return [part for line in result for part in fit(line)]
+
+
+def _cloned_lists(kept: list[Column]) -> tuple[list[str], list[str]]:
+    """The lines that make copies of what is kept, where there are lists of states, and
+    those that write the copies back.
+    """
+    joined = ", ".join("*" * each.listed + each.item for each in kept)
+    optional = any(each.state and each.state.when for each in kept)
+    copy = "each if each is None else each.clone()" if optional else "each.clone()"
+    single = [each.item for each in kept if not each.listed]
+    names = ", ".join(single)
+    cloned = [f"kept = ({joined})"]
+    if len(single) == 1:
+        cloned.append(f"{names} = {names}.clone()")
+    else:
+        cloned.append(f"{names} = ({copy} for each in ({names}))")
+    for each in kept:
+        if each.listed:
+            cloned.append(f"{each.item} = [{copy} for each in {each.item}]")
+    written = [f"for each, new in zip(kept, ({joined}), strict=True):"]
+    written += ["    if each is not None:"] * optional
+    return cloned, [*written, INDENT * (1 + optional) + "each.copy_(new)"]
 
 
 def possible(rule: ir.Rule) -> bool:
@@ -120,6 +145,8 @@ def _scaled_statement(statement: ir.Statement) -> ir.Statement:
             return dataclasses.replace(statement, body=_with_scales(statement.body))
         case ir.Assign(target, value):
             return dataclasses.replace(statement, value=_shaped(target, _scaled(value)))
+        case ir.Unpack(value=value) if not value.type.on_host:
+            return dataclasses.replace(statement, value=_scaled(value))
         case ir.Return(value):
             return dataclasses.replace(statement, value=_scaled(value))
     return statement

@@ -99,4 +99,8 @@ def _state(state: ir.State) -> str:
         else str(state.type.shape)
     )
     doc = f"{state.doc} ({shape})" if state.doc else shape
-    return f"{state.name}: {doc}."
+    if state.index is None:
+        return f"{state.name}: {doc}."
+    index = state.index.name
+    count = text(state.count, lambda ref: ref.name)
+    return f"{state.name}_{{{index}}}, for {index} in range({count}): {doc}."

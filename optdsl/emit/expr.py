@@ -37,6 +37,11 @@ def text(expr: ir.Expr, name: Name, least: int = 0) -> str:
     return written if precedence >= least else f"({written})"
 
 
+def entry(written: str, ref: ir.Ref, name: Name) -> str:
+    """The one of a list of states that a reference is about, where it is one."""
+    return written if ref.index is None else f"{written}[{text(ref.index, name)}]"
+
+
 def _written(expr: ir.Expr, name: Name) -> tuple[str, int]:
     call = PRECEDENCE["call"]
     match expr:
@@ -61,7 +66,9 @@ def _written(expr: ir.Expr, name: Name) -> tuple[str, int]:
             inner = ", ".join(text(each, name) for each in items)
             return f"({inner}{',' * (len(items) == 1)})", call
         case ir.Index():
-            return f"{text(expr.value, name, call)}[{expr.index}]", call
+            at = expr.index
+            at = at if isinstance(at, int) else text(at, name)
+            return f"{text(expr.value, name, call)}[{at}]", call
         case ir.Call() if expr.over:
             return _put_together(expr, name), call
         case ir.Call():
@@ -127,6 +134,8 @@ def _host_call(call: ir.Call, name: Name) -> str:
         return _as_tensor(call.arguments[0], name)
     if call.function in _SPELLED:
         axis = call.dim[0] if call.dim else ""
+        if len(call.arguments) > 1:
+            axis = text(call.arguments[1], name)
         operand = text(call.arguments[0], name, PRECEDENCE["call"])
         return _SPELLED[call.function].format(operand, axis)
     inner = ", ".join(text(each, name) for each in call.arguments)
@@ -147,6 +156,13 @@ def _torch_call(op: ir.Op, name: Name) -> tuple[str, int]:
         return _negative(op.arguments[0], name)
     arguments = list(op.arguments)
     keywords = [f"{key}={text(value, name)}" for key, value in op.keywords]
+    if op.name == "eye":
+        witness, size = (text(each, name) for each in arguments)
+        of = f"dtype={witness}.dtype, device={witness}.device"
+        return f"torch.eye({size}, {of})", PRECEDENCE["call"]
+    if op.name in vocabulary.OF_MATRICES:
+        written = [text(each, name) for each in arguments]
+        return f"_{op.name}({', '.join(written)})", PRECEDENCE["call"]
     if op.in_place and op.name in ("maximum", "minimum"):
         keywords.append(f"out={text(ir.written(op), name)}")
     if op.name in OF_TORCH and not (op.in_place and not keywords):

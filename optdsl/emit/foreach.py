@@ -129,13 +129,8 @@ def _alike(rule: ir.Rule, update: Update) -> list[str]:
 
 def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
     """What the host asks about each parameter, with the column that it asks."""
-    nodes = [
-        node
-        for block in (rule.prologue, rule.step)
-        for statement in block
-        for node in ir.walk(statement)
-    ]
-    nodes += [node for state in rule.own if state.when for node in ir.walk(state.when)]
+    made = [each for state in rule.own for each in state.asked]
+    nodes = _nodes(rule, [*rule.prologue, *rule.step, *made])
     read = asked((*rule.prologue, *rule.step))
     shapes = {each.function for each in nodes if isinstance(each, ir.Call)}
     param = update.columns[0]
@@ -150,6 +145,19 @@ def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:
             fact = each.role, "t" if each is update.step else "first"
         if fact in read:
             yield _as_fact(each), each
+
+
+def _nodes(rule: ir.Rule, roots: list[ir.Node]) -> list[ir.Node]:
+    """What is below some nodes, and in the defs that they ask for numbers."""
+    bodies = {each.name: each.body for each in rule.functions}
+    found: list[ir.Node] = []
+    while roots:
+        below = list(ir.walk(roots.pop()))
+        found += below
+        for each in below:
+            if isinstance(each, ir.Invoke) and each.type.on_host:
+                roots += bodies[each.function]
+    return found
 
 
 def _as_fact(column: Column) -> str:
@@ -185,9 +193,15 @@ def viewed(run: Run, names: Lists, is_complex: str) -> list[str]:
     if not (run.changed or run.optional):
         return []
     result = [f"if {is_complex}:"]
-    for name in map(names.many, run.changed):
-        result.append(f"    {name} = [torch.{run.view}(each) for each in {name}]")
-    for name in map(names.many, run.optional):
-        viewed = f"each if each is None else torch.{run.view}(each)"
-        result.append(f"    {name} = [{viewed} for each in {name}]")
+    for name in (*run.changed, *run.optional):
+        viewed = f"torch.{run.view}(each)"
+        if name in run.optional:
+            viewed = f"each if each is None else {viewed}"
+        many, column = names.many(name), names.columns.get(name)
+        result.append(f"    {many} = [{viewed} for each in {many}]")
+        if column is not None and column.listed:
+            result[-1] = (
+                f"    {many} = [[{viewed} for each in {column.item}] "
+                f"for {column.item} in {many}]"
+            )
     return result

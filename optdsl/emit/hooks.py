@@ -6,9 +6,10 @@ from .. import ir
 from ..stages import direct_parts, parts, runs
 from .body import INDENT, lines, one_at_a_time
 from .complex import takes_complex
-from .expr import PRECEDENCE, text
+from .expr import PRECEDENCE, entry, text
 from .names import Names, plural
 from .signature import option
+from .update import entries
 
 _WHEN = {
     "pre": "Runs by itself before every step; a call by hand does the same once.",
@@ -68,7 +69,7 @@ class _Method:
         if ref.name in self.lists:
             return self.lists[ref.name]
         asked = ref.role is ir.Role.STATE and ref.type.on_host
-        return self.names.own(ref.name) + ".item()" * asked
+        return entry(self.names.own(ref.name) + ".item()" * asked, ref, self.name)
 
     def single(self, statement: ir.Statement) -> Iterator[str]:
         match statement:
@@ -157,6 +158,9 @@ def _begin(
     for state in rule.own:
         if state.name in used:
             own = names.own(state.name)
+            if state.index is not None:
+                result += _entries(state, own, names, real)
+                continue
             value = (
                 f'state["{state.name}"]'
                 if state.when is None
@@ -185,6 +189,17 @@ def _of_group(ref: ir.Ref) -> str:
         case ir.Role.GRAD:
             return "param.grad"
     return "param"
+
+
+def _entries(state: ir.State, own: str, names: Names, real: bool) -> list[str]:
+    """The lines that collect a list of states."""
+    listed = entries(state, names.copy().claim(state.index.name))
+    result = [f"{own} = {listed}"]
+    if real:
+        asked = "each is not None and torch.is_complex(each)"
+        viewed = f"torch.view_as_real(each) if {asked} else each"
+        result.append(f"{own} = [{viewed} for each in {own}]")
+    return result
 
 
 def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:

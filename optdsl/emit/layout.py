@@ -11,6 +11,8 @@ WIDTH = 88
 _INDENT = "    "
 _NAMED = re.compile(r"\w+=(?!=)")
 _TARGETS = re.compile(r"(\s*(?:for )?)((?:\w+, )+\w+)( in | = )(.*)$")
+_TARGET = r"\w+(?:\[(?:f?\"[^\"]*\"|\w+)\])? = "
+_LAMBDA = re.compile(r"\blambda [\w, ]+:")
 _LOOSEST_FIRST = [
     re.compile(f" (?:{words}) ")
     for words in (
@@ -33,10 +35,10 @@ def fit(line: str) -> list[str]:
         head, names, sign, value = found.groups()
         targets = [f"{indent}{_INDENT}{name}," for name in names.split(", ")]
         return [head + "(", *targets, *fit(f"{indent}){sign}{value}")]
-    if re.match(r"\s*\w+ = ", line) and _chooses(line):
+    if re.match(rf"\s*{_TARGET}", line) and _chooses(line):
         return _in_brackets(line, indent)
     if found := re.match(
-        r"(\s*(?:\w+ = |return |if |elif )?)(.*?)(?:(?<=\S):)?$", line
+        rf"(\s*(?:{_TARGET}|return |if |elif )?)(.*?)(?:(?<=\S):)?$", line
     ):
         head, value = found.groups()
         if links := _links(value):
@@ -44,7 +46,8 @@ def fit(line: str) -> list[str]:
             fits = len(inner + value) <= WIDTH
             lines = [inner + value] if fits else _chained(value, links, inner)
             return [head + "(", *lines, indent + ")"]
-        if head.strip() and _joins_several(value):
+        of_item = "[" in head and _has_operators(value)
+        if head.strip() and (of_item or _joins_several(value)):
             return _in_brackets(line, indent)
     broken = _last_bracket(line, WIDTH - len(indent))
     if broken is None:
@@ -70,12 +73,19 @@ def _argument(part: str, indent: str) -> list[str]:
     """An argument of a call, with its comma: cut at its operators, or its calls."""
     if len(indent + part) <= WIDTH:
         return [indent + part]
+    found = _LAMBDA.match(part)
+    if found and _has_operators(part[found.end() :]):
+        comma = "," * part.endswith(",")
+        body = fit_operators(
+            part[found.end() :].removesuffix(",").strip(), indent + _INDENT
+        )
+        return [f"{indent}{found[0]} (", *body, f"{indent}){comma}"]
     name = _NAMED.match(part)
     name, value = (name[0], part[name.end() :]) if name else ("", part)
     if links := _links(value):
         lines = _chained(value, links, indent)
     elif _has_operators(value):
-        lines = fit_operators(value, indent)
+        lines = fit_operators(value, indent, len(name))
     else:
         return fit(indent + part)
     return [indent + name + lines[0].lstrip(), *lines[1:]]
@@ -97,7 +107,7 @@ def _links(value: str) -> list[int]:
     where there are less than two, or the value is more than a chain.
     """
     plain, depth, links = _without_texts(value), 0, []
-    if _has_operators(value) or not re.match(r"[\w(]+[.(]", value):
+    if _has_operators(value) or not re.match(r"[\w(]+[.(\[]", value):
         return []
     for at, character in enumerate(plain):
         depth += (character in "([{") - (character in ")]}")
@@ -168,9 +178,12 @@ def _without_texts(line: str) -> str:
 
 
 def split_arguments(inside: str) -> list[str]:
-    """The parts of a text between commas that stand outside all brackets."""
+    """The parts of a text between commas that stand outside all brackets, and not between
+    the arguments of a lambda.
+    """
     parts, depth, start = [], 0, 0
-    for at, character in enumerate(_without_texts(inside)):
+    plain = _LAMBDA.sub(lambda found: "x" * len(found[0]), _without_texts(inside))
+    for at, character in enumerate(plain):
         depth += (character in "([{") - (character in ")]}")
         if character == "," and depth == 0:
             parts.append(inside[start:at].strip())
@@ -181,18 +194,18 @@ def split_arguments(inside: str) -> list[str]:
 
 def _in_brackets(line: str, indent: str) -> list[str]:
     """An assignment or a return with its value in brackets of its own."""
-    found = re.match(r"(\s*(?:[\w.\[\]\", ]+ = |return |if |elif ))(.*?)(:?)$", line)
+    found = re.match(r"(\s*(?:[\w.\[\]{}\", ]+ = |return |if |elif ))(.*?)(:?)$", line)
     if not found:
         return [line]
     head, value, colon = found.groups()
     return [head + "(", *fit_operators(value, indent + _INDENT), indent + ")" + colon]
 
 
-def fit_operators(value: str, indent: str) -> list[str]:
+def fit_operators(value: str, indent: str, before: int = 0) -> list[str]:
     """A value over several lines, cut at its loosest operators; each line after the
-    first starts with one.
+    first starts with one. Of the first line, some characters are taken `before` it.
     """
-    if len(indent + value) <= WIDTH:
+    if before + len(indent + value) <= WIDTH:
         return [indent + value]
     plain = _without_texts(value)
     for operators in _LOOSEST_FIRST:

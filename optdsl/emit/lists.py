@@ -8,8 +8,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from .. import ir
+from .batches import batched
 from .body import INDENT
-from .expr import text
+from .expr import entry, text
 from .names import plural
 from .update import Update
 
@@ -34,11 +35,9 @@ class Lists:
         """A tensor of a list, or what the host knows."""
         if ref.type.on_host or ref.name in self.outer:
             return self.host(ref)
-        return (
-            self.update.one(ref)
-            if ref.role in (ir.Role.COUNT, ir.Role.SEED, ir.Role.LOSS)
-            else self.names.own(ref.name)
-        )
+        if ref.role in (ir.Role.COUNT, ir.Role.SEED, ir.Role.LOSS):
+            return self.update.one(ref)
+        return entry(self.names.own(ref.name), ref, self.host)
 
     def many(self, name: str) -> str:
         """The list of what a name stands for."""
@@ -55,6 +54,9 @@ class Lists:
             return self.update.step.items
         if ref.role in (ir.Role.SEED, ir.Role.LOSS):
             return self.update.of(ref.role).items
+        if ref.index is not None:
+            each = entry("each", ref, self.host)
+            return f"[{each} for each in {self.many(ref.name)}]"
         return self.many(ref.name)
 
     def host(self, ref: ir.Ref) -> str:
@@ -62,7 +64,8 @@ class Lists:
         if ref.name in self.outer:
             return self.names.own(ref.name)
         if not ref.type.on_host:
-            return f"{self.listed(ref)}[0]"
+            listed = self.listed(dataclasses.replace(ref, index=None))
+            return entry(f"{listed}[0]", ref, self.host)
         if ref.role is ir.Role.STATE:
             return f"{self.columns[ref.name].items}[0].item()"
         return self.names.own(ref.name)
@@ -76,8 +79,14 @@ class Lists:
                     yield f"{self.host(target)} = {text(value, self.host)}"
             case ir.Assign(target, ir.Op(may_consume=True, listed=True) as value):
                 yield from self._consuming(target, value)
+            case ir.Assign(target, value, batched=True):
+                yield f"{self.many(target.name)} = {self._batched(value)}"
             case ir.Assign(target, value):
                 yield f"{self.many(target.name)} = {self.values(value)}"
+            case ir.Unpack(targets, value, batched=True):
+                several = ", ".join(self.many(each.name) for each in targets)
+                rows = f"zip(*{self._batched(value)}, strict=True)"
+                yield f"{several} = map(list, {rows})"
             case ir.Unpack(targets, value):
                 yield f"{', '.join(map(self.host, targets))} = {text(value, self.host)}"
             case ir.Forget(names):
@@ -127,13 +136,30 @@ class Lists:
         items, lists = self._rows(value)
         return f"[{text(value, self.one)} for {items} in {lists}]"
 
+    def _batched(self, value: ir.Expr) -> str:
+        """The call of `_batched` for a value; its arguments have the names of the spec,
+        the second of one list another.
+        """
+        names, used = self.names.copy(), set()
+
+        def claim(name: str) -> str:
+            own = names.own(name)
+            if own in used:
+                own = names.claim(f"{own}_{len(used) + 1}")
+            used.add(own)
+            return own
+
+        return batched(value, self.host, self.listed, claim)
+
     def _rows(self, value: ir.Expr) -> tuple[str, str]:
         """The lists that a value is made from, and names for one row of them."""
-        refs = {
-            self.one(each): each
+        read = (
+            each
             for each in ir.reads(value)
             if not each.type.on_host and each.name not in self.outer
-        }
+        )
+        whole = (dataclasses.replace(each, index=None) for each in read)
+        refs = {self.one(each): each for each in whole}
         if not refs:
             return "_", "params"
         lists = ", ".join(map(self.listed, refs.values()))

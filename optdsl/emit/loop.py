@@ -47,15 +47,23 @@ def viewed(run: Run, update: Update, is_complex: str) -> list[str]:
     if not (run.changed or run.optional):
         return []
     own = update.names.own
-    joined = ", ".join(map(own, run.changed))
+    several = [each.state.name for each in update.columns if each.listed]
+    single = [own(each) for each in run.changed if each not in several]
+    joined = ", ".join(single)
     result = [f"if {is_complex}:"]
-    if len(run.changed) == 1:
+    if len(single) == 1:
         result.append(f"    {joined} = torch.{run.view}({joined})")
-    elif run.changed:
+    elif single:
         result.append(f"    {joined} = map(torch.{run.view}, ({joined}))")
-    for name in map(own, run.optional):
-        result.append(f"    if {name} is not None:")
-        result.append(f"        {name} = torch.{run.view}({name})")
+    for each in (*run.changed, *run.optional):
+        name, viewed = own(each), f"torch.{run.view}(each)"
+        if each in several:
+            if each in run.optional:
+                viewed = f"each if each is None else {viewed}"
+            result.append(f"    {name} = [{viewed} for each in {name}]")
+        elif each in run.optional:
+            result.append(f"    if {name} is not None:")
+            result.append(f"        {name} = torch.{run.view}({name})")
     return result
 
 

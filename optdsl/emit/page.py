@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from .. import ir, resources
 from ..stages import parts
 from . import foreach, group, phases, randoms
+from .batches import BATCHED
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
@@ -20,6 +21,7 @@ from .defs import functions
 from .docs import class_doc, docstring, whole
 from .hooks import hook_methods
 from .layout import WIDTH, fit
+from .matrices import decompositions
 from .names import safe_file_name
 from .shared import init_shared, same_in_all
 from .signature import defaults, left_out, parameters, setdefaults
@@ -113,6 +115,7 @@ def holes(targets: ir.Targets) -> dict[str, str]:
     code = "\n".join(found.values())
     found |= {"draws": randoms.functions(rule, code)}
     found |= {"topk": TOPK if "_topk(" in code else ""}
+    found["matrices"] = decompositions(code) + BATCHED * ("_batched(" in code)
     return found | {"imports": _imports(found)}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import ir
+from .expr import entry, text
 from .names import Names, plural, snake
 from .randoms import SEED, of_update
 
@@ -22,7 +23,8 @@ _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 class Column:
     """What an update gets one of for each parameter: `items` is the list's name, `item`
     one of them, `value` what the collecting loop puts in, if it does. What is no tensor of
-    the parameter and no state of its own has a `role`.
+    the parameter and no state of its own has a `role`. Of a list of states it gets a
+    list; `index` is what the collecting loop calls its numbers.
     """
 
     item: str
@@ -31,6 +33,12 @@ class Column:
     value: str
     state: ir.State | None = None
     role: ir.Role | None = None
+    index: str = ""
+
+    @property
+    def listed(self) -> bool:
+        """Whether there is a list for each parameter."""
+        return self.index != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ class Update:
         if ref.role is ir.Role.STATE and ref.type.on_host:
             return f"{own}.item()"
         if ref.role is not ir.Role.COUNT or ref.type.on_host:
-            return own
+            return entry(own, ref, self.one)
         if self.counted == "int":
             return f"torch.as_tensor({own}, dtype=_get_scalar_dtype())"
         return self.step.item
@@ -111,7 +119,11 @@ def update_of(targets: ir.Targets) -> Update:
         if state.when is not None:
             value, annotation = f'state.get("{state.name}")', "list[Tensor | None]"
         own, items = names.own(state.name), names.claim(plural(state.name))
-        columns.append(Column(own, items, annotation, value, state))
+        index = ""
+        if state.index is not None:
+            index = names.copy().claim(state.index.name)
+            value, annotation = entries(state, index), f"list[{annotation}]"
+        columns.append(Column(own, items, annotation, value, state, index))
     read = [
         ref for block in targets.blocks() for each in block for ref in ir.reads(each)
     ]
@@ -136,6 +148,17 @@ def update_of(targets: ir.Targets) -> Update:
     used = {ref.name for ref in read}
     hypers = tuple(each for each in rule.of_group if each.name in used)
     return Update(rule.name, tuple(columns), hypers, names, rule.counted)
+
+
+def entries(state: ir.State, index: str) -> str:
+    """A list of states out of what is kept of a parameter."""
+
+    def name(ref: ir.Ref) -> str:
+        return f'group["{ref.name}"]' if ref.role is ir.Role.HYPER else ref.name
+
+    key = f'f"{state.name}_{{{index}}}"'
+    value = f"state[{key}]" if state.when is None else f"state.get({key})"
+    return f"[{value} for {index} in range({text(state.count, name)})]"
 
 
 def asked(block: ir.Block) -> set[tuple[ir.Role, str]]:
@@ -181,7 +204,9 @@ def call(update: Update, maximize: str) -> list[str]:
 
 
 def annotation(hyper: ir.Hyper) -> str:
-    if hyper.annotation == "tuple":
+    if hyper.annotation == "tuple" and not hyper.type.length:
+        written = "tuple[float, ...]"
+    elif hyper.annotation == "tuple":
         items = (hyper.type.item(at) for at in range(hyper.type.length))
         written = ", ".join("float" + " | None" * each.optional for each in items)
         written = f"tuple[{written}]"

@@ -28,6 +28,7 @@ _WORDS = (
     "complex",
     "elif",
     "else",
+    "for",
     "if",
     "in",
     "not",
@@ -36,13 +37,14 @@ _WORDS = (
     "return",
     "when",
 )
-_OPENERS = ("if", "elif", "repeat", "complex")
+_OPENERS = ("if", "elif", "for", "repeat", "complex")
 _EXPRESSION = {"NAME", "NUMBER"}
 _SPELLED = {
     "COLON": "`:`", "EQUAL": "`=`", "COMMA": "`,`", "RPAR": "`)`", "RSQB": "`]`",
     "LPAR": "`(`", "LSQB": "`[`", "STRING": "a text in quotes", "NAME": "a name",
     "_INDENT": "an indented block", "IN": "`in`", "IF": "`if`", "ELSE": "`else`",
     "_NL": "the end of the line", "PHASE": "`pre_step`", "STEP": "`step`",
+    "RANGE": "`range`",
 }  # fmt: skip
 
 
@@ -116,7 +118,10 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
     if token.value in _PLANNED and ("HYPER" in accepted or "IF" in accepted):
         return _planned(token.value, span, source)
     before = source.text[: span.start].rpartition("\n")[2].split()
-    if before and before[0] in ("for", "while") and "AUGMENT" in accepted:
+    if before[:1] == ["for"] and accepted & {"IN", "RANGE"}:
+        label = Label(span, "a loop is written `for i in range(5):`, or `repeat 5:`")
+        return Diagnostic("E0108", f"{found} does not belong here", source, label)
+    if before[:1] == ["while"] and "AUGMENT" in accepted:
         label = Label(span, "a loop is written `repeat 5:`")
         return Diagnostic("E0108", f"{found} does not belong here", source, label)
     if len(before) > 1 and before[-1] in _OPENERS and "AUGMENT" in accepted:

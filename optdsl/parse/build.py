@@ -85,7 +85,8 @@ def _declaration(tree: Tree) -> syntax.Declaration:
         case "require":
             return syntax.Require(_expression(parts[0]), _text(parts[1]), span)
         case "state":
-            name, place, initial, when, doc = parts
+            name, listed, place, initial, when, doc = parts
+            index, count = listed.children if listed else (None, None)
             return syntax.State(
                 _identifier(name),
                 place and _identifier(place),
@@ -93,6 +94,8 @@ def _declaration(tree: Tree) -> syntax.Declaration:
                 when and _expression(when),
                 _text(doc),
                 span,
+                index and _identifier(index),
+                count and _expression(count),
             )
         case "counter":
             name, kind = parts
@@ -149,12 +152,10 @@ def _statement(tree: Tree) -> syntax.Statement:
     span, parts = _span(tree), tree.children
     match tree.data:
         case "assign":
-            return syntax.Assign(_identifier(parts[0]), "", _expression(parts[1]), span)
+            return _assign(parts[0], "", parts[1], span)
         case "augment":
             target, operator, value = parts
-            return syntax.Assign(
-                _identifier(target), str(operator)[:-1], _expression(value), span
-            )
+            return _assign(target, str(operator)[:-1], value, span)
         case "unpack":
             targets = tuple(map(_identifier, parts[0].children))
             return syntax.Unpack(targets, _expression(parts[1]), span)
@@ -164,9 +165,20 @@ def _statement(tree: Tree) -> syntax.Statement:
             return _branches([each for each in parts if each is not None], span)
         case "repeat":
             return syntax.Repeat(_expression(parts[0]), _block(parts[1]), span)
+        case "for":
+            index, count, body = parts
+            return syntax.Repeat(
+                _expression(count), _block(body), span, _identifier(index)
+            )
         case "complex":
             return syntax.Complex(_block(parts[0]), span)
     raise AssertionError(tree.data)
+
+
+def _assign(target: Tree, operator: str, value: Tree, span: Span) -> syntax.Assign:
+    name, index = target.children
+    index = index and _expression(index)
+    return syntax.Assign(_identifier(name), operator, _expression(value), span, index)
 
 
 def _branches(parts: list[Tree], span: Span) -> syntax.If:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from .. import ir
 
 BORROWED = "borrowed"
-VIEWS = frozenset({"mT", "bfloat16"})
+VIEWS = frozenset("mT bfloat16 reshape reshape_as flatten movedim narrow diag".split())
 """Calls whose result may share the memory of their argument."""
 Buffers = frozenset[str]
 
@@ -160,6 +160,10 @@ def after_rounds(statement: ir.Repeat | ir.Each, memory: Memory) -> None:
             if isinstance(each, ir.Assign) and not is_storage(each.target):
                 before = after.named(each.target.name)
                 after.of[each.target.name] = before | after.behind(each.value)
+            elif isinstance(each, ir.Unpack) and not each.value.type.on_host:
+                for target in each.targets:
+                    before = after.named(target.name)
+                    after.of[target.name] = before | after.behind(each.value)
         same = all(
             _known(after.of[name]) == _known(memory.named(name)) for name in after.of
         )

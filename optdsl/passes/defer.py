@@ -38,6 +38,8 @@ def _assigned_outside_rounds(block: ir.Block) -> frozenset[str]:
         == (ir.Kind.TENSOR, "number")
     }
     for each in ir.statements(block):
+        if isinstance(each, ir.Unpack):
+            names -= {target.name for target in each.targets}
         if isinstance(each, (ir.Repeat, ir.Each)):
             names -= ir.assigned(each.body) | {ref.name for ref in ir.reads(each)}
     return frozenset(names)

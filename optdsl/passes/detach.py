@@ -50,6 +50,9 @@ def _find(
                 round_, none = live_before(statement, after), memory.copy()
                 _find(statement.body, memory, round_, copied, clashes)
                 memory.merge(none)
+            case ir.Unpack(targets, value) if not value.type.on_host:
+                for target in targets:
+                    memory.of[target.name] = memory.behind(value)
             case (
                 ir.Assign(target=target)
                 | ir.Effect(value=ir.Op(arguments=(target, *_)))

@@ -5,12 +5,14 @@ In: a lowered rule. Out: the same rule whose step has at most one such call a st
 what none of them computes stays as it was, with names for what they can compute of it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from .. import ir
 from ..source import Span
 from ..stages import made_of, outer, phases
 from .aliases import VIEWS
+from .batches import of_matrices
 from .forget import MADE_UP, forgetting
 
 FOREACH = frozenset(
@@ -42,7 +44,8 @@ def flatten(rule: ir.Rule, captured: bool = False) -> ir.Rule:
     taken |= {each.name for each in rule.states} | {"p", "grad"}
     kept = [ir.Role.STATE, *[ir.Role.COUNT] * (rule.counted == "tensor")]
     shared = outer(rule) if rule.in_phases else frozenset()
-    flat = Flat(frozenset(taken), frozenset(kept), captured, shared)
+    batched = of_matrices(rule)
+    flat = Flat(frozenset(taken), frozenset(kept), captured, shared, batched)
     if rule.in_phases:
         return replace(rule, step=_in_phases(rule.step, flat, [*phases(rule.step)]))
     step = forgetting(flat.block(rule.step))
@@ -67,17 +70,23 @@ def _in_phases(block: ir.Block, flat: "Flat", every: list[ir.Each]) -> ir.Block:
 
 class Flat:
     """Takes apart the statements of one step. Roles that are `kept` have a tensor for
-    their number. Tensors that are `shared` are no lists: all parameters have one.
+    their number. Tensors that are `shared` are no lists: all parameters have one. What is
+    `batched` is computed for all tensors of one shape.
     """
 
     def __init__(
-        self, taken: frozenset[str], kept: frozenset[ir.Role], captured: bool,
+        self,
+        taken: frozenset[str],
+        kept: frozenset[ir.Role],
+        captured: bool,
         shared: frozenset[str],
-    ) -> None:  # fmt: skip
+        batched: Callable[[ir.Expr], bool],
+    ) -> None:
         self.taken = taken
         self.kept = kept
         self.captured = captured
         self.shared = shared
+        self.batched = batched
         self.used: set[str] = set()
         self.mine: set[str] = set()
         self.made: list[ir.Statement] = []
@@ -98,12 +107,16 @@ class Flat:
                 own = None if _reads(value, target) else target
                 value = self.value(value, own)
                 if value != own:
-                    self.made.append(ir.Assign(target, value, statement.span))
+                    self._assign(target, value)
                 return self.made
             case ir.Effect(value):
                 self._begin(statement)
                 self.value(value)
                 return self.made
+            case ir.Unpack(value=value) if not value.type.on_host:
+                self._begin(statement)
+                value = self.value(value)
+                return [*self.made, replace(statement, value=value, batched=True)]
         return [statement]
 
     def _begin(self, statement: ir.Statement) -> None:
@@ -155,7 +168,7 @@ class Flat:
         if isinstance(value, ir.Ref) or value.type.on_host:
             return value
         local = own or ir.Ref(self._name(value), ir.Role.LOCAL, value.type, MADE_UP)
-        self.made.append(ir.Assign(local, value, self.span))
+        self._assign(local, value)
         if _is_fresh(value):
             self.mine.add(local.name)
         return local
@@ -171,6 +184,11 @@ class Flat:
         local = ir.Ref(name, ir.Role.SHARED, expr.type, MADE_UP)
         self.made.append(ir.Assign(local, expr, self.span))
         return local
+
+    def _assign(self, target: ir.Ref, value: ir.Expr) -> None:
+        named = isinstance(value, (ir.Ref, ir.Choose))
+        batched = not named and self.batched(value)
+        self.made.append(ir.Assign(target, value, self.span, batched))
 
     def _squared(self, op: ir.Op, x: ir.Expr) -> ir.Expr:
         mine = isinstance(x, ir.Ref) and x.name in self.mine
@@ -203,7 +221,7 @@ class Flat:
         listed = op.name in FOREACH and not self._takes_shared(op)
         part = self.named if listed else self.inner
         first = self.named(first, own) if op.in_place else part(first)
-        if op.in_place and listed and any(map(_is_slow, rest)):
+        if op.in_place and listed and any(map(self._is_slow, rest)):
             # Every tensor has calls of its own here; a list of results would take memory.
             part, listed = self.inner, False
         op = replace(op, arguments=(first, *map(part, rest)), listed=listed)
@@ -234,6 +252,12 @@ class Flat:
             case ir.Op("mul", (x, y), in_place=False) if made_of(x, self.shared):
                 return replace(op, arguments=(y, x))
         return op
+
+    def _is_slow(self, expr: ir.Expr) -> bool:
+        """Whether a value like the parameter has to be computed one tensor at a time."""
+        if expr.type != ir.TENSOR or isinstance(expr, ir.Ref) or self.batched(expr):
+            return False
+        return not isinstance(expr, ir.Op) or expr.name not in FOREACH | _SPELLED
 
     def _lends(self, value: ir.Expr, like: ir.Op) -> bool:
         """Whether this statement made a list of tensors that fits the result, and large
@@ -276,13 +300,6 @@ def _is_fresh(value: ir.Expr) -> bool:
 
 def _like(expr: ir.Expr, name: str, *arguments: ir.Expr) -> ir.Op:
     return ir.Op(name, arguments, (), expr.type, expr.span, listed=True)
-
-
-def _is_slow(expr: ir.Expr) -> bool:
-    """Whether a value like the parameter has to be computed one tensor at a time."""
-    if expr.type != ir.TENSOR or isinstance(expr, ir.Ref):
-        return False
-    return not isinstance(expr, ir.Op) or expr.name not in FOREACH | _SPELLED
 
 
 def _clamped(op: ir.Op) -> ir.Op:

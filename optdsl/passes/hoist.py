@@ -19,7 +19,9 @@ def hoist(rule: ir.Rule) -> ir.Rule:
     prologue, step = [], []
     for statement in rule.step:
         targets = [each.name for each in _targets(statement)]
-        own = all(each.role is ir.Role.LOCAL for each in _targets(statement))
+        own = isinstance(statement, (ir.Assign, ir.Unpack)) and all(
+            each.role is ir.Role.LOCAL for each in _targets(statement)
+        )
         once = own and targets and all(assigned.count(each) == 1 for each in targets)
         if once and _of_the_group(statement.value, known):
             known |= set(targets)
@@ -35,6 +37,8 @@ def _targets(statement: ir.Statement) -> tuple[ir.Ref, ...]:
             return (statement.target,)
         case ir.Unpack():
             return statement.targets
+        case ir.Repeat(target=ir.Ref() as target):
+            return (target,)
     return ()
 
 

@@ -68,6 +68,11 @@ def _block(block: ir.Block, memory: Memory, live: set[str]) -> ir.Block:
                         and ir.written(value) == target
                     ):
                         statement = ir.Effect(value, span)
+            case ir.Unpack(targets, value) if not value.type.on_host:
+                value = Reuse(memory, None, after).expr(value, set())
+                for target in targets:
+                    memory.of[target.name] = memory.behind(value)
+                statement = dataclasses.replace(statement, value=value)
             case ir.Return(value, span):
                 statement = ir.Return(
                     Reuse(memory, None, after).expr(value, set()), span
@@ -145,9 +150,10 @@ class Reuse:
             return op
         if op.type.kind is ir.Kind.SCALAR and not is_storage(ir.written(first)):
             return op  # A rate in a tensor may be more precise than this.
-        if not op.type.shape.known and _tensors(op) > 1:
-            return op  # Of two shapes, the result may be larger than either.
         root = ir.written(first)
+        own = is_storage(root) and self._is_target(root)
+        if not op.type.shape.known and _tensors(op) > 1 and not own:
+            return op  # Of two shapes, the result may be larger than either.
         if isinstance(root, ir.Op) and root.name in VIEWS:
             return op
         if isinstance(root, ir.Ref):
@@ -170,10 +176,18 @@ class Reuse:
         readers = ((self.after - {mine}) | later) & {"grad", *self.memory.of}
         return not sharing(self.memory, buffers, readers)
 
+    def _is_target(self, ref: ir.Ref) -> bool:
+        """Whether the statement assigns the same storage, of a list the same one."""
+        target = self.target
+        return target is not None and (target.name, target.index) == (
+            ref.name,
+            ref.index,
+        )
+
     def _may_write(self, ref: ir.Ref, later: set[str]) -> bool:
         buffers = self.memory.named(ref.name)
         if is_storage(ref):
-            if self.target is None or self.target.name != ref.name:
+            if not self._is_target(ref):
                 return False
         elif BORROWED in buffers or any(each.isidentifier() for each in buffers):
             return False

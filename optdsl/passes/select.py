@@ -15,6 +15,8 @@ from .terms import interpolation, joined_type, split, with_sign
 _SPELLED = {
     "norm": "linalg.vector_norm", "max": "amax", "min": "amin", "transpose": "mT",
 }  # fmt: skip
+_MADE = {"eye": "eye", "zeros": "new_zeros"}
+"""Calls that take their precision and place from a tensor."""
 _CLAMP = {"max": "min", "min": "max"}
 
 
@@ -31,8 +33,17 @@ def select(rule: ir.Rule) -> ir.Rule:
         for each in rule.functions
     )
     states = tuple(
-        dataclasses.replace(each, initial=_owned(Selection(own).expr(each.initial)))
+        dataclasses.replace(
+            each,
+            initial=_owned(Selection(own).expr(each.initial)),
+            when=each.when and Selection(own).expr(each.when),
+            count=each.count and Selection(own).expr(each.count),
+        )
         for each in rule.states
+    )
+    requires = tuple(
+        dataclasses.replace(each, condition=Selection(own).expr(each.condition))
+        for each in rule.requires
     )
 
     def selected(block: ir.Block) -> ir.Block:
@@ -40,7 +51,9 @@ def select(rule: ir.Rule) -> ir.Rule:
         return _block(block, Given(None, matrices) if phases else own)
 
     rule = ir.with_blocks(rule, selected)
-    return dataclasses.replace(rule, functions=functions, states=states)
+    return dataclasses.replace(
+        rule, functions=functions, states=states, requires=requires
+    )
 
 
 def _owned(initial: ir.Expr) -> ir.Expr:
@@ -295,6 +308,8 @@ class Selection:
 
     def _call(self, call: ir.Call) -> ir.Expr:
         name, arguments = call.function, call.arguments
+        if name in _MADE and self.witness is not None:
+            return self._op(_MADE[name], call, self.witness, *arguments)
         if name in ("sum", "mean", "norm", "any", "all", "dot") or len(arguments) == 1:
             if name in ("as_tensor", "item"):
                 inner = tuple(self.expr(each) for each in arguments)
@@ -315,6 +330,9 @@ class Selection:
                 return self._op("where", call, condition, x, y)
             case "pow", (x, exponent):
                 return self._power(call, x, exponent)
+            case "argsort", (x, descending):
+                stable = ir.Const("True", ir.FLAG, call.span)
+                return self._op(name, call, x, descending=descending, stable=stable)
             case "atan2", (y, x):
                 return self._op(name, call, self._tensor(y), self._tensor(x))
         return self._op(name, call, *arguments)

@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content 69a43a533414.
+# Compiled by optdsl from gravity.opt, content 2a889b36f5cc.
 
 import math
 import warnings
@@ -137,9 +137,10 @@ class Gravity(Optimizer):
             if len(state) == 0:
                 state["step"] = _zero_dim(0.0, group, p)
                 start = p.clone() if group["differentiable"] else p
-                state["velocity"] = _randn_like(
-                    start, _mixed(group["seed"], at, 1), 0
-                ) * (group["alpha"] / group["lr"] if group["lr"] > 0 else 0)
+                state["velocity"] = (
+                    _randn_like(start, _mixed(group["seed"], at, 1), 0)
+                    * (group["alpha"] / group["lr"] if group["lr"] > 0 else 0)
+                )
             params.append(p)
             grads.append(p.grad)
             velocitys.append(state["velocity"])

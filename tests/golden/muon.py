@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 768968cb7e47.
+# Compiled by optdsl from muon.opt, content 9f2ec15d92a2.
 
 import math
 import warnings
@@ -342,6 +342,26 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
     return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
+def _batched(function: Callable[..., Any], *columns: list[Tensor]) -> list[Any]:
+    """The function of each row, in one call for all rows of the same shapes."""
+    rows = list(zip(*columns, strict=True))
+    alike: dict[Any, list[int]] = {}
+    for at, row in enumerate(rows):
+        alike.setdefault(tuple(each.shape for each in row), []).append(at)
+    results: list[Any] = [None] * len(rows)
+    for places in alike.values():
+        if len(places) == 1:
+            results[places[0]] = function(*rows[places[0]])
+            continue
+        stacked = map(torch.stack, zip(*(rows[at] for at in places), strict=True))
+        values = torch.vmap(function)(*stacked)
+        if isinstance(values, tuple):
+            values = zip(*values, strict=True)
+        for at, value in zip(places, values, strict=True):
+            results[at] = value
+    return results
+
+
 def _orthogonalized(
     g: Tensor, coefficients: tuple[float, ...], steps: float, eps: float
 ) -> Tensor:
@@ -470,10 +490,10 @@ def _multi_tensor_muon(
         torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
-        orthogonalizeds = [
-            _orthogonalized(update, ns_coefficients, ns_steps, eps)
-            for update in updates
-        ]
+        orthogonalizeds = _batched(
+            lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps),
+            updates,
+        )
         torch._foreach_add_(params, orthogonalizeds, alpha=-lr * ratio)
 
 
@@ -589,10 +609,10 @@ def _multi_tensor_muon_capturable(
         torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
-        orthogonalizeds = [
-            _orthogonalized(update, ns_coefficients, ns_steps, eps)
-            for update in updates
-        ]
+        orthogonalizeds = _batched(
+            lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps),
+            updates,
+        )
         del updates
         products = torch._foreach_mul(orthogonalizeds, -lr * ratio)
         torch._foreach_add_(params, products)

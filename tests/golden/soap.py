@@ -1,0 +1,791 @@
+"""SOAP: Adam in the eigenbases of Shampoo's factors.
+
+Vyas et al. (2024), SOAP: Improving and Stabilizing Shampoo using Adam,
+https://arxiv.org/abs/2409.11321
+Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step makes the
+bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
+in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
+"""
+# Compiled by optdsl from soap.opt, content a94f860a904b.
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _get_scalar_dtype,
+    _to_scalar,
+    _use_grad_for_differentiable,
+)
+
+__all__ = ["SOAP"]
+
+
+class SOAP(Optimizer):
+    """SOAP: Adam in the eigenbases of Shampoo's factors.
+
+    Args:
+        params (iterable): parameters, named parameters, or dicts of groups.
+        lr (float, optional): learning rate, in [0, inf) (default: 3e-3).
+        betas (tuple[float, float], optional): decay of the moments, in [0, 1) (default:
+            (0.95, 0.95)).
+        shampoo_beta (float | None, optional): decay of the factors; none: as of the
+            second moment, in [0, 1) (default: None).
+        eps (float, optional): added to the root of the second moment, in [0, inf)
+            (default: 1e-8).
+        weight_decay (float, optional): share of a weight that decays, times lr, in [0,
+            inf) (default: 0.01).
+        precondition_frequency (int, optional): steps between two bases, in [1, inf)
+            (default: 10).
+        max_precond_dim (int, optional): axes longer than this have no basis, in [0,
+            inf) (default: 10000).
+        maximize (bool, optional): maximize the objective (default: False).
+        foreach (bool, optional): update all tensors of a kind by one call; None does so
+            where torch.optim does, on CUDA (default: None).
+        capturable (bool, optional): a step can be captured in a CUDA graph (default:
+            False).
+        differentiable (bool, optional): autograd sees through a step (default: False).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
+
+    State of a parameter, made at its first step with a gradient:
+        step: number of updates (0-d tensor).
+        exp_avg: running mean of gradients (like p).
+        exp_avg_sq: running mean of squares, in the bases (like p).
+        factor_{axis}, for axis in range(p.ndim): of a shape that its sizes decide.
+        basis_{axis}, for axis in range(p.ndim): of a shape that its sizes decide.
+
+    Raises:
+        TypeError: a hyperparameter, of any group, is no number.
+        ValueError: it is not allowed.
+    """
+
+    _trial = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.95, 0.95),
+        shampoo_beta: float | None = None,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        precondition_frequency: int = 10,
+        max_precond_dim: int = 10000,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "shampoo_beta": shampoo_beta,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "precondition_frequency": precondition_frequency,
+            "max_precond_dim": max_precond_dim,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        _check_hypers(defaults)
+        super().__init__(params, defaults)
+        if fused:
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._trial = False
+        for group in self.param_groups:
+            group.setdefault("lr", 3e-3)
+            group.setdefault("betas", (0.95, 0.95))
+            group.setdefault("shampoo_beta", None)
+            group.setdefault("eps", 1e-8)
+            group.setdefault("weight_decay", 0.01)
+            group.setdefault("precondition_frequency", 10)
+            group.setdefault("max_precond_dim", 10000)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("fused", None)
+            for p in group["params"]:
+                state = self.state.get(p, {})
+                for name in ("step",):
+                    if name in state and not isinstance(state[name], Tensor):
+                        state[name] = _zero_dim(float(state[name]), group, p)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _check_hypers({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        for name in ("lr", "betas", "shampoo_beta", "eps", "weight_decay"):
+            param_group[name] = _as_scalar(param_group[name])
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        factors: list[list[Tensor | None]],
+        basises: list[list[Tensor | None]],
+        firsts: list[bool],
+        steps: list[Tensor],
+    ) -> None:
+        """Collect what has a gradient, and make the state of new parameters."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("SOAP does not support sparse gradients")
+            if torch.is_complex(p):
+                raise RuntimeError("SOAP does not support complex parameters")
+            state = self.state[p]
+            if len(state) == 0:
+                state["first"] = True
+                state["step"] = _zero_dim(0.0, group, p)
+                state["exp_avg"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+                state["exp_avg_sq"] = torch.zeros_like(
+                    p, memory_format=torch.preserve_format
+                )
+            if (
+                p.ndim > 1 and p.shape[axis] <= group["max_precond_dim"]
+            ) and "factor" not in state:
+                start = p.clone() if group["differentiable"] else p
+                state["factor"] = start.new_zeros(
+                    (start.shape[axis], start.shape[axis])
+                )
+            if (
+                p.ndim > 1 and p.shape[axis] <= group["max_precond_dim"]
+            ) and "basis" not in state:
+                start = p.clone() if group["differentiable"] else p
+                state["basis"] = start.new_zeros((start.shape[axis], start.shape[axis]))
+            params.append(p)
+            grads.append(p.grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            factors.append([state.get(f"factor_{axis}") for axis in range(p.ndim)])
+            basises.append([state.get(f"basis_{axis}") for axis in range(p.ndim)])
+            firsts.append(state.get("first", False))
+            steps.append(state["step"])
+
+    def _is_trial(self) -> bool:
+        """Whether a step is to make the state of a new optimizer and change nothing."""
+        if torch.compiler.is_compiling() or self.state:
+            return False
+        return all(
+            group["lr"] == 0
+            and not any(p.grad is None or p.grad.any() for p in group["params"])
+            for group in self.param_groups
+        )
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform a single optimization step.
+
+        Args:
+            closure (Callable, optional): reevaluates the model and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        if self._trial:
+            self._trial = False
+            self.state.clear()
+        if self._is_trial():
+            # torch.distributed.checkpoint asks for the state; the first step is to
+            #     come.
+            self._trial = True
+            for group in self.param_groups:
+                self._init_group(group, [], [], [], [], [], [], [], [])
+            for state in self.state.values():
+                state.pop("first", None)
+            return loss
+
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            exp_avg_sqs: list[Tensor] = []
+            factors: list[list[Tensor | None]] = []
+            basises: list[list[Tensor | None]] = []
+            firsts: list[bool] = []
+            steps: list[Tensor] = []
+            self._init_group(
+                group,
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                factors,
+                basises,
+                firsts,
+                steps,
+            )
+            use_foreach = group["foreach"] or group["fused"]
+            if group["foreach"] is None and group["fused"] is None:
+                _, use_foreach = _default_to_fused_or_foreach(
+                    params, group["differentiable"]
+                )
+            update = _multi_tensor_soap if use_foreach else _single_tensor_soap
+            if group["differentiable"]:
+                if use_foreach:
+                    raise AssertionError("_foreach ops don't support autograd")
+                update = _differentiable_soap
+            update(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                factors,
+                basises,
+                firsts,
+                steps,
+                lr=group["lr"],
+                betas=group["betas"],
+                shampoo_beta=group["shampoo_beta"],
+                eps=group["eps"],
+                weight_decay=group["weight_decay"],
+                precondition_frequency=group["precondition_frequency"],
+                max_precond_dim=group["max_precond_dim"],
+                maximize=group["maximize"],
+            )
+            for p, first in zip(params, firsts, strict=True):
+                if first:
+                    self.state[p].pop("first")
+
+        return loss
+
+
+def _check_hypers(group: dict[str, Any]) -> None:
+    """Raise where a param group asks for what is not allowed, or is not here."""
+    lr = group["lr"]
+    betas = group["betas"]
+    shampoo_beta = group["shampoo_beta"]
+    eps = group["eps"]
+    weight_decay = group["weight_decay"]
+    precondition_frequency = group["precondition_frequency"]
+    max_precond_dim = group["max_precond_dim"]
+    _check_number("lr", lr)
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"Invalid lr: {lr!r}, expected a number in [0, inf)")
+    _check_numbers("betas", betas, 2)
+    if not all(0 <= each < 1 for each in betas):
+        raise ValueError(f"Invalid betas: {betas!r}, expected 2 numbers in [0, 1)")
+    if shampoo_beta is not None:
+        _check_number("shampoo_beta", shampoo_beta)
+    if not (shampoo_beta is None or 0 <= shampoo_beta < 1):
+        raise ValueError(
+            f"Invalid shampoo_beta: {shampoo_beta!r}, "
+            f"expected a number in [0, 1), or None"
+        )
+    _check_number("eps", eps)
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"Invalid eps: {eps!r}, expected a number in [0, inf)")
+    _check_number("weight_decay", weight_decay)
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"Invalid weight_decay: {weight_decay!r}, expected a number in [0, inf)"
+        )
+    _check_int("precondition_frequency", precondition_frequency)
+    if not 1 <= precondition_frequency < math.inf:
+        raise ValueError(
+            f"Invalid precondition_frequency: {precondition_frequency!r}, "
+            f"expected an int in [1, inf)"
+        )
+    _check_int("max_precond_dim", max_precond_dim)
+    if not 0 <= max_precond_dim < math.inf:
+        raise ValueError(
+            f"Invalid max_precond_dim: {max_precond_dim!r}, expected an int in [0, inf)"
+        )
+    if group["fused"] and group["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together")
+    if group["fused"] and group["differentiable"]:
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if group["capturable"]:
+        raise RuntimeError(
+            "SOAP cannot be captured: `eigh` waits for what the device computes"
+        )
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise where a value is no number, nor a tensor of one element."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"Invalid {name}: {value!r}, expected one number")
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"Invalid {name}: {value!r}, expected a number")
+
+
+def _check_numbers(name: str, values: Any, size: int, nones: Any = ()) -> None:
+    """Raise where a value is no tuple of numbers; those at `nones` may be None."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    if len(values) != size:
+        raise ValueError(f"Invalid {name}: {values!r}, expected {size} numbers")
+    for at, value in enumerate(values):
+        if not (value is None and at in nones):
+            _check_number(name, value)
+
+
+def _check_int(name: str, value: Any) -> None:
+    """Raise where a value is no whole number."""
+    if not isinstance(value, int):
+        raise TypeError(f"Invalid {name}: {value!r}, expected an int")
+
+
+def _as_scalar(value: Any) -> Any:
+    """A tensor of one element without its axes; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_scalar, value))
+    return _to_scalar(value)
+
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured."""
+    device = p.device if group["capturable"] else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+
+
+def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
+    """The rows of the columns in batches of one device, one dtype and one key."""
+    batches: dict[Any, list[Any]] = {}
+    for at, row in enumerate(zip(*columns, strict=True)):
+        kind = (row[0].device, row[0].dtype, keys and keys[at])
+        batches.setdefault(kind, []).append(row)
+    return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
+
+
+def _precise(x: Tensor) -> Tensor:
+    """The tensor in float32 at least."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _qr(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix of orthonormal columns and a triangular one, whose product is x."""
+    q, r = torch.linalg.qr(_precise(x))
+    return q.to(x.dtype), r.to(x.dtype)
+
+
+def _eigh(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of a symmetric matrix, the smallest first, and eigenvectors."""
+    values, vectors = torch.linalg.eigh(_precise(x))
+    return values.to(x.dtype), vectors.to(x.dtype)
+
+
+def _batched(function: Callable[..., Any], *columns: list[Tensor]) -> list[Any]:
+    """The function of each row, in one call for all rows of the same shapes."""
+    rows = list(zip(*columns, strict=True))
+    alike: dict[Any, list[int]] = {}
+    for at, row in enumerate(rows):
+        alike.setdefault(tuple(each.shape for each in row), []).append(at)
+    results: list[Any] = [None] * len(rows)
+    for places in alike.values():
+        if len(places) == 1:
+            results[places[0]] = function(*rows[places[0]])
+            continue
+        stacked = map(torch.stack, zip(*(rows[at] for at in places), strict=True))
+        values = torch.vmap(function)(*stacked)
+        if isinstance(values, tuple):
+            values = zip(*values, strict=True)
+        for at, value in zip(places, values, strict=True):
+            results[at] = value
+    return results
+
+
+def _turned(x: Tensor, basis: Tensor, axis: float) -> Tensor:
+    # turned(x, basis, axis) = movedim(movedim(x, axis, -1) @ basis, -1, axis)
+    return (x.movedim(axis, -1) @ basis).movedim(-1, axis)
+
+
+def _rows(x: Tensor, axis: float) -> Tensor:
+    # rows(x, axis) = reshape(movedim(x, axis, 0), (size(x, axis), numel(x)//max(1,
+    #     size(x, axis))))
+    return x.movedim(axis, 0).reshape(
+        (x.shape[axis], x.numel() // max(1, x.shape[axis]))
+    )
+
+
+def _single_tensor_soap(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    factors: list[list[Tensor | None]],
+    basises: list[list[Tensor | None]],
+    firsts: list[bool],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    shampoo_beta: float | None,
+    eps: float,
+    weight_decay: float,
+    precondition_frequency: int,
+    max_precond_dim: int,
+    maximize: bool,
+) -> None:
+    for p, grad, exp_avg, exp_avg_sq, factor, basis, first, step in zip(
+        params,
+        grads,
+        exp_avgs,
+        exp_avg_sqs,
+        factors,
+        basises,
+        firsts,
+        steps,
+        strict=True,
+    ):
+        grad = grad if not maximize else -grad
+        step += 1
+        t = step.item()
+        if not first:
+            # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+            exp_avg.lerp_(grad, 1 - betas[0])
+            seen = grad
+            update = exp_avg
+            for axis in range(p.ndim):
+                if p.ndim > 1 and p.shape[axis] <= max_precond_dim:
+                    # seen = turned(seen, basis[axis], axis)
+                    seen = _turned(seen, basis[axis], axis)
+
+                    # update = turned(update, basis[axis], axis)
+                    update = _turned(update, basis[axis], axis)
+
+            # exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - betas[1])
+            exp_avg_sq.lerp_(seen * seen, 1 - betas[1])
+
+            # update /= sqrt(exp_avg_sq) + eps
+            update = update / exp_avg_sq.sqrt().add_(eps)
+            for axis in range(p.ndim):
+                if p.ndim > 1 and p.shape[axis] <= max_precond_dim:
+                    # update = turned(update, transpose(basis[axis]), axis)
+                    update = _turned(update, basis[axis].mT, axis)
+
+            # p -= lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))*update
+            p.add_(
+                update,
+                alpha=-lr
+                * math.sqrt(1 - betas[1] ** (t - 1))
+                / (1 - betas[0] ** (t - 1)),
+            )
+
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
+        for axis in range(p.ndim):
+            if p.ndim > 1 and p.shape[axis] <= max_precond_dim:
+                # factor[axis] = lerp(factor[axis], rows(grad, axis) @
+                #     transpose(rows(grad, axis)), 1 - (betas[1] if shampoo_beta == none
+                #     else shampoo_beta))
+                factor[axis].lerp_(
+                    _rows(grad, axis) @ _rows(grad, axis).mT,
+                    1 - (betas[1] if shampoo_beta is None else shampoo_beta),
+                )
+                if first:
+                    # values, vectors = eigh(factor[axis])
+                    values_, vectors = _eigh(factor[axis])
+
+                    # basis[axis] = vectors
+                    basis[axis].copy_(vectors)
+                elif (t - 1) % precondition_frequency == 0:
+                    # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]),
+                    #     dim=0), descending=true)
+                    order = (
+                        (basis[axis] * (factor[axis] @ basis[axis]))
+                        .sum(dim=0)
+                        .argsort(descending=True, stable=True)
+                    )
+
+                    # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
+                    q, r = _qr(factor[axis] @ basis[axis].index_select(1, order))
+
+                    # basis[axis] = q
+                    basis[axis].copy_(q)
+
+                    # exp_avg_sq = index_select(exp_avg_sq, axis, order)
+                    exp_avg_sq.copy_(exp_avg_sq.index_select(axis, order))
+
+
+def _multi_tensor_soap(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    factors: list[list[Tensor | None]],
+    basises: list[list[Tensor | None]],
+    firsts: list[bool],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    shampoo_beta: float | None,
+    eps: float,
+    weight_decay: float,
+    precondition_frequency: int,
+    max_precond_dim: int,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    lr, eps, weight_decay = map(float, (lr, eps, weight_decay))
+    betas = tuple(map(float, betas))
+
+    columns = [params, grads, exp_avgs, exp_avg_sqs, factors, basises, firsts, steps]
+    keys = [
+        (p.shape, first, step.item())
+        for p, first, step in zip(params, firsts, steps, strict=True)
+    ]
+    for params, grads, exp_avgs, exp_avg_sqs, factors, basises, firsts, steps in _alike(
+        columns, keys
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        first = firsts[0]
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        t = steps[0].item()
+        if not first:
+            # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+            torch._foreach_lerp_(exp_avgs, grads, 1 - betas[0])
+            seens = grads
+            updates = exp_avgs
+            for axis in range(params[0].ndim):
+                if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+                    # seen = turned(seen, basis[axis], axis)
+                    seens = _batched(
+                        lambda seen, basis: _turned(seen, basis, axis),
+                        seens,
+                        [each[axis] for each in basises],
+                    )
+
+                    # update = turned(update, basis[axis], axis)
+                    updates = _batched(
+                        lambda update, basis: _turned(update, basis, axis),
+                        updates,
+                        [each[axis] for each in basises],
+                    )
+
+            # exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - betas[1])
+            products = torch._foreach_mul(seens, seens)
+            del seens
+            torch._foreach_lerp_(exp_avg_sqs, products, 1 - betas[1])
+            del products
+
+            # update /= sqrt(exp_avg_sq) + eps
+            roots = torch._foreach_sqrt(exp_avg_sqs)
+            torch._foreach_add_(roots, eps)
+            updates = torch._foreach_div(updates, roots)
+            del roots
+            for axis in range(params[0].ndim):
+                if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+                    # update = turned(update, transpose(basis[axis]), axis)
+                    updates = _batched(
+                        lambda update, basis: _turned(update, basis.mT, axis),
+                        updates,
+                        [each[axis] for each in basises],
+                    )
+
+            # p -= lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))*update
+            torch._foreach_add_(
+                params,
+                updates,
+                alpha=-lr
+                * math.sqrt(1 - betas[1] ** (t - 1))
+                / (1 - betas[0] ** (t - 1)),
+            )
+            del updates
+
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
+        for axis in range(params[0].ndim):
+            if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+                # factor[axis] = lerp(factor[axis], rows(grad, axis) @
+                #     transpose(rows(grad, axis)), 1 - (betas[1] if shampoo_beta == none
+                #     else shampoo_beta))
+                matmuls = _batched(
+                    lambda grad: _rows(grad, axis) @ _rows(grad, axis).mT, grads
+                )
+                torch._foreach_lerp_(
+                    [each[axis] for each in factors],
+                    matmuls,
+                    1 - (betas[1] if shampoo_beta is None else shampoo_beta),
+                )
+                if first:
+                    # values, vectors = eigh(factor[axis])
+                    valueses, vectorses = map(
+                        list,
+                        zip(
+                            *_batched(_eigh, [each[axis] for each in factors]),
+                            strict=True,
+                        ),
+                    )
+
+                    # basis[axis] = vectors
+                    torch._foreach_copy_([each[axis] for each in basises], vectorses)
+                elif (t - 1) % precondition_frequency == 0:
+                    # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]),
+                    #     dim=0), descending=true)
+                    matmuls = _batched(
+                        lambda factor, basis: factor @ basis,
+                        [each[axis] for each in factors],
+                        [each[axis] for each in basises],
+                    )
+                    products = torch._foreach_mul(
+                        [each[axis] for each in basises], matmuls
+                    )
+                    orders = [
+                        product.sum(dim=0).argsort(descending=True, stable=True)
+                        for product in products
+                    ]
+
+                    # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
+                    qs, rs = map(
+                        list,
+                        zip(
+                            *_batched(
+                                lambda factor, basis, order: _qr(
+                                    factor @ basis.index_select(1, order)
+                                ),
+                                [each[axis] for each in factors],
+                                [each[axis] for each in basises],
+                                orders,
+                            ),
+                            strict=True,
+                        ),
+                    )
+
+                    # basis[axis] = q
+                    torch._foreach_copy_([each[axis] for each in basises], qs)
+
+                    # exp_avg_sq = index_select(exp_avg_sq, axis, order)
+                    for exp_avg_sq, order in zip(exp_avg_sqs, orders, strict=True):
+                        exp_avg_sq.copy_(exp_avg_sq.index_select(axis, order))
+
+
+def _scaled_add(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """x.add(y, alpha=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.add(y * scale)
+    return x.add(y, alpha=scale)
+
+
+def _differentiable_soap(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    factors: list[list[Tensor | None]],
+    basises: list[list[Tensor | None]],
+    firsts: list[bool],
+    steps: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    shampoo_beta: float | None,
+    eps: float,
+    weight_decay: float,
+    precondition_frequency: int,
+    max_precond_dim: int,
+    maximize: bool,
+) -> None:
+    for p, grad, exp_avg, exp_avg_sq, factor, basis, first, step in zip(
+        params,
+        grads,
+        exp_avgs,
+        exp_avg_sqs,
+        factors,
+        basises,
+        firsts,
+        steps,
+        strict=True,
+    ):
+        grad = grad if not maximize else -grad
+        kept = (p, exp_avg, exp_avg_sq, factor, basis, step)
+        p, exp_avg, exp_avg_sq, factor, basis, step = (
+            each if each is None else each.clone() for each in kept
+        )
+        step = step + 1
+        t = step.item()
+        if not first:
+            # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+            exp_avg = exp_avg.lerp(grad, 1 - betas[0])
+            seen = grad
+            update = exp_avg
+            for axis in range(p.ndim):
+                if p.ndim > 1 and p.shape[axis] <= max_precond_dim:
+                    # seen = turned(seen, basis[axis], axis)
+                    seen = _turned(seen, basis[axis], axis)
+
+                    # update = turned(update, basis[axis], axis)
+                    update = _turned(update, basis[axis], axis)
+
+            # exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - betas[1])
+            exp_avg_sq = exp_avg_sq.lerp(seen * seen, 1 - betas[1])
+
+            # update /= sqrt(exp_avg_sq) + eps
+            update = update / (exp_avg_sq.sqrt() + eps)
+            for axis in range(p.ndim):
+                if p.ndim > 1 and p.shape[axis] <= max_precond_dim:
+                    # update = turned(update, transpose(basis[axis]), axis)
+                    update = _turned(update, basis[axis].mT, axis)
+
+            # p -= lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))*update
+            p = _scaled_add(
+                p,
+                update,
+                -lr * math.sqrt(1 - betas[1] ** (t - 1)) / (1 - betas[0] ** (t - 1)),
+            )
+
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
+        for axis in range(p.ndim):
+            if p.ndim > 1 and p.shape[axis] <= max_precond_dim:
+                # factor[axis] = lerp(factor[axis], rows(grad, axis) @
+                #     transpose(rows(grad, axis)), 1 - (betas[1] if shampoo_beta == none
+                #     else shampoo_beta))
+                factor[axis] = factor[axis].lerp(
+                    _rows(grad, axis) @ _rows(grad, axis).mT,
+                    1 - (betas[1] if shampoo_beta is None else shampoo_beta),
+                )
+                if first:
+                    # values, vectors = eigh(factor[axis])
+                    values_, vectors = _eigh(factor[axis])
+                    basis[axis] = vectors
+                elif (t - 1) % precondition_frequency == 0:
+                    # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]),
+                    #     dim=0), descending=true)
+                    order = (
+                        (basis[axis] * (factor[axis] @ basis[axis]))
+                        .sum(dim=0)
+                        .argsort(descending=True, stable=True)
+                    )
+
+                    # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
+                    q, r = _qr(factor[axis] @ basis[axis].index_select(1, order))
+                    basis[axis] = q
+
+                    # exp_avg_sq = index_select(exp_avg_sq, axis, order)
+                    exp_avg_sq = exp_avg_sq.index_select(axis, order)
+
+        for each, new in zip(
+            kept, (p, exp_avg, exp_avg_sq, factor, basis, step), strict=True
+        ):
+            if each is not None:
+                each.copy_(new)
