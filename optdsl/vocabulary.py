@@ -57,7 +57,7 @@ class Function:
     @property
     def shapes(self) -> str:
         """The shape of its value, for a reader."""
-        return SHAPES.get(self.name, SHAPES[self.group])
+        return SHAPES.get(self.name) or SHAPES[self.group]
 
     @property
     def source(self) -> str:

@@ -123,7 +123,7 @@ def update_of(targets: ir.Targets) -> Update:
         if state.index is not None:
             index = names.copy().claim(state.index.name)
             value, annotation = entries(state, index), f"list[{annotation}]"
-        columns.append(Column(own, items, annotation, value, state, index))
+        columns.append(Column(own, items, annotation, value, state, index=index))
     read = [
         ref for block in targets.blocks() for each in block for ref in ir.reads(each)
     ]

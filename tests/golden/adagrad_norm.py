@@ -269,7 +269,7 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
 
 
 def _single_tensor_ada_grad_norm(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads."""
     (group, _), *_ = groups
@@ -309,7 +309,7 @@ def _single_tensor_ada_grad_norm(
 
 
 def _multi_tensor_ada_grad_norm(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads."""
     batches = []
@@ -359,7 +359,7 @@ def _multi_tensor_ada_grad_norm(
 
 
 def _multi_tensor_ada_grad_norm_capturable(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads."""
     batches = []

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/AtheMathmo/AggMo
 That code, and pytorch_optimizer, keep the buffers by the value of beta, so that equal
 betas share one and decay it twice; here, as in the paper, each has its own.
 """
-# Compiled by optdsl from aggmo.opt, content d863b83537a0.
+# Compiled by optdsl from aggmo.opt, content a53294ee5f03.
 
 import math
 import warnings
@@ -120,6 +120,11 @@ class AggMo(Optimizer):
             if p.grad.is_sparse:
                 raise RuntimeError("AggMo does not support sparse gradients")
             state = self.state[p]
+            for i in range(len(group["betas"])):
+                if f"momentum_buffer_{i}" not in state:
+                    state[f"momentum_buffer_{i}"] = torch.zeros_like(
+                        p, memory_format=torch.preserve_format
+                    )
             params.append(p)
             grads.append(p.grad)
             momentum_buffers.append(
@@ -275,9 +280,8 @@ def _single_tensor_agg_mo(
     for p, grad, momentum_buffer in zip(params, grads, momentum_buffers, strict=True):
         grad = grad if not maximize else -grad
         if torch.is_complex(p):
-            p, grad, momentum_buffer = map(
-                torch.view_as_real, (p, grad, momentum_buffer)
-            )
+            p, grad = map(torch.view_as_real, (p, grad))
+            momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
 
         # grad += weight_decay*p
         grad = grad.add(p, alpha=weight_decay)
@@ -311,7 +315,10 @@ def _multi_tensor_agg_mo(
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
             grads = [torch.view_as_real(each) for each in grads]
-            momentum_buffers = [torch.view_as_real(each) for each in momentum_buffers]
+            momentum_buffers = [
+                [torch.view_as_real(each) for each in momentum_buffer]
+                for momentum_buffer in momentum_buffers
+            ]
             given = grads
 
         # grad += weight_decay*p
@@ -349,13 +356,13 @@ def _differentiable_agg_mo(
 ) -> None:
     for p, grad, momentum_buffer in zip(params, grads, momentum_buffers, strict=True):
         grad = grad if not maximize else -grad
-        kept = (p, momentum_buffer)
-        p, momentum_buffer = (each.clone() for each in kept)
+        kept = (p, *momentum_buffer)
+        p = p.clone()
+        momentum_buffer = [each.clone() for each in momentum_buffer]
         is_complex = torch.is_complex(p)
         if is_complex:
-            p, grad, momentum_buffer = map(
-                torch.view_as_real, (p, grad, momentum_buffer)
-            )
+            p, grad = map(torch.view_as_real, (p, grad))
+            momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
 
         # grad += weight_decay*p
         grad = _scaled_add(grad, p, weight_decay)
@@ -366,9 +373,10 @@ def _differentiable_agg_mo(
             # p -= lr/len(betas)*momentum_buffer[i]
             p = _scaled_add(p, momentum_buffer[i], -lr / len(betas))
         if is_complex:
-            p, momentum_buffer = map(torch.view_as_complex, (p, momentum_buffer))
+            p = torch.view_as_complex(p)
+            momentum_buffer = [torch.view_as_complex(each) for each in momentum_buffer]
 
-        for each, new in zip(kept, (p, momentum_buffer), strict=True):
+        for each, new in zip(kept, (p, *momentum_buffer), strict=True):
             each.copy_(new)
 
 
@@ -390,7 +398,10 @@ def _multi_tensor_agg_mo_capturable(
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
             grads = [torch.view_as_real(each) for each in grads]
-            momentum_buffers = [torch.view_as_real(each) for each in momentum_buffers]
+            momentum_buffers = [
+                [torch.view_as_real(each) for each in momentum_buffer]
+                for momentum_buffer in momentum_buffers
+            ]
             given = grads
 
         # grad += weight_decay*p

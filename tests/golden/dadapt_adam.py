@@ -377,7 +377,7 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
 
 
 def _single_tensor_dadapt_adam(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, exp_avgs,
     exp_avg_sqs, ses, steps.
@@ -464,7 +464,7 @@ def _single_tensor_dadapt_adam(
 
 
 def _multi_tensor_dadapt_adam(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, exp_avgs,
     exp_avg_sqs, ses, steps.
@@ -578,7 +578,7 @@ def _multi_tensor_dadapt_adam(
 
 
 def _single_tensor_dadapt_adam_capturable(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, exp_avgs,
     exp_avg_sqs, ses, steps.
@@ -665,7 +665,7 @@ def _single_tensor_dadapt_adam_capturable(
 
 
 def _multi_tensor_dadapt_adam_capturable(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, exp_avgs,
     exp_avg_sqs, ses, steps.

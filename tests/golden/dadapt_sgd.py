@@ -313,7 +313,7 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
 
 
 def _single_tensor_dadaptsgd(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, ses, x0s."""
     (group, _), *_ = groups
@@ -384,7 +384,7 @@ def _single_tensor_dadaptsgd(
 
 
 def _multi_tensor_dadaptsgd(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, ses, x0s."""
     batches = []
@@ -473,7 +473,7 @@ def _multi_tensor_dadaptsgd(
 
 
 def _multi_tensor_dadaptsgd_capturable(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, ses, x0s."""
     batches = []

@@ -413,7 +413,7 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
 
 
 def _single_tensor_prodigy(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, exp_avgs,
     exp_avg_sqs, ses, p0s, steps.
@@ -663,7 +663,7 @@ def _multi_tensor_prodigy(groups: list[tuple[dict[str, Any], list[list[Any]]]]) 
 
 
 def _single_tensor_prodigy_capturable(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, exp_avgs,
     exp_avg_sqs, ses, p0s, steps.
@@ -778,7 +778,7 @@ def _single_tensor_prodigy_capturable(
 
 
 def _multi_tensor_prodigy_capturable(
-    groups: list[tuple[dict[str, Any], list[list[Any]]]]
+    groups: list[tuple[dict[str, Any], list[list[Any]]]],
 ) -> None:
     """Update all groups, each with its columns: params, grads, exp_avgs,
     exp_avg_sqs, ses, p0s, steps.

@@ -10,7 +10,7 @@ pytorch_optimizer starts roots at zero and computes the first at step `every`; i
 others take roots of order 1/ndim(p), not the paper's 1/(2*ndim(p)), and factors of
 gradients that are partly preconditioned.
 """
-# Compiled by optdsl from shampoo.opt, content 551108dbb92b.
+# Compiled by optdsl from shampoo.opt, content ef205332a44d.
 
 import math
 import warnings
@@ -160,15 +160,21 @@ class Shampoo(Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
                 )
-            if p.shape[axis] <= group["max_size"] and "factor" not in state:
-                start = p.clone() if group["differentiable"] else p
-                state["factor"] = (
-                    torch.eye(start.shape[axis], dtype=start.dtype, device=start.device)
-                    * group["epsilon"]
-                )
-            if p.shape[axis] <= group["max_size"] and "root" not in state:
-                start = p.clone() if group["differentiable"] else p
-                state["root"] = start.new_zeros((start.shape[axis], start.shape[axis]))
+            for axis in range(p.ndim):
+                if p.shape[axis] <= group["max_size"] and f"factor_{axis}" not in state:
+                    start = p.clone() if group["differentiable"] else p
+                    state[f"factor_{axis}"] = (
+                        torch.eye(
+                            start.shape[axis], dtype=start.dtype, device=start.device
+                        )
+                        * group["epsilon"]
+                    )
+            for axis in range(p.ndim):
+                if p.shape[axis] <= group["max_size"] and f"root_{axis}" not in state:
+                    start = p.clone() if group["differentiable"] else p
+                    state[f"root_{axis}"] = start.new_zeros(
+                        (start.shape[axis], start.shape[axis])
+                    )
             params.append(p)
             grads.append(p.grad)
             momentum_buffers.append(state.get("momentum_buffer"))
@@ -517,10 +523,13 @@ def _differentiable_shampoo(
         params, grads, momentum_buffers, factors, roots, steps, strict=True
     ):
         grad = grad if not maximize else -grad
-        kept = (p, momentum_buffer, factor, root, step)
-        p, momentum_buffer, factor, root, step = (
-            each if each is None else each.clone() for each in kept
+        kept = (p, momentum_buffer, *factor, *root, step)
+        p, momentum_buffer, step = (
+            each if each is None else each.clone()
+            for each in (p, momentum_buffer, step)
         )
+        factor = [each if each is None else each.clone() for each in factor]
+        root = [each if each is None else each.clone() for each in root]
         step = step + 1
         t = step.item()
 
@@ -548,7 +557,7 @@ def _differentiable_shampoo(
         p = _scaled_add(p, update, -lr)
 
         for each, new in zip(
-            kept, (p, momentum_buffer, factor, root, step), strict=True
+            kept, (p, momentum_buffer, *factor, *root, step), strict=True
         ):
             if each is not None:
                 each.copy_(new)

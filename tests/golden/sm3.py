@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content 50c24c1cc494.
+# Compiled by optdsl from sm3.opt, content c61aae2b202e.
 
 import math
 import warnings
@@ -129,6 +129,10 @@ class SM3(Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
                 )
+            for axis in range(p.ndim):
+                if f"accumulator_{axis}" not in state:
+                    start = p.clone() if group["differentiable"] else p
+                    state[f"accumulator_{axis}"] = start.new_zeros((start.shape[axis],))
             if p.ndim == 0 and "total" not in state:
                 state["total"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
@@ -408,10 +412,12 @@ def _differentiable_sm3(
         params, grads, momentum_buffers, accumulators, totals, strict=True
     ):
         grad = grad if not maximize else -grad
-        kept = (p, momentum_buffer, accumulator, total)
-        p, momentum_buffer, accumulator, total = (
-            each if each is None else each.clone() for each in kept
+        kept = (p, momentum_buffer, *accumulator, total)
+        p, momentum_buffer, total = (
+            each if each is None else each.clone()
+            for each in (p, momentum_buffer, total)
         )
+        accumulator = [each if each is None else each.clone() for each in accumulator]
 
         # second = full_like(grad, inf)
         second = torch.full_like(grad, math.inf)
@@ -451,7 +457,7 @@ def _differentiable_sm3(
         p = _scaled_add(p, update, -lr)
 
         for each, new in zip(
-            kept, (p, momentum_buffer, accumulator, total), strict=True
+            kept, (p, momentum_buffer, *accumulator, total), strict=True
         ):
             if each is not None:
                 each.copy_(new)

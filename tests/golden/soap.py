@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content a94f860a904b.
+# Compiled by optdsl from soap.opt, content e555a4074d4f.
 
 import math
 import warnings
@@ -163,18 +163,22 @@ class SOAP(Optimizer):
                 state["exp_avg_sq"] = torch.zeros_like(
                     p, memory_format=torch.preserve_format
                 )
-            if (
-                p.ndim > 1 and p.shape[axis] <= group["max_precond_dim"]
-            ) and "factor" not in state:
-                start = p.clone() if group["differentiable"] else p
-                state["factor"] = start.new_zeros(
-                    (start.shape[axis], start.shape[axis])
-                )
-            if (
-                p.ndim > 1 and p.shape[axis] <= group["max_precond_dim"]
-            ) and "basis" not in state:
-                start = p.clone() if group["differentiable"] else p
-                state["basis"] = start.new_zeros((start.shape[axis], start.shape[axis]))
+            for axis in range(p.ndim):
+                if (
+                    p.ndim > 1 and p.shape[axis] <= group["max_precond_dim"]
+                ) and f"factor_{axis}" not in state:
+                    start = p.clone() if group["differentiable"] else p
+                    state[f"factor_{axis}"] = start.new_zeros(
+                        (start.shape[axis], start.shape[axis])
+                    )
+            for axis in range(p.ndim):
+                if (
+                    p.ndim > 1 and p.shape[axis] <= group["max_precond_dim"]
+                ) and f"basis_{axis}" not in state:
+                    start = p.clone() if group["differentiable"] else p
+                    state[f"basis_{axis}"] = start.new_zeros(
+                        (start.shape[axis], start.shape[axis])
+                    )
             params.append(p)
             grads.append(p.grad)
             exp_avgs.append(state["exp_avg"])
@@ -717,10 +721,13 @@ def _differentiable_soap(
         strict=True,
     ):
         grad = grad if not maximize else -grad
-        kept = (p, exp_avg, exp_avg_sq, factor, basis, step)
-        p, exp_avg, exp_avg_sq, factor, basis, step = (
-            each if each is None else each.clone() for each in kept
+        kept = (p, exp_avg, exp_avg_sq, *factor, *basis, step)
+        p, exp_avg, exp_avg_sq, step = (
+            each if each is None else each.clone()
+            for each in (p, exp_avg, exp_avg_sq, step)
         )
+        factor = [each if each is None else each.clone() for each in factor]
+        basis = [each if each is None else each.clone() for each in basis]
         step = step + 1
         t = step.item()
         if not first:
@@ -785,7 +792,7 @@ def _differentiable_soap(
                     exp_avg_sq = exp_avg_sq.index_select(axis, order)
 
         for each, new in zip(
-            kept, (p, exp_avg, exp_avg_sq, factor, basis, step), strict=True
+            kept, (p, exp_avg, exp_avg_sq, *factor, *basis, step), strict=True
         ):
             if each is not None:
                 each.copy_(new)
