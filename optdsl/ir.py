@@ -395,7 +395,8 @@ class Rule:
     `remembered` are numbers that a group keeps from
     when it was added, each under the name by which it is read. The hooks `on_calls` run
     when they are called by hand alone. A rule is `random` where it draws random numbers,
-    and `reads_loss` where it asks what the closure returned.
+    and `reads_loss` where it asks what the closure returned. Where it means the same for
+    `pairs` of reals on every target, it takes complex parameters.
     """
 
     name: str
@@ -419,6 +420,7 @@ class Rule:
     on_calls: tuple[Hook, ...] = ()
     random: bool = False
     reads_loss: bool = False
+    pairs: bool = False
 
     @property
     def own(self) -> tuple[State, ...]:

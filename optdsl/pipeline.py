@@ -9,13 +9,14 @@ Each stage is a function of the one before and of nothing else.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import ir, syntax, vocabulary
 from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
+from .emit.complex import means_pairs
 from .parse import parse
 from .passes import defer, distinct, flatten, lower
 from .source import Source
@@ -92,6 +93,8 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
             flatten(alone, captured=True),
             lower(captured, in_place=False),
         ]
+    pairs = all(map(means_pairs, rules))
+    rules = [replace(each, pairs=pairs) for each in rules]
     return ir.Targets(*distinct(rules), why_not=why_not)
 
 

@@ -5,7 +5,6 @@ first has a gradient.
 from .. import ir
 from ..evaluate import literal
 from .body import INDENT
-from .complex import takes_complex
 from .differentiable import possible
 from .expr import Name, text
 from .layout import fit
@@ -42,7 +41,7 @@ def init_group(rule: ir.Rule, update: Update) -> list[str]:
 
 
 def _complex_refusal(rule: ir.Rule) -> list[str]:
-    if takes_complex(rule):
+    if rule.pairs:
         return []
     return [
         "    if torch.is_complex(p):",
@@ -167,7 +166,7 @@ def _made(state: ir.State, rule: ir.Rule, name: Name, target: str = "") -> list[
         kept = "memory_format=torch.preserve_format"
         if isinstance(state.initial, ir.Const) and not literal(state.initial):
             return [f"{target} = torch.zeros_like(p, {kept})"]
-        if not takes_complex(rule):
+        if not rule.pairs:
             return [f"{target} = torch.full_like(p, {written}, {kept})"]
         return [
             f"fill = {written}",

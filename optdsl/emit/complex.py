@@ -33,7 +33,7 @@ def runs(rule: ir.Rule, update: Update, restored: bool = False) -> Iterator[Run]
     """The step of a rule, cut where complex parameters change their form; parameters and
     states get their own form back at the end, where they are to be `restored`.
     """
-    if not takes_complex(rule):
+    if not rule.pairs:
         yield Run(rule.step, AS_REAL, (), ())
         return
     kept = {each.state.name: each.state for each in update.columns[2:] if each.state}
@@ -100,7 +100,7 @@ def _tensors(block: ir.Block) -> Iterator[str]:
                 yield ref.name
 
 
-def takes_complex(rule: ir.Rule) -> bool:
+def means_pairs(rule: ir.Rule) -> bool:
     """Whether the rule means the same for pairs of reals: it looks at no axis or shape,
     and its states start like the parameter or the gradient.
     """

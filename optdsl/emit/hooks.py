@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from .. import ir
 from ..stages import direct_parts, parts, runs
 from .body import INDENT, lines, one_at_a_time
-from .complex import takes_complex
 from .expr import PRECEDENCE, entry, text
 from .names import Names, plural
 from .signature import option
@@ -139,7 +138,7 @@ def _begin(
     entered = rule.counted or any(state.when is None for state in rule.own)
     missing = " or param not in self.state" if stateful and entered else ""
     result = [f"if param.grad is None{missing}:", "    continue"]
-    real = takes_complex(rule)
+    real = rule.pairs
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
     if ir.Role.PARAM in roles:
         result.append(f"p = {as_real.format('param') if real else 'param'}")
@@ -205,7 +204,7 @@ def _entries(state: ir.State, own: str, names: Names, real: bool) -> list[str]:
 def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:
     result = []
     if "grad" in ir.assigned(body) and hands_on:
-        if takes_complex(rule):
+        if rule.pairs:
             result += [
                 "if torch.is_complex(param):",
                 "    grad = torch.view_as_complex(grad)",

@@ -23,7 +23,7 @@ from ..stages import (
 )
 from . import foreach, loop
 from .body import INDENT, Single, lines, one_at_a_time
-from .complex import AS_REAL, Run, takes_complex
+from .complex import AS_REAL, Run
 from .expr import Name, text
 from .layout import WIDTH, fit
 from .lists import GIVEN, Lists
@@ -58,7 +58,10 @@ def _function(phases: "Phases", kind: str, suffix: str) -> list[str]:
     doc = f'"""Update all groups, each with its columns: {update.lists}.'
     spoken = textwrap.wrap(doc, WIDTH - len(INDENT) - 3)
     spoken = [*spoken, '"""'] if len(spoken) > 1 else [f'{doc}"""']
-    head = [f"def {update.function(kind)}{suffix}({GROUPS}) -> None:"]
+    name = f"def {update.function(kind)}{suffix}"
+    head = [f"{name}({GROUPS}) -> None:"]
+    if len(head[0]) > WIDTH:
+        head = [f"{name}(", f"{INDENT}{GROUPS},", ") -> None:"]
     body = [*spoken, *_unspaced([*phases.begin(), *phases.body()])]
     body = [INDENT + line if line else "" for line in body]
     return [part for line in [*head, *body] for part in (fit(line) if line else [""])]
@@ -189,7 +192,7 @@ class Phases:
         return ", ".join([each.items for each in self.update.columns] + self.appended)
 
     def _viewed(self, phase: ir.Each) -> list[str]:
-        if not takes_complex(self.rule):
+        if not self.rule.pairs:
             return []
         read = {ref.name for ref in _mentioned(phase)} - {*self.kept}
         names = [each for each in ("p", "grad") if each in read]

@@ -2,7 +2,6 @@
 
 from .. import ir
 from ..emit import differentiable
-from ..emit.complex import takes_complex
 from ..pipeline import Artifacts
 
 _IN_PLACE = {
@@ -57,7 +56,7 @@ def _complex(rule: ir.Rule, lowered: ir.Rule) -> str:
         for require in rule.requires
         for each in ir.walk(require.condition)
     )
-    if refused or not takes_complex(lowered):
+    if refused or not lowered.pairs:
         return "no"
     if rule.complex:
         return "yes, as complex numbers where the spec says so, else as pairs of reals"

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 3db86d84cd0d.
+# Compiled by optdsl from adagrad_norm.opt, content 9fd5279e4e50.
 
 import math
 import warnings

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content f6c1bcb35bcb.
+# Compiled by optdsl from dadapt_adam.opt, content 57bf332a0981.
 
 import math
 import warnings

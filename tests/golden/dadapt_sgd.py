@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content 879c663d3626.
+# Compiled by optdsl from dadapt_sgd.opt, content 79420f4831ca.
 
 import math
 import warnings
