@@ -115,9 +115,26 @@ def outer(rule: ir.Rule) -> frozenset[str]:
 
 def made_of(expr: ir.Expr, names: frozenset[str]) -> bool:
     """Whether an expression is a tensor that is made of these, and of numbers."""
-    tensors = [ref.name for ref in ir.reads(expr) if not ref.type.on_host]
+    tensors = [*_tensors(expr)]
     scalar = expr.type.kind is ir.Kind.SCALAR
     return scalar and bool(tensors) and all(each in names for each in tensors)
+
+
+def _tensors(expr: ir.Expr) -> Iterator[str]:
+    """The tensors whose numbers an expression reads."""
+    if isinstance(expr, ir.Ref) and not expr.type.on_host:
+        yield expr.name
+    for child in () if expr.type.on_host else ir.children(expr):
+        yield from _tensors(child)
+
+
+def between(rule: ir.Rule) -> Iterator[ir.Statement]:
+    """What no parameter does for itself."""
+    for statement in rule.step:
+        if isinstance(statement, ir.Each):
+            yield from own(statement)
+        else:
+            yield statement
 
 
 def runs(block: ir.Block) -> Iterator[ir.Each | ir.Block]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from .. import ir
 from ..stages import (
+    between,
     direct_parts,
     loops,
     outer,
@@ -106,10 +107,8 @@ class Phases:
         names = self._of_group(nodes, rule.of_model, "model")
         result = ["(group, _), *_ = groups", *names] if names else []
         losses = self.update.of(ir.Role.LOSS)
-        between = (each for each in rule.step if not isinstance(each, ir.Each))
-        if losses and any(
-            ref.role is ir.Role.LOSS for each in between for ref in ir.reads(each)
-        ):
+        roles = {ref.role for each in between(rule) for ref in ir.reads(each)}
+        if ir.Role.LOSS in roles:
             at = self.update.columns.index(losses)
             result.append(f"{losses.item} = groups[0][1][{at}][0]")
         for run in runs(nodes):

@@ -250,7 +250,7 @@ class Flat:
                             op, name="add", arguments=(x, product), keywords=keywords
                         )
             case ir.Op("mul", (x, y), in_place=False) if made_of(x, self.shared):
-                return replace(op, arguments=(y, x))
+                return op if y.type.on_host else replace(op, arguments=(y, x))
         return op
 
     def _is_slow(self, expr: ir.Expr) -> bool:
