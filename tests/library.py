@@ -5,11 +5,10 @@ from functools import cache
 from typing import Any
 
 import pytest
+from built import of_library
 from oracle import allows
 
 from optdsl import ir, load_optimizer, resources
-from optdsl.find import read
-from optdsl.pipeline import build
 
 LIBRARY = [*resources.library()]
 
@@ -31,7 +30,7 @@ LATE = 5.0  # in place of a count that no test would reach
 @cache
 def hypers_of(spec: str) -> dict[str, ir.Hyper]:
     """The hypers that the constructor takes."""
-    checked = build(read(resources.library()[spec])).checked
+    checked = of_library(spec).checked
     taken = {*checked.arguments.positional, *checked.arguments.named}
     return {each.name: each for each in checked.hypers if each.name in taken}
 
@@ -82,7 +81,7 @@ def bad(spec: str, hyper: ir.Hyper) -> tuple[Any, str] | None:
 
 def is_together(spec: str) -> bool:
     """Whether the parameters of a rule depend on each other."""
-    return build(read(resources.library()[spec])).checked.in_phases
+    return of_library(spec).checked.in_phases
 
 
 TOGETHER = [spec for spec in LIBRARY if is_together(spec)]
