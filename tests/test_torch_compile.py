@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -20,15 +21,14 @@ from torch.optim import Optimizer, lr_scheduler
 
 from tests.oracle import LONG, every
 from tests.parity import options, same_bits
+from tests.small_model import backward, small_model
 from tests.torch_inputs import (
     DENSE,
     OURS,
     TORCH,
-    backward,
     both_classes,
     captures_on_the_cpu,
     inputs,
-    small_model,
 )
 
 # torch's compiler uses what torch itself has deprecated.
@@ -49,9 +49,14 @@ SAID = [each for each in inputs(*COMPILED) if each.values[1].get("capturable")]
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
+    """dynamo also measures how fast its guards are, with the processor's caches flushed:
+    a sixth of the time of these tests, which none of them asks for.
+    """
     torch._dynamo.reset()
     counters.clear()
-    yield
+    name = "profile_guard_manager"
+    with patch.object(torch._dynamo.guards, name, lambda *_: 0.0, create=True):
+        yield
     torch._dynamo.reset()
 
 
@@ -109,7 +114,7 @@ def test_one_graph_holds_the_whole_step(spec: str) -> None:
         assert operations <= theirs[1], f"torch: {theirs}"
 
 
-@pytest.mark.parametrize(("spec", "hypers"), every(3, UNSAID) + every(12, SAID))
+@pytest.mark.parametrize(("spec", "hypers"), every(4, UNSAID) + every(12, SAID))
 def test_steps_as_torch_s_with_no_more_graphs(
     spec: str, hypers: dict[str, Any]
 ) -> None:

@@ -20,6 +20,7 @@ from torch.testing._internal.common_optimizers import (
 from optdsl import load_optimizer
 from tests.oracle import LONG
 from tests.parity import ONLY_SPARSE, TORCH, options
+from tests.small_model import small_model
 
 OURS = {spec: load_optimizer(spec) for spec in TORCH}
 INFO: dict[str, OptimizerInfo] = {
@@ -83,25 +84,6 @@ def captures_on_the_cpu() -> Iterator[None]:
 
 def both_classes(spec: str) -> tuple[type[Optimizer], type[Optimizer]]:
     return TORCH[spec], OURS[spec]
-
-
-def small_model(seed: int = 0) -> torch.nn.Module:
-    """Two layers without biases, because a rule may take matrices alone."""
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(
-        torch.nn.Linear(4, 5, bias=False),
-        torch.nn.Tanh(),
-        torch.nn.Linear(5, 2, bias=False),
-    )
-
-
-def backward(model: torch.nn.Module, step: int, optimizer: Optimizer) -> None:
-    """Leave the gradients of a step; sparse ones for a rule that takes no others."""
-    torch.manual_seed(100 + step)
-    model(torch.randn(3, 4)).square().mean().backward()
-    if type(optimizer).__name__ in ONLY_SPARSE:
-        for p in model.parameters():
-            p.grad = p.grad.to_sparse()
 
 
 def twins(spec: str, **hypers: Any) -> list[tuple[torch.nn.Module, Optimizer]]:
