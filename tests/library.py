@@ -1,15 +1,15 @@
 """The rules of the library with their hypers: what tests of every rule are made from."""
 
 import inspect
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
 import pytest
+from built import of_library
 from oracle import allows
 
-from optdsl import ir, load_optimizer, resources
-from optdsl.find import read
-from optdsl.pipeline import build
+from optdsl import ir, load_optimizer, resources, syntax, vocabulary
 
 LIBRARY = [*resources.library()]
 
@@ -56,7 +56,7 @@ LATE = 5.0  # in place of a count that no test would reach
 @cache
 def hypers_of(spec: str) -> dict[str, ir.Hyper]:
     """The hypers that the constructor takes."""
-    checked = build(read(resources.library()[spec])).checked
+    checked = of_library(spec).checked
     taken = {*checked.arguments.positional, *checked.arguments.named}
     return {each.name: each for each in checked.hypers if each.name in taken}
 
@@ -64,7 +64,7 @@ def hypers_of(spec: str) -> dict[str, ir.Hyper]:
 @cache
 def has_lists(spec: str) -> bool:
     """Whether the states of a parameter depend on how many axes it has."""
-    checked = build(read(resources.library()[spec])).checked
+    checked = of_library(spec).checked
     return any(each.index is not None for each in checked.states)
 
 
@@ -116,7 +116,33 @@ def bad(spec: str, hyper: ir.Hyper) -> tuple[Any, str] | None:
 
 def is_together(spec: str) -> bool:
     """Whether the parameters of a rule depend on each other."""
-    return build(read(resources.library()[spec])).checked.in_phases
+    return of_library(spec).checked.in_phases
+
+
+@cache
+def words(spec: str) -> frozenset[str]:
+    """What a rule says in the language: constructs with the parts that they have here,
+    and functions.
+    """
+    said = set()
+    for node in syntax.walk(of_library(spec).tree):
+        for part in fields(node):
+            if getattr(node, part.name) not in (None, False, ()):
+                said.add(f"{type(node).__name__}.{part.name}")
+        if isinstance(node, syntax.Call):
+            said |= {node.function.text} & vocabulary.FUNCTIONS.keys()
+    return frozenset(said)
+
+
+def eloquent() -> list[str]:
+    """A few rules that say between them all that the library says: again and again the
+    one that says most of what is left.
+    """
+    left, chosen = set().union(*map(words, LIBRARY)), []
+    while left:
+        chosen.append(max(LIBRARY, key=lambda spec: len(words(spec) & left)))
+        left -= words(chosen[-1])
+    return sorted(chosen)
 
 
 TOGETHER = [spec for spec in LIBRARY if is_together(spec)]

@@ -7,8 +7,10 @@ calculations, wrong in its 52nd, has to stay within what that does.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from hypothesis import HealthCheck, Phase, settings
@@ -28,6 +30,7 @@ STEPS = 4
 LATE, EARLY = 1, 2  # whose gradients start late, and whose end early
 LONG = "OPTDSL_EXAMPLES" in os.environ
 Results = list[dict[str, Tensor]]
+Case = TypeVar("Case")
 
 
 def examples(count: int) -> settings:
@@ -44,6 +47,12 @@ def examples(count: int) -> settings:
     )
 
 
+def every(nth: int, cases: Iterable[Case]) -> list[Case]:
+    """Every second case or every third, from the first on; all under OPTDSL_EXAMPLES."""
+    return [*cases] if LONG else [*cases][::nth]
+
+
+@lru_cache(maxsize=256)
 def checked(text: str, mode: Mode = LOOP) -> ir.Rule:
     source = Source("random.opt", text)
     return check(parse(source), source, mode)[0]

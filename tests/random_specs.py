@@ -4,6 +4,7 @@ overwrite it as fit. An example is small, its statements mention what they assig
 
 import re
 
+from built import built
 from hypothesis import assume
 from hypothesis import strategies as st
 from random_forms import (
@@ -21,8 +22,6 @@ from random_forms import (
 )
 
 from optdsl import OptdslError
-from optdsl.pipeline import build
-from optdsl.source import Source
 
 OUTERMOST = 2
 """The depth of a statement that stands in the step itself."""
@@ -481,7 +480,7 @@ def specs(draw, axes: bool = True) -> str:
     """The text of a valid spec; without `axes`, of one that asks for no shapes."""
     text = Author(draw, axes).spec()
     try:
-        build(Source("random.opt", text))
+        built(text)
     except OptdslError:
         assume(False)
     return text

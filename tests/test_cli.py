@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from built import of_library
 from click.testing import CliRunner, Result
 
-from optdsl import compile_source, resources, write
+from optdsl import cli, compile_source, resources, write
 from optdsl.cli import main
 from optdsl.emit import WAYS
 
@@ -206,7 +207,10 @@ def test_check_shows_what_is_wrong(folder: Path, spec: str) -> None:
 
 @pytest.mark.parametrize("stage", ["tree", "checked", "lowered", *WAYS, "python"])
 @pytest.mark.parametrize("spec", resources.library())
-def test_show_prints_every_stage(spec: str, stage: str) -> None:
+def test_show_prints_every_stage(
+    spec: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "build", lambda source: of_library(spec))
     shown = optdsl("show", spec, "--stage", stage).stdout
     assert shown.endswith("\n") and not shown.endswith("\n\n")
     assert " object at 0x" not in shown and "span" not in shown

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from built import of_library
 from jinja2.meta import find_undeclared_variables
 
 from optdsl.emit.page import TEMPLATE, environment, holes
 from optdsl.emit.stub import stub
-from optdsl.find import find
-from optdsl.pipeline import build
 from optdsl.resources import PACKAGE, library
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,13 +26,13 @@ def _same(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", library())
 def test_the_generated_file_is_the_golden_one(name: str) -> None:
-    _same(GOLDEN / f"{name}.py", build(find(name)).python)
+    _same(GOLDEN / f"{name}.py", of_library(name).python)
 
 
 @pytest.mark.parametrize("name", library())
 def test_no_line_is_longer_than_88_columns(name: str) -> None:
     assert [
-        line for line in build(find(name)).python.splitlines() if len(line) > 88
+        line for line in of_library(name).python.splitlines() if len(line) > 88
     ] == []
 
 
@@ -41,7 +40,7 @@ def test_no_line_is_longer_than_88_columns(name: str) -> None:
 def test_the_template_has_a_hole_for_every_part_and_no_other(name: str) -> None:
     source = environment().loader.get_source(environment(), TEMPLATE)[0]
     wanted = find_undeclared_variables(environment().parse(source))
-    assert holes(build(find(name)).lowered).keys() == wanted
+    assert holes(of_library(name).lowered).keys() == wanted
 
 
 def test_no_golden_file_is_an_orphan() -> None:
@@ -49,5 +48,5 @@ def test_no_golden_file_is_an_orphan() -> None:
 
 
 def test_the_stubs_are_those_of_the_library() -> None:
-    rules = [build(find(name)).lowered.loop for name in library()]
+    rules = [of_library(name).lowered.loop for name in library()]
     _same(PACKAGE / "optim" / "__init__.pyi", stub(rules))

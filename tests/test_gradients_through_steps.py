@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from once_wrong import ONCE_WRONG
-from oracle import Scenario, checked, scenario
+from oracle import Scenario, checked, every, scenario
 from test_passes import LIBRARY
 from test_targets_against_interpreter import doubles, loaded
 from torch import Tensor
@@ -80,7 +80,7 @@ def test_autograd_sees_through_a_step_what_it_sees_through_the_interpreter(name:
             optimizer.step()
         return params
 
-    for seed in range(3):
+    for seed in every(3, range(3)):
         given = scenario(rule, seed)
         expected = slopes(given, interpreted)
         with loaded(RULES[name]) as cls, doubles():

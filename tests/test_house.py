@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from built import of_library
 from lark import Lark
 
 from optdsl import meanings, vocabulary
-from optdsl.find import find
 from optdsl.parse.blocks import Blocks
-from optdsl.pipeline import build
 from optdsl.resources import PACKAGE, grammar, library
 
 ROOT = PACKAGE.parent
@@ -94,7 +93,7 @@ def test_no_module_is_a_bag() -> None:
 def test_a_spec_is_short_and_says_where_its_rule_is_from(name: str) -> None:
     text = library()[name].read_text()
     assert len(text.splitlines()) <= 40
-    doc = build(find(name)).tree.doc
+    doc = of_library(name).tree.doc
     assert re.search(r"\(\d{4}\)", doc), "the docstring names a paper and its year"
 
 

@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from built import of_library
 from oracle import allows
 from torch.nn import Parameter
 
 from optdsl import ir, load_optimizer
-from optdsl.find import find
-from optdsl.pipeline import build
 from tests.library import (
     ALONE,
     HYPERS,
@@ -184,7 +183,7 @@ def test_the_gradient_stays_as_it_was(spec: str, changed: bool) -> None:
 
 def scales_by_rate(spec: str) -> bool:
     """Whether the step reads lr; a state that starts as lr may move on by itself."""
-    targets = build(find(spec)).lowered
+    targets = of_library(spec).lowered
     return any(
         ref.name == "lr"
         for statement in (*targets.loop.prologue, *targets.loop.step)

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import examples
+from oracle import every, examples
 
 from optdsl import ir
 from optdsl.emit.expr import INFIX, text
@@ -217,12 +217,12 @@ def spines(depth: int):
 def test_every_tree_of_depth_two_is_read_as_meant():
     flat = [make(*(A,) * arity) for arity, make in SHAPES]
     for arity, make in SHAPES:
-        for operands in product([A, *flat], repeat=min(arity, 2)):
+        for operands in every(4, product([A, *flat], repeat=min(arity, 2))):
             assert_read_as_meant(make(*operands, *(A,) * (arity - len(operands))))
 
 
 def test_every_branch_of_depth_three_is_read_as_meant():
-    for expr in spines(3):
+    for expr in every(8, spines(3)):
         assert_read_as_meant(expr)
 
 
@@ -295,14 +295,14 @@ def tree_of(lines: list[str]) -> str:
     return ast.dump(ast.parse("\n".join(["def f():", *body])))
 
 
-@examples(400)
+@examples(200)
 @given(start=starts | st.sampled_from(TARGETS), value=chains)
 def test_a_line_broken_to_fit_means_the_same(start, value):
     line = "    " + start.format(value)
     assert tree_of(fit(line)) == tree_of([line]), fit(line)
 
 
-@examples(400)
+@examples(200)
 @given(start=starts, value=chains)
 def test_no_line_is_too_long_that_has_a_bracket_to_break_at(start, value):
     line = "    " + start.format(value)

@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 import torch
+from built import of_library
 
 from optdsl import OptdslError, from_string
 from optdsl.explain import coverage, explain
@@ -37,7 +38,7 @@ def test_a_spec_of_the_readme_trains(text: str) -> None:
 
 def test_the_generated_code_of_the_readme_is_the_compiler_s() -> None:
     (shown,) = [block for block in BLOCKS if block.startswith("def _single_tensor")]
-    assert f"\n\n\n{shown}\n" in build(find("momentum")).python
+    assert f"\n\n\n{shown}\n" in of_library("momentum").python
 
 
 def test_the_mistake_of_the_readme_is_answered_as_it_says() -> None:

@@ -1,11 +1,13 @@
 """The loop of each class against torch's: the same bits, parameters and state.
 
-Each value of each option by itself and all options at once, in every type that torch
-takes; products of options are sampled, and whole under OPTDSL_EXAMPLES.
+Each value of each option by itself, all options at once and a sample of their product,
+each in float32 and one other type; the whole product, in every type that torch takes, under
+OPTDSL_EXAMPLES.
 """
 
 import itertools
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -26,13 +28,14 @@ from tests.parity import (
 )
 from tests.torch_inputs import (
     CAPTURABLE,
+    DTYPES,
     NO_COMPLEX,
     captures_on_the_cpu,
     every_class,
+    typed,
 )
 
 STEPS = 12
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 _ADAM: dict[str, list[Any]] = {
@@ -166,8 +169,7 @@ def differs_on_purpose(spec: str, hypers: dict[str, Any], dtype: torch.dtype) ->
     return bfloat16 and not hypers.get("nesterov", True)
 
 
-@every_dtype
-@pytest.mark.parametrize(("spec", "hypers"), OPTIONS)
+@pytest.mark.parametrize(("spec", "hypers", "dtype"), typed(OPTIONS))
 def test_same_bits_as_torch(
     spec: str, hypers: dict[str, Any], dtype: torch.dtype
 ) -> None:
@@ -216,12 +218,22 @@ def test_same_bits_in_a_scenario(spec: str, scenario: Scenario) -> None:
     run(ours, side(plain(spec), groups=groups), scenario, STEPS)
 
 
-RATES = [torch.tensor(0.1), torch.tensor([0.1]), torch.tensor(0.1, dtype=torch.float64)]
+RATES = {
+    "0-d": torch.tensor(0.1),
+    "1-d": torch.tensor([0.1]),
+    "float64": torch.tensor(0.1, dtype=torch.float64),
+}
 
 
-@every_dtype
-@pytest.mark.parametrize("rate", RATES, ids=["0-d", "1-d", "float64"])
-@every_class
+def rates_of(specs: Iterable[str]) -> list[Any]:
+    return [
+        pytest.param(spec, rate, id=f"{spec}-{name}")
+        for spec in specs
+        for name, rate in RATES.items()
+    ]
+
+
+@pytest.mark.parametrize(("spec", "rate", "dtype"), typed(rates_of(TORCH)))
 def test_same_bits_with_the_learning_rate_in_a_tensor(
     spec: str, rate: torch.Tensor, dtype: torch.dtype
 ) -> None:
@@ -235,9 +247,7 @@ def test_same_bits_with_the_learning_rate_in_a_tensor(
     assert_same_or_both_fail(spec, dtype, hypers)
 
 
-@every_dtype
-@pytest.mark.parametrize("rate", RATES, ids=["0-d", "1-d", "float64"])
-@pytest.mark.parametrize("spec", CAPTURABLE)
+@pytest.mark.parametrize(("spec", "rate", "dtype"), typed(rates_of(CAPTURABLE)))
 def test_same_bits_when_captured_with_the_learning_rate_in_a_tensor(
     spec: str, rate: torch.Tensor, dtype: torch.dtype
 ) -> None:

@@ -5,7 +5,6 @@ zero, to have the state made. It leaves its own classes with a step counted; our
 """
 
 import copy
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -26,14 +25,13 @@ from torch.optim import Optimizer
 
 from tests.oracle import LONG
 from tests.parity import TORCH, options, same_bits
-from tests.torch_inputs import DENSE, OURS, backward, small_model
+from tests.small_model import Training, in_halves, small_model, train
+from tests.torch_inputs import DENSE, OURS
 
 every_dense_class = pytest.mark.parametrize("spec", DENSE)
 flattened = pytest.mark.parametrize("flat", [False, True], ids=["nested", "flat"])
 # Each element by itself: what a process holds of a parameter is all that it needs.
 ELEMENTWISE = [spec for spec in DENSE if spec not in ("adafactor", "muon")]
-
-Training = tuple[nn.Module, Optimizer]
 
 
 def hypers_of(spec: str) -> dict[str, Any]:
@@ -52,15 +50,6 @@ def training(cls: type[Optimizer], seed: int = 0, **hypers: Any) -> Training:
         hypers = {"foreach": False, **hypers}
     model = small_model(seed)
     return model, cls(model.parameters(), **hypers)
-
-
-def train(one: Training, *steps: int) -> Training:
-    model, optimizer = one
-    for step in steps:
-        optimizer.zero_grad()
-        backward(model, step, optimizer)
-        optimizer.step()
-    return one
 
 
 def assert_same(ours: Training, theirs: Training) -> None:
@@ -176,33 +165,6 @@ def test_a_step_that_is_meant_counts_even_if_it_moves_nothing(spec: str) -> None
 # ---- two processes
 
 
-def sharded(rank: int, port: int, specs: list[str], folder: str) -> None:
-    """Train a model in halves, and save what the parameters are as a whole."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    mesh = init_device_mesh("cpu", (2,))
-    for spec in specs:
-        model = small_model()
-        fully_shard(model, mesh=mesh)
-        one = model, OURS[spec](model.parameters(), **hypers_of(spec))
-        get_optimizer_state_dict(*one)
-        train(one, 0, 1, 2)
-        saved = get_state_dict(*one)
-        new_model = small_model(1)
-        fully_shard(new_model, mesh=mesh)
-        new = new_model, OURS[spec](new_model.parameters(), **hypers_of(spec))
-        set_state_dict(*new, model_state_dict=saved[0], optim_state_dict=saved[1])
-        train(new, 3, 4)
-        whole = {name: p.full_tensor() for name, p in new_model.named_parameters()}
-        if rank == 0:
-            torch.save(whole, f"{folder}/{spec}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def free_port() -> int:
     with socket.socket() as each:
         each.bind(("127.0.0.1", 0))
@@ -214,9 +176,10 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     so that their mean is what one process has.
     """
     specs = ELEMENTWISE if LONG else ["adamw", "sgd", "asgd", "nadam"]
-    mp.spawn(sharded, (free_port(), specs, str(tmp_path)), nprocs=2)
+    hypers = {spec: hypers_of(spec) for spec in specs}
+    mp.spawn(in_halves, (free_port(), hypers, str(tmp_path)), nprocs=2)
     for spec in specs:
-        model, _ = train(training(OURS[spec], **hypers_of(spec)), 0, 1, 2, 3, 4)
+        model, _ = train(training(OURS[spec], **hypers[spec]), 0, 1, 2, 3, 4)
         saved: dict[str, Tensor] = torch.load(tmp_path / f"{spec}.pt")
         for name, p in model.named_parameters():
             assert same_bits(saved[name].detach(), p.detach()), f"{spec}: {name}"

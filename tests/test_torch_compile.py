@@ -8,7 +8,9 @@ be compared: what is tested is what dynamo makes of a step.
 import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -17,17 +19,16 @@ from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 from torch.optim import Optimizer, lr_scheduler
 
-from tests.oracle import LONG
+from tests.oracle import LONG, every
 from tests.parity import options, same_bits
+from tests.small_model import backward, small_model
 from tests.torch_inputs import (
     DENSE,
     OURS,
     TORCH,
-    backward,
     both_classes,
     captures_on_the_cpu,
     inputs,
-    small_model,
 )
 
 # torch's compiler uses what torch itself has deprecated.
@@ -40,13 +41,22 @@ STEPS = 5
 
 # Adafactor of torch asks a tensor for its number and so is not compiled at all.
 COMPILED = [spec for spec in DENSE if spec != "adafactor"]
+# A compiled step is captured whether or not it is said to be; some of them, and few of
+# those that say so.
+UNSAID = [each for each in inputs(*COMPILED) if not each.values[1].get("capturable")]
+SAID = [each for each in inputs(*COMPILED) if each.values[1].get("capturable")]
 
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
+    """dynamo also measures how fast its guards are, with the processor's caches flushed:
+    a sixth of the time of these tests, which none of them asks for.
+    """
     torch._dynamo.reset()
     counters.clear()
-    yield
+    name = "profile_guard_manager"
+    with patch.object(torch._dynamo.guards, name, lambda *_: 0.0, create=True):
+        yield
     torch._dynamo.reset()
 
 
@@ -88,26 +98,29 @@ def counted(cls: type[Optimizer], **hypers: Any) -> tuple[int, int, int]:
     return one.counter.frame_count, one.counter.op_count, one.graph_breaks
 
 
+@cache
+def breaks_of_adam() -> int:
+    return counted(torch.optim.Adam)[2]
+
+
 @every_dense_class
 def test_one_graph_holds_the_whole_step(spec: str) -> None:
     """No more breaks than torch's Adam has, and no operations beyond torch's."""
     graphs, operations, breaks = counted(OURS[spec], lr=torch.tensor(0.01))
     assert graphs == 1
-    assert breaks <= counted(torch.optim.Adam)[2]
+    assert breaks <= breaks_of_adam()
     if spec in COMPILED:
         theirs = counted(TORCH[spec], lr=torch.tensor(0.01))
         assert operations <= theirs[1], f"torch: {theirs}"
 
 
-@pytest.mark.parametrize(("spec", "hypers"), inputs(*COMPILED))
+@pytest.mark.parametrize(("spec", "hypers"), every(4, UNSAID) + every(12, SAID))
 def test_steps_as_torch_s_with_no_more_graphs(
     spec: str, hypers: dict[str, Any]
 ) -> None:
     """To 1e-6 of parameters below one: a rate in a tensor meets the other terms of a
     product in another order.
     """
-    if not LONG and hypers.get("capturable"):
-        pytest.skip("compiled steps are captured whether or not they are said to be")
     with captures_on_the_cpu() if hypers.get("capturable") else nullcontext():
         theirs, ours = (
             Compiled(cls, **hypers).steps(STEPS) for cls in both_classes(spec)
@@ -199,9 +212,7 @@ def test_one_graph_without_any_break_where_torch_has_one(spec: str) -> None:
         torch.compile(optimizer.step, backend="eager", fullgraph=True)()
 
 
-@pytest.mark.parametrize(
-    "spec", DENSE if LONG else ["adamw", "sgd", "nadam", "adafactor"]
-)
+@pytest.mark.parametrize("spec", DENSE if LONG else ["adamw", "adafactor"])
 def test_inductor_s_kernels_step_as_eager_operations_do(spec: str) -> None:
     """To 1e-5 of a parameter of order one: fused kernels round otherwise."""
     if spec == "muon":

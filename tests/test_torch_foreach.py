@@ -22,6 +22,7 @@ from tests.torch_inputs import (
     TORCH,
     captures_on_the_cpu,
     inputs,
+    typed,
 )
 
 STEPS = 8
@@ -56,8 +57,7 @@ def usable(hypers: dict[str, Any]) -> bool:
     return not isinstance(hypers.get("lr"), Tensor) or hypers.get("capturable", False)
 
 
-@pytest.mark.parametrize("dtype", CLOSE, ids=str)
-@pytest.mark.parametrize(("spec", "hypers"), inputs(*FOREACH))
+@pytest.mark.parametrize(("spec", "hypers", "dtype"), typed(inputs(*FOREACH)))
 def test_lists_step_as_the_loop_does(
     spec: str, hypers: dict[str, Any], dtype: torch.dtype
 ) -> None:

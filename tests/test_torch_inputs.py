@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from optdsl import load_optimizer
-from tests.oracle import LONG
 from tests.parity import TORCH, assert_same, options, plain, side
 from tests.torch_inputs import (
     DIFFERENTIABLE,
@@ -25,10 +24,10 @@ from tests.torch_inputs import (
     captures_on_the_cpu,
     every_class,
     inputs,
+    typed,
 )
 
 STEPS = 8
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
 
 
 def allowed(hypers: dict[str, Any]) -> Any:
@@ -48,8 +47,7 @@ def differs_on_purpose(hypers: dict[str, Any], dtype: torch.dtype) -> bool:
     return dtype is torch.bfloat16 and isinstance(betas[0], Tensor)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("spec", "hypers"), inputs())
+@pytest.mark.parametrize(("spec", "hypers", "dtype"), typed(inputs()))
 def test_same_bits_in_torch_s_configurations(
     spec: str, hypers: dict[str, Any], dtype: torch.dtype
 ) -> None:
@@ -76,10 +74,7 @@ def test_betas_in_tensors_keep_their_precision(spec: str) -> None:
     assert ours <= 0.1 * 2**-8 < theirs
 
 
-@pytest.mark.parametrize(
-    "dtype", DTYPES if LONG else [torch.float32, torch.complex64], ids=str
-)
-@pytest.mark.parametrize(("spec", "hypers"), inputs(*DIFFERENTIABLE))
+@pytest.mark.parametrize(("spec", "hypers", "dtype"), typed(inputs(*DIFFERENTIABLE)))
 def test_same_bits_when_differentiable(
     spec: str, hypers: dict[str, Any], dtype: torch.dtype
 ) -> None:

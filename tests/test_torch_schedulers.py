@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.swa_utils import SWALR
 
+from tests.oracle import every
 from tests.parity import Side, assert_same, options, plain, side
 from tests.torch_inputs import INFO, OURS, TORCH, every_class
 
@@ -105,14 +107,15 @@ def assert_scheduled_alike(spec: str, makers: list[Make], **hypers: Any) -> None
     assert_same(ours, theirs)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-@every_class
+@pytest.mark.parametrize(("spec", "name"), every(3, product(TORCH, SCHEDULERS)))
 def test_same_bits_under_each_scheduler(spec: str, name: str) -> None:
     assert_scheduled_alike(spec, [SCHEDULERS[name]])
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("spec", ["sgd", "adam", "adamw", "rmsprop", "muon", "nadam"])
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    every(5, product("sgd adam adamw rmsprop muon nadam".split(), SCHEDULERS)),
+)
 def test_a_learning_rate_in_a_tensor_stays_the_same_tensor(
     spec: str, name: str
 ) -> None:

@@ -17,6 +17,7 @@ from tests.parity import TORCH, Side, assert_same, options, plain, side
 from tests.torch_inputs import (
     CAPTURABLE,
     DENSE,
+    DTYPES,
     INFO,
     NO_COMPLEX,
     OURS,
@@ -29,7 +30,6 @@ from tests.torch_inputs import (
 )
 
 Classes = dict[str, type[Optimizer]]
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
 # Single numbers of a state, which torch casts to the parameter's type when it loads them.
 CASTS = {"asgd": ("mu", "eta"), "nadam": ("mu_product",)}
 FLAGS = ("foreach", "maximize", "capturable", "differentiable", "fused")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from one_row import row
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -106,9 +107,9 @@ class Refusing(Momentum):
 def test_a_refusal_is_no_accident() -> None:
     shapes = study(of_class(Refusing)).shapes
     assert shapes["matrix"].refused and not shapes["scalar"].refused
-    row = verify(Refusing)["shapes: empty, 0-d, 4-d, non-contiguous"]
-    assert row.outcome == "fail" and row.detail.startswith("scalar: TypeError")
-    assert "matrices" not in row.detail
+    found = row("shapes: empty, 0-d, 4-d, non-contiguous", Refusing)
+    assert found.outcome == "fail" and found.detail.startswith("scalar: TypeError")
+    assert "matrices" not in found.detail
 
 
 def test_what_never_steps_is_told_in_one_row() -> None:
@@ -185,7 +186,7 @@ def test_what_is_wrong_with_every_step_is_told_once(cls: type) -> None:
 
 
 def test_the_first_case_that_fails_is_the_smallest() -> None:
-    detail = verify(EpsInsideRoot, against=Adam)[AS_REFERENCE].detail
+    detail = row(AS_REFERENCE, EpsInsideRoot, against=Adam).detail
     assert detail.startswith(
         "defaults, float64, one of shape (3,), 1 step: step 1, one: "
     )
@@ -221,12 +222,14 @@ class Renamed(Momentum):
 
 
 def test_states_are_compared_by_the_names_that_they_share() -> None:
-    row = verify(Renamed, against=Momentum)[AS_REFERENCE]
-    assert "not compared: velocity (ours), buf (theirs)" in row.detail
-    row = verify(Renamed, against=Momentum, renamed={"buf": "velocity"})[AS_REFERENCE]
-    assert row.outcome == "pass" and "not compared" not in row.detail
-    row = verify(Renamed, against=Momentum, renamed={"bof": "velocity"})[AS_REFERENCE]
-    assert row.outcome == "fail" and "bof" in row.detail
+    found = row(AS_REFERENCE, Renamed, against=Momentum)
+    assert "not compared: velocity (ours), buf (theirs)" in found.detail
+    renamed = {"buf": "velocity"}
+    found = row(AS_REFERENCE, Renamed, against=Momentum, renamed=renamed)
+    assert found.outcome == "pass" and "not compared" not in found.detail
+    renamed = {"bof": "velocity"}
+    found = row(AS_REFERENCE, Renamed, against=Momentum, renamed=renamed)
+    assert found.outcome == "fail" and "bof" in found.detail
 
 
 def test_a_reference_that_is_not_there_is_no_fault(tmp_path) -> None:
@@ -243,14 +246,14 @@ def test_a_reference_that_is_not_there_is_no_fault(tmp_path) -> None:
 
 
 def test_options_that_the_reference_lacks_are_named() -> None:
-    detail = verify(Adam, against=Momentum)[AS_REFERENCE].detail
+    detail = row(AS_REFERENCE, Adam, against=Momentum).detail
     assert detail.startswith("defaults"), "another rule is another rule"
 
     class Less(Momentum):
         def __init__(self, params, lr=1e-2, momentum=0.9):
             super().__init__(params, lr, momentum)
 
-    detail = verify(Momentum, against=Less)[AS_REFERENCE].detail
+    detail = row(AS_REFERENCE, Momentum, against=Less).detail
     assert "its options have no weight_decay" in detail
     assert "the same bits in float64, float32, bfloat16, complex64" in detail
 
@@ -267,9 +270,9 @@ class OtherOrder(Momentum):
 
 
 def test_round_off_is_no_difference_and_is_told() -> None:
-    row = verify(OtherOrder, against=Momentum)[AS_REFERENCE]
-    assert row.outcome == "pass", row
-    assert "apart" in row.detail and "within round-off" in row.detail
+    found = row(AS_REFERENCE, OtherOrder, against=Momentum)
+    assert found.outcome == "pass", found
+    assert "apart" in found.detail and "within round-off" in found.detail
 
 
 class Late(Momentum):
@@ -281,14 +284,13 @@ class Late(Momentum):
 
 
 def test_a_difference_beyond_round_off_is_found() -> None:
-    assert verify(Late, against=Momentum)[AS_REFERENCE].outcome == "fail"
+    assert row(AS_REFERENCE, Late, against=Momentum).outcome == "fail"
 
 
 def test_what_the_reference_does_as_well_is_no_fault_of_a_rule() -> None:
-    name = "a group with lr 0 does not move"
-    row = verify("rprop")[name]
-    assert row.outcome == "not applicable"
-    assert row.detail.startswith("torch.optim.Rprop does the same: ")
+    found = row("a group with lr 0 does not move", "rprop")
+    assert found.outcome == "not applicable"
+    assert found.detail.startswith("torch.optim.Rprop does the same: ")
 
 
 # ---- scenes and traces

@@ -1,7 +1,7 @@
 """What torch tries its own optimizers with, for the classes that we have too."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -18,7 +18,9 @@ from torch.testing._internal.common_optimizers import (
 )
 
 from optdsl import load_optimizer
+from tests.oracle import LONG
 from tests.parity import ONLY_SPARSE, TORCH, options
+from tests.small_model import small_model
 
 OURS = {spec: load_optimizer(spec) for spec in TORCH}
 INFO: dict[str, OptimizerInfo] = {
@@ -33,6 +35,7 @@ DIFFERENTIABLE = [spec for spec in TORCH if "differentiable" in options(TORCH[sp
 FOREACH = [spec for spec in TORCH if "foreach" in options(TORCH[spec])]
 FUSED = [spec for spec in TORCH if "fused" in options(TORCH[spec])]
 DENSE = [spec for spec in TORCH if TORCH[spec].__name__ not in ONLY_SPARSE]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
 
 
 def inputs(*specs: str) -> list[Any]:
@@ -41,6 +44,18 @@ def inputs(*specs: str) -> list[Any]:
         pytest.param(spec, each.kwargs, id=f"{spec}, {each.desc}, {at}")
         for spec in specs or TORCH
         for at, each in enumerate(INFO[spec].optim_inputs_func("cuda"))
+    ]
+
+
+def typed(cases: Sequence[Any]) -> list[Any]:
+    """Each case in float32 and, by turns, in one of the other types; in all of them
+    under OPTDSL_EXAMPLES.
+    """
+    first, *others = DTYPES
+    return [
+        pytest.param(*case.values, dtype, id=f"{case.id}-{dtype}")
+        for at, case in enumerate(cases)
+        for dtype in (DTYPES if LONG else (first, others[at % len(others)]))
     ]
 
 
@@ -69,25 +84,6 @@ def captures_on_the_cpu() -> Iterator[None]:
 
 def both_classes(spec: str) -> tuple[type[Optimizer], type[Optimizer]]:
     return TORCH[spec], OURS[spec]
-
-
-def small_model(seed: int = 0) -> torch.nn.Module:
-    """Two layers without biases, because a rule may take matrices alone."""
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(
-        torch.nn.Linear(4, 5, bias=False),
-        torch.nn.Tanh(),
-        torch.nn.Linear(5, 2, bias=False),
-    )
-
-
-def backward(model: torch.nn.Module, step: int, optimizer: Optimizer) -> None:
-    """Leave the gradients of a step; sparse ones for a rule that takes no others."""
-    torch.manual_seed(100 + step)
-    model(torch.randn(3, 4)).square().mean().backward()
-    if type(optimizer).__name__ in ONLY_SPARSE:
-        for p in model.parameters():
-            p.grad = p.grad.to_sparse()
 
 
 def twins(spec: str, **hypers: Any) -> list[tuple[torch.nn.Module, Optimizer]]:
