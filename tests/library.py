@@ -56,7 +56,7 @@ LATE = 5.0  # in place of a count that no test would reach
 @cache
 def hypers_of(spec: str) -> dict[str, ir.Hyper]:
     """The hypers that the constructor takes."""
-    checked = of_library(spec).checked
+    checked = rule_of(spec)
     taken = {*checked.arguments.positional, *checked.arguments.named}
     return {each.name: each for each in checked.hypers if each.name in taken}
 
@@ -64,8 +64,17 @@ def hypers_of(spec: str) -> dict[str, ir.Hyper]:
 @cache
 def has_lists(spec: str) -> bool:
     """Whether the states of a parameter depend on how many axes it has."""
-    checked = of_library(spec).checked
-    return any(each.index is not None for each in checked.states)
+    return any(each.index is not None for each in rule_of(spec).states)
+
+
+def rule_of(spec: str) -> ir.Rule:
+    return of_library(spec).checked
+
+
+def skip_random(spec: str) -> None:
+    """For what does not hold where numbers depend on the group and the place in it."""
+    if rule_of(spec).random:
+        pytest.skip("its random numbers depend on the groups and the places in them")
 
 
 def other(spec: str, hyper: ir.Hyper) -> Any:
@@ -116,7 +125,7 @@ def bad(spec: str, hyper: ir.Hyper) -> tuple[Any, str] | None:
 
 def is_together(spec: str) -> bool:
     """Whether the parameters of a rule depend on each other."""
-    return of_library(spec).checked.in_phases
+    return rule_of(spec).in_phases
 
 
 @cache

@@ -220,6 +220,38 @@ _BODIES = {
     "def_of_a_count": """
         def f(x) = sqrt(x) + max(x, 2)
         step: p -= f(t)*grad""",
+    "draws_of_states_and_sides": """
+        hyper flag = false
+        state m = randn_like(grad)
+        state n = rand_like(p) when flag
+        step:
+            x = randn_like(p) if lr > 0.08 else rand_like(grad)
+            if flag:
+                n += x
+                p -= 0.1*n
+            m = lerp(m, x, initial(lr))
+            p -= lr*m*rand_like(norm(p)) + grad""",
+    "draws_and_a_local_of_that_name": """
+        state step_seeds = 0
+        step:
+            seeds = lerp(randn_like(grad), 0.5, 0.1)
+            step_seeds += seeds
+            p -= grad*step_seeds""",
+    "loss_of_a_def_and_of_an_alias": """
+        def f(x, y) = x*y
+        state m = 0
+        step:
+            x = loss
+            x *= 2
+            m = max(m, loss)
+            p -= 0.1*f(grad, x) - item(loss)*m""",
+    "largest_of_a_local_that_changes": """
+        hyper rounds: int = 2
+        step:
+            x = grad*2
+            kept = topk(abs(x), rounds)
+            x -= p
+            p -= where(kept or topk(p, numel(p)//2), x, 0)""",
     "names_that_python_keeps": """
         state a = 0
         state i = grad

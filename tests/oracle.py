@@ -77,6 +77,10 @@ class Scenario:
         """Where the random numbers of a parameter's group start."""
         return 5 + (at == len(self.parameters) - 1)
 
+    def seeds(self, rule: ir.Rule, at: int) -> dict[str, int]:
+        """What a parameter's group is given beside the hypers."""
+        return {"seed": self.seed(at)} if rule.random else {}
+
     def place(self, at: int) -> int:
         return at if at < len(self.parameters) - 1 else 0
 

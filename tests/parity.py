@@ -149,6 +149,7 @@ def side(
         {"params": dealt[index :: len(groups)], **group}
         for index, group in enumerate(groups)
     ]
+    torch.manual_seed(0)  # groups may draw a seed of their own
     return Side(parameters, make(given, **hypers), dtype)
 
 

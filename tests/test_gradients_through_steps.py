@@ -16,6 +16,7 @@ from torch import Tensor
 from optdsl import interpret, ir
 from optdsl.check import DIFFERENTIABLE
 from optdsl.find import read
+from optdsl.verify.run import loss_of
 
 RULES = {name: read(path).text for name, path in LIBRARY} | ONCE_WRONG
 Moved = Callable[[list[Tensor], Sequence[Sequence[Tensor | None]]], list[Tensor]]
@@ -59,25 +60,31 @@ def test_autograd_sees_through_a_step_what_it_sees_through_the_interpreter(name:
 
     def interpreted(params, grads):
         memories = [
-            interpret.Memory(p, given.of_group(at) | {"differentiable": True})
+            interpret.Memory(
+                p,
+                given.of_group(at) | {"differentiable": True},
+                seed=given.seed(at),
+                place=given.place(at),
+            )
             for at, p in enumerate(params)
         ]
         for step in grads:
             for memory, grad in zip(memories, step, strict=True):
                 memory.grad = grad
-            interpret.step(rule, memories)
+            interpret.step(rule, memories, loss_of(0))
         return [each.p for each in memories]
 
     def trained(params, grads):
+        last = len(params) - 1
         groups = [
-            {"params": params[:-1], **given.of_group(0)},
-            {"params": params[-1:], **given.of_group(len(params) - 1)},
+            {"params": params[:-1], **given.of_group(0), **given.seeds(rule, 0)},
+            {"params": params[-1:], **given.of_group(last), **given.seeds(rule, last)},
         ]
         optimizer = cls(groups, differentiable=True)
         for step in grads:
             for param, grad in zip(params, step, strict=True):
                 param.grad = grad
-            optimizer.step()
+            optimizer.step(lambda: loss_of(0))
         return params
 
     for seed in every(3, range(3)):

@@ -84,7 +84,7 @@ def trained(
         {"params": params[-1:], **given.of_group(len(params) - 1)},
     ]
     for group, at in zip(groups, (0, len(params) - 1), strict=True):
-        group |= {"seed": given.seed(at)} if rule.random else {}
+        group |= given.seeds(rule, at)
     optimizer = cls(groups, **options)
     sparse = rule.sparse is not None and rule.sparse.only
     results: Results = []
