@@ -244,11 +244,12 @@ def test_a_library_class_takes_complex_numbers_for_pairs(path):
 
 
 def test_most_rules_of_the_library_take_complex_numbers():
+    """The others look at shapes, or keep a state of another shape than the parameter."""
     taken = 0
     for _, path in LIBRARY:
         with loaded(read(path).text) as cls:
             taken += takes_complex(cls)
-    assert taken >= len(LIBRARY) - 3
+    assert taken >= 2 / 3 * len(LIBRARY)
 
 
 def single(given: Scenario) -> Scenario:
