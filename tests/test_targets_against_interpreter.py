@@ -180,7 +180,7 @@ def test_a_class_that_once_went_wrong_computes_its_rule(name):
         assert_pairs_are_complex_numbers(ONCE_WRONG[name], seed)
 
 
-@examples(40)
+@examples(30)
 @given(text=specs(), seed=st.integers(0, 999))
 def test_a_random_class_computes_its_rule(text, seed):
     assume(is_calculable(text, seed))
@@ -233,7 +233,7 @@ def assert_pairs_are_complex_numbers(text: str, seed: int) -> bool:
     return True
 
 
-@examples(24)
+@examples(20)
 @given(text=specs(axes=False), seed=st.integers(0, 999))
 def test_a_random_class_takes_complex_numbers_for_pairs(text, seed):
     assume(is_calculable(text, seed))
