@@ -178,10 +178,20 @@ def _phase(block: ir.Block, runs: Sequence["Run"]) -> None:
             case _:
                 first.beside = runs
                 first.block((statement,))
-                for name in ir.assigned((statement,)) | ir.unpacked((statement,)):
+                for name in _written(statement):
                     if name in first.values:
                         for run in others:
                             run.values[name] = first.values[name]
+
+
+def _written(statement: ir.Statement) -> set[str]:
+    """The names whose values a statement changes."""
+    effects = {
+        ir.written(each.value).name
+        for each in ir.statements((statement,))
+        if isinstance(each, ir.Effect)
+    }
+    return ir.assigned((statement,)) | ir.unpacked((statement,)) | effects
 
 
 _ACROSS = {"norm": torch.linalg.vector_norm, "max": torch.amax, "min": torch.amin}
@@ -242,7 +252,7 @@ class Run:
             name: value.clone() if isinstance(value, Tensor) else value
             for name, value in memory.states.items()
         }
-        self.values |= memory.shared
+        self.values |= {name: each.clone() for name, each in memory.shared.items()}
         self.values |= {"p": memory.p.clone(), "grad": grad, "t": float(memory.updates)}
         self.memory = memory
         self.beside: Sequence[Run] = (self,)
@@ -308,7 +318,8 @@ class Run:
                     raise _Returned(self.value(value))
 
     def assign(self, target: ir.Ref, value: Any) -> None:
-        if target.role is not ir.Role.LOCAL and not target.type.on_host:
+        fresh = target.role in (ir.Role.LOCAL, ir.Role.SHARED)
+        if not fresh and not target.type.on_host:
             old = self.stored(target)
             if not isinstance(value, Tensor) or value.shape != old.shape:
                 value = torch.zeros_like(old) + value

@@ -23,10 +23,10 @@ Moved = Callable[[list[Tensor], Sequence[Sequence[Tensor | None]]], list[Tensor]
 
 
 def is_followed(rule: ir.Rule) -> bool:
-    """Whether autograd can follow a rule: not where entries of sparse gradients are
-    written, nor where a hook writes in place; bfloat16 rounds too much to tell.
+    """Whether autograd can follow a rule: not where parameters step together, where
+    entries of sparse gradients are written, nor where a hook writes in place; bfloat16 rounds too much to tell.
     """
-    if rule.sparse is not None and rule.sparse.only:
+    if rule.in_phases or (rule.sparse is not None and rule.sparse.only):
         return False
     if any(ir.assigned(each.body) for each in (*rule.pre_steps, *rule.post_steps)):
         return False
@@ -98,4 +98,4 @@ def test_autograd_sees_through_a_step_what_it_sees_through_the_interpreter(name:
 
 def test_most_rules_of_the_library_are_followed():
     followed = [name for name, _ in LIBRARY if is_followed(checked(RULES[name]))]
-    assert len(followed) >= len(LIBRARY) - 4
+    assert len(followed) >= 0.8 * len(LIBRARY)

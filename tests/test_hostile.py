@@ -308,7 +308,7 @@ def test_no_name_breaks_a_role(rule):
     """
     text = RULES[rule]
     innocent = moves(named(text))
-    for turn in every(4, range(len(NAMES))):
+    for turn in every(6, range(len(NAMES))):
         names = {
             role: NAMES[(turn + 7 * at) % len(NAMES)]
             for at, role in enumerate(roles(text))

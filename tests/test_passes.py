@@ -119,7 +119,7 @@ def assert_every_target_keeps_the_meaning(text: str, seed: int) -> None:
         )
 
 
-@examples(40)
+@examples(30)
 @given(text=specs(), seed=st.integers(0, 999))
 def test_every_pass_keeps_the_meaning_of_a_random_rule(text, seed):
     assume(is_calculable(text, seed))
@@ -140,11 +140,18 @@ def test_every_pass_keeps_the_meaning_of_a_library_rule(path):
         assert_every_target_keeps_the_meaning(read(path).text, seed)
 
 
-def test_most_rules_run_on_every_target():
-    captured = [
-        path for _, path in LIBRARY if "captured" in checked_for(read(path).text)
-    ]
-    assert len(captured) >= len(LIBRARY) - 2 - len(DECOMPOSING)
+def waits_for_the_host(name: str, rule: ir.Rule) -> bool:
+    """Whether a step of a rule has work that no captured step can do."""
+    return (
+        name in DECOMPOSING or rule.random or rule.reads_loss or rule.counted == "int"
+    )
+
+
+@every_rule
+def test_a_rule_is_captured_unless_it_waits_for_the_host(path):
+    text = read(path).text
+    captured = "captured" in checked_for(text)
+    assert captured or waits_for_the_host(path.stem, checked(text))
 
 
 def test_numbers_wait_for_a_call_that_takes_them():

@@ -28,15 +28,14 @@ from tests.parity import (
 )
 from tests.torch_inputs import (
     CAPTURABLE,
-    DTYPES,
     NO_COMPLEX,
     captures_on_the_cpu,
+    each_typed,
     every_class,
     typed,
 )
 
 STEPS = 12
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 _ADAM: dict[str, list[Any]] = {
     "lr": [0.1, 0],
@@ -197,8 +196,7 @@ def groups_of(spec: str) -> tuple[dict[str, Any], ...]:
     return ({}, *(each for each in alone if allowed(spec, each)))
 
 
-@every_dtype
-@every_class
+@pytest.mark.parametrize(("spec", "dtype"), each_typed())
 def test_same_bits_in_groups(spec: str, dtype: torch.dtype) -> None:
     if refused(spec, dtype):
         pytest.skip("refused, as in torch")

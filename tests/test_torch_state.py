@@ -17,13 +17,13 @@ from tests.parity import TORCH, Side, assert_same, options, plain, side
 from tests.torch_inputs import (
     CAPTURABLE,
     DENSE,
-    DTYPES,
     INFO,
     NO_COMPLEX,
     OURS,
     a_parameter,
     both_classes,
     captures_on_the_cpu,
+    each_typed,
     every_class,
     inputs,
     on_each_side,
@@ -76,8 +76,7 @@ def assert_goes_on(ours: Side, theirs: Side) -> None:
         assert_same(ours.steps(step), theirs.steps(step), f"step {step}")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@every_class
+@pytest.mark.parametrize(("spec", "dtype"), each_typed())
 def test_either_goes_on_from_what_the_other_saved(
     spec: str, dtype: torch.dtype
 ) -> None:

@@ -1,7 +1,7 @@
 """What torch tries its own optimizers with, for the classes that we have too."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -57,6 +57,10 @@ def typed(cases: Sequence[Any]) -> list[Any]:
         for at, case in enumerate(cases)
         for dtype in (DTYPES if LONG else (first, others[at % len(others)]))
     ]
+
+
+def each_typed(specs: Iterable[str] = TORCH) -> list[Any]:
+    return typed([pytest.param(spec, id=spec) for spec in specs])
 
 
 def error_inputs(spec: str) -> list[ErrorOptimizerInput]:
