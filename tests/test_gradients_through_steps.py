@@ -23,8 +23,9 @@ Moved = Callable[[list[Tensor], Sequence[Sequence[Tensor | None]]], list[Tensor]
 
 
 def is_followed(rule: ir.Rule) -> bool:
-    """Whether autograd can follow a rule: not where parameters step together, where
-    entries of sparse gradients are written, nor where a hook writes in place; bfloat16 rounds too much to tell.
+    """Whether autograd can follow a rule: not where parameters step together, nor where
+    entries of sparse gradients are written or a hook writes in place; bfloat16 rounds too
+    much to tell.
     """
     if rule.in_phases or (rule.sparse is not None and rule.sparse.only):
         return False
