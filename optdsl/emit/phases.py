@@ -79,7 +79,6 @@ class Phases:
     """
 
     container = "groups"
-    numbers = "{}"
 
     def __init__(self, rule: ir.Rule, update: Update) -> None:
         self.rule = rule
