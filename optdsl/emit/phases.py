@@ -22,15 +22,12 @@ from ..stages import (
     surely,
     waiting,
 )
-from . import foreach, loop
-from .body import INDENT, Single, lines, one_at_a_time
+from .body import INDENT, lines
 from .complex import AS_REAL, Run
-from .expr import Name, text
 from .layout import WIDTH, fit
-from .lists import GIVEN, Lists
 from .names import Names, plural
 from .signature import option
-from .update import Column, Update, asked
+from .update import Update, asked
 
 GROUPS = "groups: list[tuple[dict[str, Any], list[list[Any]]]]"
 STACKED = '''
@@ -42,19 +39,7 @@ def _stacked(parts: list[Tensor]) -> Tensor:
 '''
 
 
-def emit(rule: ir.Rule, update: Update, suffix: str = "") -> list[str]:
-    """The lines of a function that takes one parameter after the other."""
-    return _function(OneByOne(rule, update), loop.KIND, suffix)
-
-
-def emit_lists(
-    rule: ir.Rule, update: Update, suffix: str = "", captured: bool = False
-) -> list[str]:
-    """The lines of a function that takes all parameters of a batch at once."""
-    return _function(AtOnce(rule, update, captured), foreach.KIND, suffix)
-
-
-def _function(phases: "Phases", kind: str, suffix: str) -> list[str]:
+def function(phases: "Phases", kind: str, suffix: str) -> list[str]:
     update = phases.update
     doc = f'"""Update all groups, each with its columns: {update.lists}.'
     spoken = textwrap.wrap(doc, WIDTH - len(INDENT) - 3)
@@ -129,7 +114,7 @@ class Phases:
                 body += self._lists(run, direct_parts(phase.body))
                 body += self._phase(run)
         before = self._lists(phase, direct_parts(self.rule.step))
-        read = {ref.name for ref in _mentioned(phase)}
+        read = {ref.name for ref in mentioned(phase)}
         old = [each for each in self.of_groups if each in read]
         unsure = {*self.waiting[id(phase)]} - surely(own(phase)) - {*old}
         body[:0] = [f"{self.names.own(each)} = None" for each in sorted(unsure)]
@@ -158,7 +143,7 @@ class Phases:
         self, block: ir.Block, hypers: tuple[str, ...], place: str
     ) -> list[str]:
         """The lines that give the hypers of a group, and its states, their names."""
-        read = {ref.name for each in block for ref in _mentioned(each)}
+        read = {ref.name for each in block for ref in mentioned(each)}
         names = [each for each in hypers if each in read]
         values = [self._hyper(each) for each in names]
         for state in self.rule.shared:
@@ -192,7 +177,7 @@ class Phases:
     def _viewed(self, phase: ir.Each) -> list[str]:
         if not self.rule.pairs:
             return []
-        read = {ref.name for ref in _mentioned(phase)} - {*self.kept}
+        read = {ref.name for ref in mentioned(phase)} - {*self.kept}
         names = [each for each in ("p", "grad") if each in read]
         states = [
             each for each in self.rule.own if each.name in read and not each.scalar
@@ -225,189 +210,9 @@ class Phases:
         return option(self.rule, "maximize")
 
 
-def _mentioned(node: ir.Node) -> Iterator[ir.Ref]:
+def mentioned(node: ir.Node) -> Iterator[ir.Ref]:
     """What a node reads and writes."""
     yield from ir.reads(node)
     for each in ir.statements((node,)):
         if isinstance(each, ir.Assign):
             yield each.target
-
-
-class OneByOne(Phases):
-    """One parameter after the other."""
-
-    def __init__(self, rule: ir.Rule, update: Update) -> None:
-        super().__init__(rule, update)
-        self.keeps = any(names for _, names in waiting([*phases(rule.step)]))
-        self.inside = "columns" if self.keeps else f"({self.columns()})"
-        self.plain: Single = one_at_a_time(self.name)
-
-    def name(self, ref: ir.Ref) -> str:
-        return self.lists.get(ref.name) or self.update.one(ref)
-
-    def single(self, statement: ir.Statement) -> Iterator[str]:
-        match statement:
-            case ir.Assign(target, value) if target.name in self.lists:
-                yield f"{self.lists[target.name]}.append({text(value, self.name)})"
-            case _:
-                yield from self.plain(statement)
-
-    def kept_list(self, name: str) -> str:
-        return self.names.claim(plural(name))
-
-    def name_of(self, kept: str) -> str:
-        return self.names.own(kept)
-
-    def _loop(
-        self, phase: ir.Each, inner: list[str], handed: dict[str, str]
-    ) -> list[str]:
-        read = {ref.name for ref in _mentioned(phase)}
-        columns = [
-            (each.item, each.items)
-            for at, each in enumerate(self.update.columns)
-            if at == 0 or self._is_read(each, phase, read)
-        ]
-        columns += [
-            (self.name_of(each), items)
-            for each, items in self.kept.items()
-            if each in read
-        ]
-        if "grad" in self.kept:
-            columns = [each for each in columns if each[1] != "grads"]
-        items = ", ".join(item for item, _ in columns)
-        lists = ", ".join(items for _, items in columns)
-        rows = f"zip({lists}, strict=True)" if len(columns) > 1 else lists
-        result = [f"{self.columns()} = columns"] if self.keeps else []
-        result += [f"{each}: list[Any] = []" for each in handed.values()]
-        result.append(f"for {items} in {rows}:")
-        inner = [*inner]
-        for each, items in handed.items():
-            inner.append(f"{items}.append({self.name_of(each)})")
-        result += [INDENT + line if line else "" for line in inner]
-        if handed:
-            result.append(f"columns += [{', '.join(handed.values())}]")
-        return result
-
-    def _is_read(self, column: Column, phase: ir.Each, read: set[str]) -> bool:
-        if column is self.update.step and self.counts_here(phase):
-            return True
-        if column.state is not None:
-            return column.state.name in read
-        if column.role is not None:
-            return any(ref.role is column.role for ref in _mentioned(phase))
-        return column.items == "grads" and "grad" in read
-
-    def _first_lines(self, phase: ir.Each) -> list[str]:
-        if not self.reads_grad(phase):
-            return []
-        return [f"grad = grad if not {self.maximizes()} else -grad"]
-
-    def _count(self, phase: ir.Each) -> list[str]:
-        result = []
-        step = self.update.step
-        if self.counts_here(phase):
-            result.append(f"{step.item} += 1")
-        if self.rule.counted == "tensor" and self.reads_count(phase):
-            result.append(f"{self.update.names.own('t')} = {step.item}.item()")
-        return result
-
-    def as_reals(self, phase: ir.Each, run: Run) -> list[str]:
-        return loop.viewed(run, self.update, "torch.is_complex(p)")
-
-
-class AtOnce(Phases):
-    """All parameters of a batch at once."""
-
-    container = "batches"
-    inside = "rows"
-
-    def __init__(self, rule: ir.Rule, update: Update, captured: bool) -> None:
-        self.captured = captured
-        super().__init__(rule, update)
-        self.name: Name = self._host
-
-    def _names(self) -> Names:
-        self.printer = Lists(self.update, self.outer)
-        return self.printer.names
-
-    def begin(self) -> list[str]:
-        body = foreach.batched(self.rule, self.update)
-        return [
-            "batches = []",
-            f"for group, ({self.columns()}) in groups:",
-            *(INDENT + line for line in body),
-        ]
-
-    def _host(self, ref: ir.Ref) -> str:
-        return self.lists.get(ref.name) or self.printer.host(ref)
-
-    def _hyper(self, name: str) -> str:
-        hyper, value = self.hypers[name], super()._hyper(name)
-        if self.captured or hyper.type.optional or hyper.type.nones:
-            return value
-        if hyper.annotation == "float":
-            return f"float({value})"
-        if hyper.annotation == "tuple":
-            return f"tuple(map(float, {value}))"
-        return value
-
-    def single(self, statement: ir.Statement) -> Iterator[str]:
-        match statement:
-            case ir.Assign(target, value) if target.name in self.lists:
-                if target.type.on_host:
-                    value_ = text(value, self.name)
-                    yield f"{self.lists[target.name]} += [{value_}] * len(params)"
-                else:
-                    yield f"{self.lists[target.name]} += {self.printer.values(value)}"
-            case ir.Assign(target) if target.name in self.outer:
-                yield from one_at_a_time(self.name)(statement)
-            case ir.Effect(value) if ir.written(value).name in self.outer:
-                yield from one_at_a_time(self.name)(statement)
-            case _:
-                yield from self.printer.single(statement)
-
-    def kept_list(self, name: str) -> str:
-        return self.name_of(name)
-
-    def name_of(self, kept: str) -> str:
-        """A list of tensors, or what is the same for all of a batch."""
-        numbers = (
-            each.target.name
-            for each in ir.statements(self.rule.step)
-            if isinstance(each, ir.Assign) and each.target.type.on_host
-        )
-        alone = kept in self.outer or kept in numbers
-        return self.names.own(kept) if alone else self.printer.many(kept)
-
-    def _loop(
-        self, phase: ir.Each, inner: list[str], handed: dict[str, str]
-    ) -> list[str]:
-        fresh = ", ".join(handed.values())
-        if handed or self.kept:
-            head = ["for columns in rows:", f"    {self.columns()} = columns"]
-        else:
-            head = [f"for {self.columns()} in rows:"]
-        tail = [f"columns += [{fresh}]"] if handed else []
-        return [*head, *(INDENT + line if line else "" for line in [*inner, *tail])]
-
-    def _first_lines(self, phase: ir.Each) -> list[str]:
-        given = [f"{GIVEN} = grads"] * foreach.consumes(phase.body)
-        if not self.reads_grad(phase):
-            return given
-        negated = "    grads = torch._foreach_neg(grads)"
-        return [*given, f"if {self.maximizes()}:", negated]
-
-    def _count(self, phase: ir.Each) -> list[str]:
-        return foreach.count(
-            self.rule,
-            self.update,
-            self.captured,
-            goes_up=self.counts_here(phase),
-            asked=self.reads_count(phase),
-        )
-
-    def as_reals(self, phase: ir.Each, run: Run) -> list[str]:
-        result = foreach.viewed(run, self.printer, "torch.is_complex(params[0])")
-        if result and "grad" in run.changed and foreach.consumes(phase.body):
-            result.append(f"    {GIVEN} = grads")
-        return result

@@ -4,7 +4,7 @@ In: the lowered rules. Out: their lines, under the names of the options that ask
 """
 
 from .. import ir
-from . import differentiable, foreach, loop, phases
+from . import at_once, differentiable, foreach, loop, one_by_one
 from .step import CAPTURABLE
 from .update import Update, update_of
 
@@ -16,7 +16,7 @@ def updates(targets: ir.Targets, update: Update) -> dict[str, list[str]]:
     single, multi = targets.apart
     one, many = loop.emit, foreach.emit
     if targets.loop.in_phases:
-        one, many = phases.emit, phases.emit_lists
+        one, many = one_by_one.emit, at_once.emit
     captured = []
     if single is not None:
         captured.append(one(single, update, CAPTURABLE))

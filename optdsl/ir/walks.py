@@ -1,0 +1,135 @@
+"""Ways through the tree: what is below a node, what a block assigns, a rule with every
+block changed.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from .nodes import (
+    Assign,
+    Block,
+    Each,
+    Expr,
+    If,
+    Node,
+    Op,
+    Ref,
+    Repeat,
+    Statement,
+    Unpack,
+)
+from .rules import Rule
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The expressions and statements directly below a node, in order of evaluation."""
+    for each in dataclasses.fields(node):
+        value = getattr(node, each.name)
+        if each.name in ("type", "span", "targets"):
+            continue
+        if each.name == "target":
+            if value is not None and value.index is not None:
+                yield value.index
+        elif each.name == "keywords":
+            yield from (argument for _, argument in value)
+        elif isinstance(value, tuple):
+            yield from (item for item in value if dataclasses.is_dataclass(item))
+        elif dataclasses.is_dataclass(value):
+            yield value
+
+
+def mapped(node: Node, change: Callable[[Node], Node]) -> Node:
+    """The node with the expressions and statements directly below it changed."""
+    changed = {}
+    for each in dataclasses.fields(node):
+        value = getattr(node, each.name)
+        if each.name in ("type", "span"):
+            continue
+        if each.name == "keywords":
+            value = tuple((name, change(argument)) for name, argument in value)
+        elif isinstance(value, tuple):
+            value = tuple(
+                change(item) if dataclasses.is_dataclass(item) else item
+                for item in value
+            )
+        elif dataclasses.is_dataclass(value):
+            value = change(value)
+        changed[each.name] = value
+    return dataclasses.replace(node, **changed)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and everything below it."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def reads(node: Node) -> Iterator[Ref]:
+    """Every reference that a node reads, in order of evaluation."""
+    return (each for each in walk(node) if isinstance(each, Ref))
+
+
+def statements(block: Block) -> Iterator[Statement]:
+    """Every statement of a block and of the branches inside it."""
+    for statement in block:
+        yield statement
+        if isinstance(statement, If):
+            yield from statements(statement.then)
+            yield from statements(statement.otherwise)
+        elif isinstance(statement, (Repeat, Each)):
+            yield from statements(statement.body)
+
+
+def assigned(block: Block) -> set[str]:
+    """The names that a block assigns, in its branches too."""
+    return {
+        each.target.name
+        for each in statements(block)
+        if isinstance(each, (Assign, Repeat)) and each.target is not None
+    }
+
+
+def unpacked(block: Block) -> set[str]:
+    """The names that a block takes out of tuples, in its branches too."""
+    found = (each.targets for each in statements(block) if isinstance(each, Unpack))
+    return {ref.name for refs in found for ref in refs}
+
+
+def written(expr: Expr) -> Expr:
+    """What a chain of in-place calls writes into: where it starts."""
+    while isinstance(expr, Op) and expr.in_place:
+        expr = expr.arguments[0]
+    return expr
+
+
+def blocks(rule: Rule) -> Iterator[Block]:
+    """Every block of a rule: functions, hooks, prologue, step."""
+    for function in rule.functions:
+        yield function.body
+    for hook in rule.hooks:
+        yield hook.body
+    yield rule.prologue
+    yield rule.step
+
+
+def with_blocks(rule: Rule, change: Callable[[Block], Block]) -> Rule:
+    """The rule with every block changed."""
+    return dataclasses.replace(
+        rule,
+        functions=tuple(
+            dataclasses.replace(each, body=change(each.body)) for each in rule.functions
+        ),
+        pre_steps=tuple(
+            dataclasses.replace(each, body=change(each.body)) for each in rule.pre_steps
+        ),
+        prologue=change(rule.prologue),
+        step=change(rule.step),
+        post_steps=tuple(
+            dataclasses.replace(each, body=change(each.body))
+            for each in rule.post_steps
+        ),
+        on_calls=tuple(
+            dataclasses.replace(each, body=change(each.body)) for each in rule.on_calls
+        ),
+    )
