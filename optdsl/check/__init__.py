@@ -8,6 +8,7 @@ from ..invariants import verify
 from ..source import Source
 from . import declarations, flow
 from .functions import check_functions
+from .linear import check_complex
 from .phases import in_phases
 from .scope import (
     CAPTURABLE,
@@ -19,7 +20,7 @@ from .scope import (
     Scope,
 )
 from .sparse import check_entries, check_sparse
-from .statements import check_complex, check_hook, check_step
+from .statements import check_hook, check_step
 
 __all__ = ["CAPTURABLE", "DIFFERENTIABLE", "FOREACH", "LOOP", "Mode", "check"]
 

@@ -1,7 +1,5 @@
 """Statements: assignments to roles, branches, loops, and the bodies of hooks and defs."""
 
-from dataclasses import replace
-
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from ..source import Span
@@ -15,8 +13,10 @@ from .expressions import (
     is_host_flag,
 )
 from .kinds import unknown
+from .linear import check_linear
 from .names import check_name
-from .scope import INDEX, Local, Scope, holds, holds_not
+from .paths import assigned, changes_kind, merged
+from .scope import INDEX, Scope, holds, holds_not
 from .shapes import SEVERAL, one_part
 
 
@@ -300,15 +300,15 @@ def _repeat(statement: syntax.Repeat, scope: Scope) -> ir.Statement | None:
     if statement.index is not None and check_index(statement.index, scope):
         index = {statement.index.text: INDEX}
     before, made = scope.locals, dict(scope.instances)
-    for name in _targets(statement.body):
+    for name in assigned(statement.body):
         scope.forget(name)
     scope.loops += 1
     while True:
         scope.locals = before | index
         body = check_block(statement.body, scope)
         own = {name: each for name, each in scope.locals.items() if name not in index}
-        after = _merged(own, body, before, (), looped=True)
-        if any(_changes_kind(name, before, after, body, scope) for name in before):
+        after = merged(own, body, before, (), looped=True)
+        if any(changes_kind(name, before, after, body, scope) for name in before):
             break
         if all(before[name] == after[name] for name in before):
             break
@@ -348,99 +348,14 @@ def index_ref(name: syntax.Identifier | None) -> ir.Ref | None:
     return ir.Ref(name.text, ir.Role.INDEX, ir.NUMBER, name.span)
 
 
-def _targets(body: tuple[syntax.Statement, ...]) -> set[str]:
-    """The names that a block assigns."""
-    found = set()
-    for statement in body:
-        for each in syntax.walk(statement):
-            if isinstance(each, syntax.Assign):
-                found.add(each.target.text)
-            elif isinstance(each, syntax.Unpack):
-                found |= {name.text for name in each.targets}
-    return found
-
-
-def _changes_kind(
-    name: str,
-    before: dict[str, Local],
-    after: dict[str, Local],
-    body: ir.Block,
-    scope: Scope,
-) -> bool:
-    """Whether a loop gives a name another kind than it had before; says where."""
-    if not after[name].conflict or before[name].conflict:
-        return False
-    title = (
-        f"`{name}` is a {before[name].type} before the loop "
-        f"and a {after[name].type} after a round"
-    )
-    span = _assigned_in(body, name)
-    scope.report("E0405", title, span, "a name has one kind in all rounds")
-    return True
-
-
-def check_complex(spec: syntax.Spec, scope: Scope) -> tuple[Span, ...]:
-    """Where complex parameters are complex numbers: blocks directly in the step."""
-    allowed = [
-        each
-        for step in spec.of(syntax.Step)
-        for each in step.body
-        if isinstance(each, syntax.Complex)
-    ]
-    for each in syntax.walk(spec):
-        if isinstance(each, syntax.Complex) and not any(each is one for one in allowed):
-            title = "`complex:` stands directly in the step"
-            word = Span(each.span.start, each.span.start + len("complex"))
-            scope.report("E0310", title, word)
-    return tuple(each.span for each in allowed)
-
-
 def _of_complex_numbers(statement: syntax.Complex, scope: Scope) -> ir.Block:
     body = check_block(statement.body, scope)
     for each in ir.statements(body):
         if isinstance(each, ir.Assign):
-            _check_linear(each.value, each.target.type.kind is ir.Kind.TENSOR, scope)
+            check_linear(each.value, each.target.type.kind is ir.Kind.TENSOR, scope)
         elif isinstance(each, ir.Unpack):
-            _check_linear(each.value, False, scope)
+            check_linear(each.value, False, scope)
     return body
-
-
-def _check_linear(expr: ir.Expr, is_tensor: bool, scope: Scope) -> None:
-    """Reports what does not mean the same for a complex number and for a pair of reals:
-    all but sums of tensors, and products of them with what is made of no tensor.
-    """
-    if expr.type.unknown:
-        return
-    parts: tuple[tuple[ir.Expr, bool], ...] | None = None
-    match expr:
-        case _ if not is_tensor:
-            parts = None if _has_tensors(expr) else ()
-        case _ if expr.type.kind is not ir.Kind.TENSOR:
-            pass  # A number is added to one real of two.
-        case ir.Ref():
-            parts = ()
-        case ir.Unary(operand=operand):
-            parts = ((operand, True),)
-        case ir.Choose(then=then, otherwise=otherwise):
-            parts = ((then, True), (otherwise, True))
-        case ir.Binary("+" | "-", left, right):
-            parts = ((left, True), (right, True))
-        case ir.Binary("*", left, right) if left.type.kind is not ir.Kind.TENSOR:
-            parts = ((left, False), (right, True))
-        case ir.Binary("*" | "/", left, right):
-            parts = ((left, True), (right, False))
-        case ir.Call("lerp", (start, end, weight)):
-            parts = ((start, True), (end, True), (weight, False))
-    if parts is None:
-        title = "this is not for complex numbers"
-        hint = "`complex:` is for sums of tensors, and for their products with scalars"
-        scope.report("E0408", title, expr.span, hint)
-    for part, part_is_tensor in parts or ():
-        _check_linear(part, part_is_tensor, scope)
-
-
-def _has_tensors(expr: ir.Expr) -> bool:
-    return any(each.type.kind is ir.Kind.TENSOR for each in ir.walk(expr))
 
 
 def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:
@@ -457,50 +372,5 @@ def _if(statement: syntax.If, scope: Scope) -> ir.Statement | None:
     with scope.knowing(holds_not(condition) if good else ()):
         otherwise = check_block(statement.otherwise, scope)
     scope.facts &= kept
-    scope.locals = _merged(after_then, then, scope.locals, otherwise)
+    scope.locals = merged(after_then, then, scope.locals, otherwise)
     return ir.If(condition, then, otherwise, statement.span) if good else None
-
-
-def _merged(
-    left: dict[str, Local],
-    then: ir.Block,
-    right: dict[str, Local],
-    otherwise: ir.Block,
-    looped: bool = False,
-) -> dict[str, Local]:
-    """The locals after a branch, or a loop; a path that returns does not count."""
-    if then and isinstance(then[-1], ir.Return):
-        return right
-    if otherwise and isinstance(otherwise[-1], ir.Return):
-        return left
-    merged = {}
-    for name in dict.fromkeys([*left, *right]):
-        one, other = left.get(name), right.get(name)
-        if one is None or other is None:
-            assigned = _assigned_in(then if one else otherwise, name)
-            span = assigned or Span(0, 1)
-            merged[name] = Local((one or other).type, missing=span, looped=looped)
-        elif one.missing or one.conflict:
-            merged[name] = one
-        elif other.missing or other.conflict:
-            merged[name] = other
-        elif one.type == other.type:
-            both = one.whole and other.whole
-            merged[name] = replace(other, whole=both, needs=one.needs | other.needs)
-        elif one.type.unknown or other.type.unknown:
-            merged[name] = one if one.type.unknown else other
-        elif (both := one.type.joined(other.type)) is not None:
-            merged[name] = Local(both)
-        else:
-            merged[name] = Local(one.type, conflict=other.type)
-    return merged
-
-
-def _assigned_in(block: ir.Block, name: str) -> Span | None:
-    for each in ir.statements(block):
-        if isinstance(each, ir.Assign) and each.target.name == name:
-            return each.target.span
-        for ref in each.targets if isinstance(each, ir.Unpack) else ():
-            if ref.name == name:
-                return ref.span
-    return None
