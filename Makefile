@@ -15,10 +15,10 @@ slow: $(INSTALLED)
 	OPTDSL_EXAMPLES=5 $(BIN)/python -m pytest
 
 # Write the golden files, the type stubs, the renderings of errors, what `explain` prints
-# and the README's table of the library anew.
+# and the tables of the README and of docs/language.md anew.
 bless: $(INSTALLED)
 	OPTDSL_BLESS=1 $(BIN)/python -m pytest tests/test_golden.py tests/test_errors.py \
-		tests/test_explain.py tests/test_readme.py
+		tests/test_explain.py tests/test_readme.py tests/test_language_docs.py
 
 # Half an hour; nothing else should run beside it.
 benchmarks: $(INSTALLED)
