@@ -10,9 +10,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-# The same properties over many more random specs and inputs.
+# Ten times as many random specs and inputs, and all cases that `test` tries some of.
 slow: $(INSTALLED)
-	OPTDSL_EXAMPLES=5 $(BIN)/python -m pytest
+	OPTDSL_EXAMPLES=10 $(BIN)/python -m pytest
 
 # Write the golden files, the type stubs, the renderings of errors, what `explain` prints
 # and the tables of the README and of docs/language.md anew.

@@ -3,6 +3,7 @@ package: `make bless` writes both after a change that is meant.
 """
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,15 @@ def test_no_line_is_longer_than_88_columns(name: str) -> None:
     ] == []
 
 
+@cache
+def holes_of_the_template() -> set[str]:
+    source = environment().loader.get_source(environment(), TEMPLATE)[0]
+    return find_undeclared_variables(environment().parse(source))
+
+
 @pytest.mark.parametrize("name", library())
 def test_the_template_has_a_hole_for_every_part_and_no_other(name: str) -> None:
-    source = environment().loader.get_source(environment(), TEMPLATE)[0]
-    wanted = find_undeclared_variables(environment().parse(source))
-    assert holes(of_library(name).lowered).keys() == wanted
+    assert holes(of_library(name).lowered).keys() == holes_of_the_template()
 
 
 def test_no_golden_file_is_an_orphan() -> None:

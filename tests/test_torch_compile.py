@@ -33,7 +33,7 @@ from tests.torch_inputs import (
 
 # torch's compiler uses what torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-every_dense_class = pytest.mark.parametrize("spec", DENSE)
+every_second_class = pytest.mark.parametrize("spec", every(2, DENSE))
 some_classes = pytest.mark.parametrize(
     "spec", DENSE if LONG else ["adamw", "sgd", "asgd"]
 )
@@ -103,7 +103,7 @@ def breaks_of_adam() -> int:
     return counted(torch.optim.Adam)[2]
 
 
-@every_dense_class
+@every_second_class
 def test_one_graph_holds_the_whole_step(spec: str) -> None:
     """No more breaks than torch's Adam has, and no operations beyond torch's."""
     graphs, operations, breaks = counted(OURS[spec], lr=torch.tensor(0.01))
@@ -149,7 +149,7 @@ def test_a_parameter_may_get_its_first_gradient_late(spec: str, late: bool) -> N
         torch.testing.assert_close(mine, its, rtol=1e-6, atol=1e-6)
 
 
-@every_dense_class
+@every_second_class
 def test_a_rate_in_a_tensor_moves_without_a_recompilation(spec: str) -> None:
     one = Compiled(OURS[spec], lr=torch.tensor(0.01))
     scheduler = lr_scheduler.ExponentialLR(one.optimizer, gamma=0.9)
