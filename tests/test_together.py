@@ -3,9 +3,11 @@ states of both.
 """
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
@@ -16,6 +18,8 @@ from torch.nn import Parameter
 from optdsl import from_string, load_optimizer
 from tests.library import TOGETHER
 from tests.parity import pair, side, spec
+from tests.small_model import in_halves, small_model, train
+from tests.test_torch_checkpoint import free_port
 
 every_rule = pytest.mark.parametrize("name", TOGETHER)
 both_ways = pytest.mark.parametrize("foreach", [False, True], ids=["loop", "foreach"])
@@ -203,6 +207,19 @@ def test_a_distributed_checkpoint_goes_on(name: str) -> None:
         stepped(other, resumed)
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Each has half of every parameter, saves, loads and goes on; to round-off, since the
+    halves of a sum are added in another order.
+    """
+    mp.spawn(in_halves, (free_port(), dict.fromkeys(TOGETHER, {}), str(tmp_path)), 2)
+    for name in TOGETHER:
+        model = small_model()
+        train((model, load_optimizer(name)(model.parameters())), *range(5))
+        saved = torch.load(tmp_path / f"{name}.pt")
+        for key, p in model.named_parameters():
+            torch.testing.assert_close(saved[key].detach(), p.detach())
 
 
 # ---- hypers of the model

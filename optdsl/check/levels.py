@@ -98,10 +98,20 @@ def _assignments(
                 yield from _assignments(body, (*conditions, count))
 
 
-def levels(block: ir.Block, states: tuple[ir.State, ...], scope: Scope) -> Levels:
-    """The levels of a block; reports what does not fit."""
+def levels(
+    block: ir.Block, states: tuple[ir.State, ...], scope: Scope, reads_shared: bool
+) -> Levels:
+    """The levels of a block, which may read states of groups and of the model; reports
+    what does not fit.
+    """
     places = {each.name: each.place if each.shared else PARAM for each in states}
     found = Levels(places)
+    found.of_model |= {
+        ref.name
+        for each in states
+        if each.place == MODEL and reads_shared
+        for ref in ir.reads(each.initial)
+    }
     assignments = [*_assignments(block)]
     found.given = [*_given(block, assignments)]
     _demand(found, assignments)

@@ -46,7 +46,7 @@ def _block(
     """A block in phases, and the hypers that all of the model has to share."""
     if not shared and not any(kind for each in block for kind in overs(each)):
         return block, ()
-    known = levels(block, rule.states, scope)
+    known = levels(block, rule.states, scope, shared)
     if scope.report.errors:
         return block, ()
     taken = {each.name for each in (*rule.hypers, *rule.states, *rule.functions)}

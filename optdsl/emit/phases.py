@@ -33,9 +33,12 @@ GROUPS = "groups: list[tuple[dict[str, Any], list[list[Any]]]]"
 STACKED = '''
 
 def _stacked(parts: list[Tensor]) -> Tensor:
-    """What every parameter gives to a reduction, next to the first."""
-    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
-    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+    """What every parameter gives to a reduction, next to the first; of one that is
+    sharded, what all shards give.
+    """
+    whole = [x.full_tensor() if hasattr(x, "full_tensor") else x for x in parts]
+    dtype = torch.promote_types(whole[0].dtype, _get_scalar_dtype())
+    return torch.stack([x.to(whole[0].device, dtype) for x in whole])
 '''
 
 

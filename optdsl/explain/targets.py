@@ -5,7 +5,7 @@ from ..emit import differentiable
 from ..pipeline import Artifacts
 
 _IN_PLACE = {
-    True: "what parameters share is written in place",
+    True: "its parameters step together",
     False: "entries of sparse gradients are written in place",
 }
 

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 9fd5279e4e50.
+# Compiled by optdsl from adagrad_norm.opt, content 09703699e167.
 
 import math
 import warnings
@@ -96,6 +96,11 @@ class AdaGradNorm(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
+        for group in self.param_groups[:1]:
+            for name in ("b0",):
+                if param_group.setdefault(name, group[name]) != group[name]:
+                    given = f"Invalid {name}: {param_group[name]!r}, "
+                    raise ValueError(f"{given}expected the same in all groups")
         super().add_param_group(param_group)
         for name in ("lr", "b0", "weight_decay"):
             param_group[name] = _as_scalar(param_group[name])
@@ -254,9 +259,12 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
-    """What every parameter gives to a reduction, next to the first."""
-    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
-    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+    """What every parameter gives to a reduction, next to the first; of one that is
+    sharded, what all shards give.
+    """
+    whole = [x.full_tensor() if hasattr(x, "full_tensor") else x for x in parts]
+    dtype = torch.promote_types(whole[0].dtype, _get_scalar_dtype())
+    return torch.stack([x.to(whole[0].device, dtype) for x in whole])
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:

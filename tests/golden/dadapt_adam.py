@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 57bf332a0981.
+# Compiled by optdsl from dadapt_adam.opt, content d963d074c5e1.
 
 import math
 import warnings
@@ -135,7 +135,7 @@ class DAdaptAdam(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         for group in self.param_groups[:1]:
-            for name in ("betas", "growth_rate"):
+            for name in ("betas", "d0", "growth_rate"):
                 if param_group.setdefault(name, group[name]) != group[name]:
                     given = f"Invalid {name}: {param_group[name]!r}, "
                     raise ValueError(f"{given}expected the same in all groups")
@@ -362,9 +362,12 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
-    """What every parameter gives to a reduction, next to the first."""
-    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
-    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+    """What every parameter gives to a reduction, next to the first; of one that is
+    sharded, what all shards give.
+    """
+    whole = [x.full_tensor() if hasattr(x, "full_tensor") else x for x in parts]
+    dtype = torch.promote_types(whole[0].dtype, _get_scalar_dtype())
+    return torch.stack([x.to(whole[0].device, dtype) for x in whole])
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content 79420f4831ca.
+# Compiled by optdsl from dadapt_sgd.opt, content 2e46a0b9891c.
 
 import math
 import warnings
@@ -116,7 +116,7 @@ class DAdaptSGD(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _check_hypers({**self.defaults, **param_group})
         for group in self.param_groups[:1]:
-            for name in ("growth_rate",):
+            for name in ("d0", "growth_rate"):
                 if param_group.setdefault(name, group[name]) != group[name]:
                     given = f"Invalid {name}: {param_group[name]!r}, "
                     raise ValueError(f"{given}expected the same in all groups")
@@ -298,9 +298,12 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
-    """What every parameter gives to a reduction, next to the first."""
-    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
-    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+    """What every parameter gives to a reduction, next to the first; of one that is
+    sharded, what all shards give.
+    """
+    whole = [x.full_tensor() if hasattr(x, "full_tensor") else x for x in parts]
+    dtype = torch.promote_types(whole[0].dtype, _get_scalar_dtype())
+    return torch.stack([x.to(whole[0].device, dtype) for x in whole])
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:

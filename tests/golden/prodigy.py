@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 012fda9be926.
+# Compiled by optdsl from prodigy.opt, content 1deff2b5724c.
 
 import math
 import warnings
@@ -398,9 +398,12 @@ def _check_capturable(params: list[Tensor], *kept: list[Tensor | None]) -> None:
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
-    """What every parameter gives to a reduction, next to the first."""
-    dtype = torch.promote_types(parts[0].dtype, _get_scalar_dtype())
-    return torch.stack([each.to(parts[0].device, dtype) for each in parts])
+    """What every parameter gives to a reduction, next to the first; of one that is
+    sharded, what all shards give.
+    """
+    whole = [x.full_tensor() if hasattr(x, "full_tensor") else x for x in parts]
+    dtype = torch.promote_types(whole[0].dtype, _get_scalar_dtype())
+    return torch.stack([x.to(whole[0].device, dtype) for x in whole])
 
 
 def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]:
