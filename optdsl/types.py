@@ -57,6 +57,11 @@ class Shape:
         axes = tuple(sorted(rows | columns | batch))
         return Shape(((axes, True),)) if axes else LIKE_PARAM
 
+    @property
+    def is_column(self) -> bool:
+        """Whether the last axis is there and of size one."""
+        return -1 in (self._kept() or ())
+
     def _kept(self) -> tuple[int, ...] | None:
         """The axes of size one, where no axis is missing; None where one is."""
         if not self.known:

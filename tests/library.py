@@ -45,8 +45,6 @@ SMALL = {
 }
 # Rules whose states depend on sizes, where these are the values.
 SIZED = {spec for spec, _ in SMALL}
-# The parameter that every hyper matters to, where a rule is for matrices.
-SHOWN = {"galore": "matrix"}
 # Hypers that no group may have at once.
 APART = {"sgd": "dampening", "sgdw": "dampening"}
 LARGE = 50.0  # where a tiny number, or none, bounds something that is seldom so small

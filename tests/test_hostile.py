@@ -59,8 +59,8 @@ TEXTS = (
     "\nArgs:\n", "long " * 40, "x" * 120, "raise SystemExit", "eval('1')", ")", "]", ",", ";",
 )  # fmt: skip
 CALLED = set(
-    "closure super len isinstance hasattr all any zip map abs round max min float complex any dict sum "
-    "type int bool tuple list set sorted enumerate range repeat update next "
+    "closure super len isinstance hasattr all any zip map abs round max min float complex "
+    "dict sum type int bool tuple list set sorted enumerate range repeat update next "
     "function ValueError RuntimeError TypeError AssertionError".split()
 )  # `function` is what `_batched` is handed
 # What a file may take from torch.optim.optimizer, and call; no spec has names like these.

@@ -206,6 +206,7 @@ import torch
 for name, is_sparse in {is_sparse!r}.items():
     module = importlib.import_module("compiled_" + name)
     params = torch.load(name + ".start", weights_only=False)
+    torch.manual_seed(0)
     optimizer = getattr(module, module.__all__[0])(params)
     for step in range(3):
         for p in params:
@@ -218,6 +219,7 @@ for name, is_sparse in {is_sparse!r}.items():
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True
     )
     for name in resources.library():
+        torch.manual_seed(0)
         ours, theirs = side(load_optimizer(name)), side(load_optimizer(name))
         for step in range(3):
             for p in ours.parameters.values():

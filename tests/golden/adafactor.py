@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content f2e5f700c328.
+# Compiled by optdsl from adafactor.opt, content a2e96dbccf65.
 
 import math
 import warnings
@@ -337,26 +337,6 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
     return [list(map(list, zip(*rows, strict=True))) for rows in batches.values()]
 
 
-def _batched(function: Callable[..., Any], *columns: list[Tensor]) -> list[Any]:
-    """The function of each row, in one call for all rows of the same shapes."""
-    rows = list(zip(*columns, strict=True))
-    alike: dict[Any, list[int]] = {}
-    for at, row in enumerate(rows):
-        alike.setdefault(tuple(each.shape for each in row), []).append(at)
-    results: list[Any] = [None] * len(rows)
-    for places in alike.values():
-        if len(places) == 1:
-            results[places[0]] = function(*rows[places[0]])
-            continue
-        stacked = map(torch.stack, zip(*(rows[at] for at in places), strict=True))
-        values = torch.vmap(function)(*stacked)
-        if isinstance(values, tuple):
-            values = zip(*values, strict=True)
-        for at, value in zip(places, values, strict=True):
-            results[at] = value
-    return results
-
-
 def _single_tensor_adafactor(
     params: list[Tensor],
     grads: list[Tensor],
@@ -504,9 +484,10 @@ def _multi_tensor_adafactor(
             del norms
 
             # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
-            seconds = _batched(
-                lambda row_var, col_var: row_var @ col_var, row_vars, col_vars
-            )
+            seconds = [
+                row_var @ col_var
+                for row_var, col_var in zip(row_vars, col_vars, strict=True)
+            ]
             means = [row_var.mean(dim=-2, keepdim=True) for row_var in row_vars]
             torch._foreach_clamp_min_(means, floor)
             torch._foreach_div_(seconds, means)
@@ -766,9 +747,10 @@ def _multi_tensor_adafactor_capturable(
             del norms
 
             # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
-            seconds = _batched(
-                lambda row_var, col_var: row_var @ col_var, row_vars, col_vars
-            )
+            seconds = [
+                row_var @ col_var
+                for row_var, col_var in zip(row_vars, col_vars, strict=True)
+            ]
             means = [row_var.mean(dim=-2, keepdim=True) for row_var in row_vars]
             torch._foreach_clamp_min_(means, floor)
             torch._foreach_div_(seconds, means)
