@@ -239,15 +239,19 @@ class Flat:
         return any(shared)
 
     def _with_shared(self, op: ir.Op) -> ir.Op:
-        """`x + c*d*y` for a tensor `d` of all: the product first, which is a list."""
+        """`x + c*d*y` and `x + c*y/d` for a tensor `d` of all: the product or quotient
+        first, which is a list.
+        """
         match op:
-            case ir.Op("addcmul", (x, y, z)) if not made_of(x, self.shared):
-                for scale, tensor in (y, z), (z, y):
+            case ir.Op("addcmul" | "addcdiv", (x, y, z)) if not made_of(x, self.shared):
+                name = op.name.removeprefix("addc")
+                for tensor, scale in ((y, z), (z, y))[: 1 + (name == "mul")]:
                     if made_of(scale, self.shared) and not made_of(tensor, self.shared):
-                        product = _like(tensor, "mul", tensor, scale)
+                        scaled = _like(tensor, name, tensor, scale)
                         keywords = tuple(("alpha", each) for _, each in op.keywords)
+                        arguments = (x, scaled)
                         return replace(
-                            op, name="add", arguments=(x, product), keywords=keywords
+                            op, name="add", arguments=arguments, keywords=keywords
                         )
             case ir.Op("mul", (x, y), in_place=False) if made_of(x, self.shared):
                 return op if y.type.on_host else replace(op, arguments=(y, x))

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 09703699e167.
+# Compiled by optdsl from adagrad_norm.opt, content 145ec9514a35.
 
 import math
 import warnings
@@ -362,8 +362,9 @@ def _multi_tensor_ada_grad_norm(
                 params = [torch.view_as_real(each) for each in params]
 
             # p -= lr*grad/sqrt(b_sq)
-            for p, grad in zip(params, grads, strict=True):
-                p.addcdiv_(grad, b_sq.sqrt(), value=-lr)
+            scale = b_sq.sqrt()
+            quotients = torch._foreach_div(grads, scale)
+            torch._foreach_add_(params, quotients, alpha=-lr)
 
 
 def _multi_tensor_ada_grad_norm_capturable(
@@ -413,5 +414,7 @@ def _multi_tensor_ada_grad_norm_capturable(
                 params = [torch.view_as_real(each) for each in params]
 
             # p -= lr*grad/sqrt(b_sq)
-            for p, grad in zip(params, grads, strict=True):
-                p.addcdiv_(grad, b_sq.sqrt(), value=-lr)
+            scale = b_sq.sqrt()
+            quotients = torch._foreach_div(grads, scale)
+            products = torch._foreach_mul(quotients, -lr)
+            torch._foreach_add_(params, products)
