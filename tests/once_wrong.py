@@ -252,6 +252,26 @@ _BODIES = {
             kept = topk(abs(x), rounds)
             x -= p
             p -= where(kept or topk(p, numel(p)//2), x, 0)""",
+    "first_without_a_state_of_its_own": """
+        state total: model = 1
+        step:
+            if first: grad *= 2
+            total = max(total, norm(grad, over=model))
+            p -= lr*grad/total""",
+    "kept_on_one_side_alone": """
+        hyper flag = false
+        state scale: group = 1
+        step:
+            scale = max(scale, norm(grad, over=group))
+            x = grad
+            if flag: x = 2*grad
+            y = norm(x, over=group)
+            p -= lr*x/(scale + y)""",
+    "number_over_a_tensor_of_all": """
+        state total: model = 1
+        step:
+            total += norm(grad, over=model)
+            p -= lr*tanh(total)/(1 + abs(grad))""",
     "names_that_python_keeps": """
         state a = 0
         state i = grad

@@ -166,7 +166,11 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     if name == vocabulary.LOSS and place == "step":
         return ir.Ref(name, ir.Role.LOSS, ir.SCALAR, expr.span)
     if name == vocabulary.FIRST and place == "step":
-        alone = [state for state in scope.states.values() if state.index is None]
+        alone = [
+            state
+            for state in scope.states.values()
+            if state.index is None and not state.shared
+        ]
         if not any(known_here(state, scope) for state in alone):
             scope.counted.append(name)
         return ir.Ref(name, ir.Role.FIRST, ir.FLAG, expr.span)
