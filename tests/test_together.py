@@ -237,6 +237,13 @@ def test_a_hyper_of_the_model_is_the_same_in_all_groups() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 0.5]
 
 
+def test_a_hyper_that_a_state_of_the_model_starts_from_is_the_same_too() -> None:
+    one, two = pair()
+    groups = [{"params": [one]}, {"params": [two], "b0": 0.5}]
+    with pytest.raises(ValueError, match="b0.*same in all groups"):
+        load_optimizer("adagrad_norm")(groups)
+
+
 # ---- options
 
 
