@@ -2,18 +2,26 @@
 
 from functools import cache, lru_cache
 
+from optdsl.explain import Explained, explain
 from optdsl.find import find
 from optdsl.pipeline import Artifacts, build
 from optdsl.source import Source
 
+# The library and some hundred random specs.
+once = lru_cache(maxsize=512)(build)
 
-@lru_cache(maxsize=256)
+
 def built(text: str) -> Artifacts:
     """All stages of a text without a file."""
-    return build(Source("random.opt", text))
+    return once(Source("random.opt", text))
+
+
+def of_library(spec: str) -> Artifacts:
+    """All stages of a rule of the library."""
+    return once(find(spec))
 
 
 @cache
-def of_library(spec: str) -> Artifacts:
-    """All stages of a rule of the library."""
-    return build(find(spec))
+def explained(spec: str) -> Explained:
+    """What is to be said of a rule of the library."""
+    return explain(of_library(spec))

@@ -129,15 +129,15 @@ def is_together(spec: str) -> bool:
 @cache
 def words(spec: str) -> frozenset[str]:
     """What a rule says in the language: constructs with the parts that they have here,
-    and functions.
+    and groups of functions.
     """
     said = set()
     for node in syntax.walk(of_library(spec).tree):
         for part in fields(node):
             if getattr(node, part.name) not in (None, False, ()):
                 said.add(f"{type(node).__name__}.{part.name}")
-        if isinstance(node, syntax.Call):
-            said |= {node.function.text} & vocabulary.FUNCTIONS.keys()
+        if isinstance(node, syntax.Call) and node.function.text in vocabulary.FUNCTIONS:
+            said.add(vocabulary.FUNCTIONS[node.function.text].group)
     return frozenset(said)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from built import of_library
+from built import once
 from click.testing import CliRunner, Result
 
 from optdsl import cli, compile_source, resources, write
@@ -17,6 +17,11 @@ from optdsl.emit import WAYS
 ROOT = Path(__file__).parent.parent
 MINE = "optimizer Mine\nhyper lr = 0.5\nstep: p -= lr*grad\n"
 WRONG = MINE.replace("lr*grad", "lr*gard")
+
+
+@pytest.fixture(autouse=True)
+def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "build", once)
 
 
 @pytest.fixture
@@ -207,10 +212,7 @@ def test_check_shows_what_is_wrong(folder: Path, spec: str) -> None:
 
 @pytest.mark.parametrize("stage", ["tree", "checked", "lowered", *WAYS, "python"])
 @pytest.mark.parametrize("spec", resources.library())
-def test_show_prints_every_stage(
-    spec: str, stage: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cli, "build", lambda source: of_library(spec))
+def test_show_prints_every_stage(spec: str, stage: str) -> None:
     shown = optdsl("show", spec, "--stage", stage).stdout
     assert shown.endswith("\n") and not shown.endswith("\n\n")
     assert " object at 0x" not in shown and "span" not in shown

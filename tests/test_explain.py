@@ -6,15 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from built import explained, of_library, once
 from click.testing import CliRunner, Result
 
-from optdsl import resources
+from optdsl import cli, resources
 from optdsl.cli import main
-from optdsl.explain import Explained, explain
 from optdsl.explain.options import Option, options
 from optdsl.explain.page import WIDTH
 from optdsl.explain.papers import paper
-from optdsl.find import read
 from optdsl.ir import Rule
 from optdsl.pipeline import build
 from optdsl.source import Source
@@ -24,17 +23,18 @@ EXPLAINED = Path(__file__).parent / "explained"
 CLIPPED = "step:\n    if c != none: grad *= c\n    p -= lr*grad"
 
 
+@pytest.fixture(autouse=True)
+def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "build", once)
+
+
 def rule(spec: str) -> Rule:
-    return build(read(resources.library()[spec])).checked
+    return of_library(spec).checked
 
 
 def ruled(body: str) -> Rule:
     text = f"optimizer Mine\nhyper lr = 1e-2 in [0, inf)\n{body}\n"
     return build(Source("mine.opt", text)).checked
-
-
-def explained(spec: str) -> Explained:
-    return explain(build(read(resources.library()[spec])))
 
 
 def optdsl(*arguments: str, exits: int = 0) -> Result:

@@ -5,12 +5,11 @@ counts by hand, and the kind of work of each statement.
 from typing import Any
 
 import pytest
+from built import of_library
 
-from optdsl import resources
 from optdsl.explain.memory import memory, summary
 from optdsl.explain.traffic import Traffic, traffic
 from optdsl.explain.work import works
-from optdsl.find import read
 from optdsl.ir import Rule
 from optdsl.pipeline import build
 from optdsl.source import Source
@@ -28,7 +27,7 @@ step:
 
 
 def rule(spec: str) -> Rule:
-    return build(read(resources.library()[spec])).checked
+    return of_library(spec).checked
 
 
 def ruled(body: str) -> Rule:

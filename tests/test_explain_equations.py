@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from built import of_library
 from printed_equations import FUNCTIONS, program, run, value
 
 from optdsl import interpret, ir, resources
@@ -25,7 +26,6 @@ from optdsl.explain.options import choices
 from optdsl.explain.plain import plain
 from optdsl.explain.reading import Reading, whenever
 from optdsl.explain.symbols import letters
-from optdsl.find import read
 from optdsl.pipeline import build
 from optdsl.source import Source, Span
 
@@ -39,7 +39,7 @@ READING = Reading({each: Letter(each, each) for each in NAMES}, whenever, {})
 
 
 def rule(spec: str) -> ir.Rule:
-    return build(read(resources.library()[spec])).checked
+    return of_library(spec).checked
 
 
 def ruled(body: str) -> ir.Rule:

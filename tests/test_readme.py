@@ -6,13 +6,11 @@ import textwrap
 
 import pytest
 import torch
-from built import of_library
+from built import explained, of_library
 
 from optdsl import OptdslError, from_string
-from optdsl.explain import coverage, explain
+from optdsl.explain import coverage
 from optdsl.explain.page import page
-from optdsl.find import find, read
-from optdsl.pipeline import build
 from optdsl.resources import PACKAGE, library
 
 PATH = PACKAGE.parent / "README.md"
@@ -51,8 +49,7 @@ def test_the_mistake_of_the_readme_is_answered_as_it_says() -> None:
 
 
 def test_the_table_of_the_library_is_up_to_date() -> None:
-    explained = {name: explain(build(read(path))) for name, path in library().items()}
-    table = coverage.table(explained)
+    table = coverage.table({name: explained(name) for name in library()})
     if os.environ.get("OPTDSL_BLESS"):
         PATH.write_text(TABLE.sub(lambda _: table, README), encoding="utf-8")
     (shown,) = TABLE.findall(PATH.read_text(encoding="utf-8"))
@@ -61,7 +58,7 @@ def test_the_table_of_the_library_is_up_to_date() -> None:
 
 def test_what_the_readme_shows_of_an_explanation_is_printed() -> None:
     (shown,) = re.findall(r"^    \$ optdsl explain lion\n(.*?)^\S", README, re.M | re.S)
-    printed = page(explain(build(find("lion"))))
+    printed = page(explained("lion"))
     blocks = [
         each for each in re.split(r"^ *\.\.\.\n", shown, flags=re.M) if each.strip()
     ]
