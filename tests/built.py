@@ -7,13 +7,14 @@ from optdsl.find import find
 from optdsl.pipeline import Artifacts, build
 from optdsl.source import Source
 
+NAME = "random.opt"  # of a text without a file
 # The library and some hundred random specs.
 once = lru_cache(maxsize=512)(build)
 
 
 def built(text: str) -> Artifacts:
     """All stages of a text without a file."""
-    return once(Source("random.opt", text))
+    return once(Source(NAME, text))
 
 
 def of_library(spec: str) -> Artifacts:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from built import built
+from built import NAME
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from once_wrong import ONCE_WRONG
@@ -129,8 +129,7 @@ def _as_reals(tensor: Tensor) -> Tensor:
 @contextmanager
 def loaded(text: str) -> Iterator[type]:
     """The class of a text for a while, allowed to be captured on the CPU."""
-    with patch.object(load, "build", lambda source: built(source.text)):
-        cls = optdsl.from_string(text)
+    cls = optdsl.from_string(text, NAME)
     module, name = sys.modules[cls.__module__], "_get_capturable_supported_devices"
     try:
         with patch.object(module, name, lambda: ["cpu"], create=True):
