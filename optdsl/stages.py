@@ -48,11 +48,9 @@ def waiting(every: list[ir.Each]) -> list[tuple[ir.Each, tuple[str, ...]]]:
             name for each in every[at + 1 :] for name in read_first(each.body, set())
         }
         names = {
-            each.target.name: None
-            for each in ir.statements(own(phase))
-            if isinstance(each, ir.Assign)
-            and each.target.role in (ir.Role.LOCAL, ir.Role.GRAD)
-            and each.target.name in later
+            each.name: None
+            for each in ir.targets(own(phase))
+            if each.role in (ir.Role.LOCAL, ir.Role.GRAD) and each.name in later
         }
         result.append((phase, tuple(names)))
     return result
@@ -99,16 +97,10 @@ def surely(block: ir.Block) -> set[str]:
 
 def outer(rule: ir.Rule) -> frozenset[str]:
     """The names of tensors that a group, or the model, has one of."""
-    inside = {
-        name
-        for phase in phases(rule.step)
-        for name in ir.assigned(phase.body) | ir.unpacked(phase.body)
-    }
-    names = (ir.assigned(rule.step) | ir.unpacked(rule.step)) - inside
+    inside = {name for phase in phases(rule.step) for name in ir.assigned(phase.body)}
+    names = ir.assigned(rule.step) - inside
     names |= {
-        each.target.name
-        for each in ir.statements(rule.step)
-        if isinstance(each, ir.Assign) and each.target.role is ir.Role.SHARED
+        each.name for each in ir.targets(rule.step) if each.role is ir.Role.SHARED
     }
     return frozenset(names | {each.name for each in rule.shared})
 

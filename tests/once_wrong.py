@@ -267,6 +267,24 @@ _BODIES = {
             if flag: x = 2*grad
             y = norm(x, over=group)
             p -= lr*x/(scale + y)""",
+    "numbers_taken_apart_before_a_barrier": """
+        step:
+            axes, count = (ndim(p), numel(p))
+            total = norm(grad, over=model)
+            p -= lr*axes/count*grad/total""",
+    "number_of_all_taken_apart": """
+        step:
+            count, half = (sum(numel(p), over=model), 0.5)
+            p -= lr*half/count*grad""",
+    "tensors_taken_apart_before_a_barrier": """
+        step:
+            if ndim(p) == 2:
+                q, r = qr(p)
+            else:
+                q = p
+                r = p
+            total = norm(r, over=model)
+            p -= lr*q*0.1 if ndim(p) != 2 else lr*(q @ r)/(1 + total)""",
     "number_over_a_tensor_of_all": """
         state total: model = 1
         step:

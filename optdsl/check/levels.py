@@ -46,10 +46,6 @@ class Levels:
                 return self.locals.get(ref.name, MODEL)
         return PARAM
 
-    def written(self, target: ir.Ref) -> str:
-        """The level of what a statement assigns."""
-        return self._of_ref(target)
-
 
 def refs(node: ir.Node) -> Iterator[ir.Ref]:
     """The references that a node depends on, apart from what is reduced in it."""

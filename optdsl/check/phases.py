@@ -70,15 +70,7 @@ def _check_hook(tree: ir.Block, scope: Scope) -> None:
                         "a hook keeps `p` and `grad` alone; the step keeps every value"
                     )
                     scope.report("E0601", title, ref.span, help=help)
-        known |= {each.name for inner in body for each in _targets(inner)}
-
-
-def _targets(statement: ir.Statement) -> Iterator[ir.Ref]:
-    for each in ir.statements((statement,)):
-        if isinstance(each, ir.Assign):
-            yield each.target
-        elif isinstance(each, ir.Unpack):
-            yield from each.targets
+        known |= ir.assigned(body)
 
 
 class _Phases:
@@ -115,7 +107,7 @@ class _Phases:
                 over
                 and call.function != "mean"
                 and target.role is ir.Role.LOCAL
-                and self.levels.written(target) == over
+                and self.levels.of(target) == over
             ):
                 part, call = self._parts(call, target.name, span)
                 yield from part
@@ -123,16 +115,14 @@ class _Phases:
             case ir.Assign(target, value, span):
                 before, value = self._reduced(value, target.name, span)
                 yield from before
-                yield self.levels.written(target), ir.Assign(target, value, span)
-            case ir.Unpack(targets):
-                yield narrower(*map(self.levels.written, targets)), statement
+                yield self.levels.of(target), ir.Assign(target, value, span)
+            case ir.Unpack(targets, value, span):
+                before, value = self._reduced(value, targets[0].name, span)
+                yield from before
+                level = narrower(*map(self.levels.of, targets))
+                yield level, replace(statement, value=value)
             case _:
-                inside = ir.statements((statement,))
-                written = (
-                    self.levels.written(each.target)
-                    for each in inside
-                    if isinstance(each, ir.Assign)
-                )
+                written = map(self.levels.of, ir.targets((statement,)))
                 yield narrower(self.levels.of(statement), *written), statement
 
     # ---- reductions
@@ -236,7 +226,7 @@ def _ordered(flat: list[Leveled]) -> list[Leveled]:
 
 
 def _made(flat: list[Leveled]) -> set[str]:
-    return {ref.name for _, each in flat for ref in _targets(each)}
+    return ir.assigned(tuple(each for _, each in flat))
 
 
 def _groups_first(waiting: list[Leveled]) -> list[Leveled]:
@@ -250,7 +240,7 @@ def _groups_first(waiting: list[Leveled]) -> list[Leveled]:
         read = {ref.name for ref in ir.reads(statement)}
         if level == MODEL or read & made:
             others.append((level, statement))
-            made |= {ref.name for ref in _targets(statement)}
+            made |= ir.assigned((statement,))
         else:
             groups.append((level, statement))
     return groups + others
@@ -287,7 +277,7 @@ def _needed(
     """Those of the statements whose values a block reads, in their order."""
     read = {ref.name for each in block for ref in ir.reads(each)}
     for statement in reversed(given):
-        if any(ref.name in read for ref in _targets(statement)):
+        if read & ir.assigned((statement,)):
             found.insert(0, statement)
             read |= {ref.name for ref in ir.reads(statement)}
     return found

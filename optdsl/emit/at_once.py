@@ -80,11 +80,9 @@ class AtOnce(Phases):
 
     def name_of(self, kept: str) -> str:
         """A list of tensors, or what is the same for all of a batch."""
-        numbers = (
-            each.target.name
-            for each in ir.statements(self.rule.step)
-            if isinstance(each, ir.Assign) and each.target.type.on_host
-        )
+        numbers = {
+            each.name for each in ir.targets(self.rule.step) if each.type.on_host
+        }
         alone = kept in self.outer or kept in numbers
         return self.names.own(kept) if alone else self.printer.many(kept)
 

@@ -8,6 +8,7 @@ from .body import INDENT
 from .differentiable import possible
 from .expr import Name, text
 from .layout import fit
+from .names import keys
 from .randoms import of_update
 from .signature import option
 from .sparse import refusals
@@ -214,11 +215,10 @@ def old_pickles(rule: ir.Rule) -> list[str]:
     names = ["step"] * bool(rule.counted) + _scalars(rule)
     if not names:
         return []
-    keys = ", ".join(f'"{each}"' for each in names) + "," * (len(names) == 1)
     return [
         'for p in group["params"]:',
         "    state = self.state.get(p, {})",
-        f"    for name in ({keys}):",
+        f"    for name in ({keys(names)}):",
         "        if name in state and not isinstance(state[name], Tensor):",
         "            state[name] = _zero_dim(float(state[name]), group, p)",
     ]
@@ -267,7 +267,6 @@ def load_state_dict(rule: ir.Rule) -> str:
     if not names:
         return ""
     said = " and ".join(f"`{each}`" for each in names)
-    keys = ", ".join(f'"{each}"' for each in names) + "," * (len(names) == 1)
-    method = LOAD_STATE_DICT.format(said=said, keys=keys)
+    method = LOAD_STATE_DICT.format(said=said, keys=keys(names))
     lines = (fit(line) if line else [""] for line in method.split("\n"))
     return "\n".join(part for each in lines for part in each)

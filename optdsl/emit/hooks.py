@@ -31,7 +31,7 @@ def hook_methods(rule: ir.Rule) -> list[str]:
 
 def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
     stateful = {ir.Role.STATE, ir.Role.COUNT} & {
-        ref.role for each in hook.body for ref in _all_refs(each)
+        ref.role for each in hook.body for ref in ir.mentions(each)
     }
     what = "a gradient and a state" if stateful else "a gradient"
     doc = f'"""{_WHEN[when].format(what)}"""'
@@ -102,13 +102,13 @@ class _Method:
         return result
 
     def _group(self, phase: ir.Each) -> list[str]:
-        read = {ref.name for ref in _all_refs(phase)} - self.of_model
+        read = {ref.name for ref in ir.mentions(phase)} - self.of_model
         body = self._hypers(each for each in self.rule.of_group if each.name in read)
         body += self._around(phase.body, "continue")
         return ["for group in self.param_groups:", *_indented(body)]
 
     def _params(self, phase: ir.Each) -> list[str]:
-        refs = [*_all_refs(phase)]
+        refs = [*ir.mentions(phase)]
         roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
         by_hand = self.hook in self.rule.on_calls
         inner = _begin(self.rule, self.names, roles, used, by_hand)
@@ -119,15 +119,6 @@ class _Method:
 
 def _indented(body: list[str]) -> list[str]:
     return [INDENT + line if line else "" for line in body]
-
-
-def _all_refs(statement: ir.Statement) -> list[ir.Ref]:
-    targets = [
-        each.target
-        for each in ir.statements((statement,))
-        if isinstance(each, ir.Assign)
-    ]
-    return [*ir.reads(statement), *targets]
 
 
 def _begin(

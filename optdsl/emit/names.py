@@ -44,6 +44,12 @@ def plural(name: str) -> str:
     return name + ("es" if name.endswith(("s", "x")) else "s")
 
 
+def keys(names: Iterable[str]) -> str:
+    """The names as the inside of a tuple of texts."""
+    quoted = [f'"{each}"' for each in names]
+    return ", ".join(quoted) + "," * (len(quoted) == 1)
+
+
 def safe_file_name(name: str) -> str:
     """A file's name, without its folders, as a comment may carry it: nothing that ends a
     line or hides.

@@ -6,16 +6,13 @@ In: a lowered rule with `ir.Each` in its step. Out: the lines of its function.
 from collections.abc import Iterator
 
 from .. import ir
-from ..stages import (
-    phases,
-    waiting,
-)
+from ..stages import phases, waiting
 from . import loop
 from .body import INDENT, Single, one_at_a_time
 from .complex import Run
 from .expr import text
 from .names import plural
-from .phases import Phases, function, mentioned
+from .phases import Phases, function
 from .update import Column, Update
 
 
@@ -52,7 +49,7 @@ class OneByOne(Phases):
     def _loop(
         self, phase: ir.Each, inner: list[str], handed: dict[str, str]
     ) -> list[str]:
-        read = {ref.name for ref in mentioned(phase)}
+        read = {ref.name for ref in ir.mentions(phase)}
         columns = [
             (each.item, each.items)
             for at, each in enumerate(self.update.columns)
@@ -85,7 +82,7 @@ class OneByOne(Phases):
         if column.state is not None:
             return column.state.name in read
         if column.role is not None:
-            return any(ref.role is column.role for ref in mentioned(phase))
+            return any(ref.role is column.role for ref in ir.mentions(phase))
         return column.items == "grads" and "grad" in read
 
     def _first_lines(self, phase: ir.Each) -> list[str]:

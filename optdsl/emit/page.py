@@ -22,7 +22,7 @@ from .docs import class_doc, docstring, whole
 from .hooks import hook_methods
 from .layout import WIDTH, fit
 from .matrices import decompositions
-from .names import safe_file_name
+from .names import keys, safe_file_name
 from .shared import init_shared, same_in_all
 from .signature import defaults, left_out, parameters, setdefaults
 from .step import AS_LOSS, CHECK_CAPTURABLE, decorators, step
@@ -203,9 +203,8 @@ def _scalars(rule: ir.Rule) -> list[str]:
     numbers = [each.name for each in rule.hypers if _is_numeric(each)]
     if not numbers:
         return []
-    keys = ", ".join(f'"{each}"' for each in numbers) + "," * (len(numbers) == 1)
     return [
-        f"for name in ({keys}):",
+        f"for name in ({keys(numbers)}):",
         "    param_group[name] = _as_scalar(param_group[name])",
     ]
 

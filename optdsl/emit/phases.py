@@ -7,7 +7,6 @@ keeps for a later phase becomes one more of them.
 """
 
 import textwrap
-from collections.abc import Iterator
 
 from .. import ir
 from ..stages import (
@@ -117,7 +116,7 @@ class Phases:
                 body += self._lists(run, direct_parts(phase.body))
                 body += self._phase(run)
         before = self._lists(phase, direct_parts(self.rule.step))
-        read = {ref.name for ref in mentioned(phase)}
+        read = {ref.name for ref in ir.mentions(phase)}
         old = [each for each in self.of_groups if each in read]
         unsure = {*self.waiting[id(phase)]} - surely(own(phase)) - {*old}
         body[:0] = [f"{self.names.own(each)} = None" for each in sorted(unsure)]
@@ -146,7 +145,7 @@ class Phases:
         self, block: ir.Block, hypers: tuple[str, ...], place: str
     ) -> list[str]:
         """The lines that give the hypers of a group, and its states, their names."""
-        read = {ref.name for each in block for ref in mentioned(each)}
+        read = {ref.name for each in block for ref in ir.mentions(each)}
         names = [each for each in hypers if each in read]
         values = [self._hyper(each) for each in names]
         for state in self.rule.shared:
@@ -180,7 +179,7 @@ class Phases:
     def _viewed(self, phase: ir.Each) -> list[str]:
         if not self.rule.pairs:
             return []
-        read = {ref.name for ref in mentioned(phase)} - {*self.kept}
+        read = {ref.name for ref in ir.mentions(phase)} - {*self.kept}
         names = [each for each in ("p", "grad") if each in read]
         states = [
             each for each in self.rule.own if each.name in read and not each.scalar
@@ -211,11 +210,3 @@ class Phases:
 
     def maximizes(self) -> str:
         return option(self.rule, "maximize")
-
-
-def mentioned(node: ir.Node) -> Iterator[ir.Ref]:
-    """What a node reads and writes."""
-    yield from ir.reads(node)
-    for each in ir.statements((node,)):
-        if isinstance(each, ir.Assign):
-            yield each.target

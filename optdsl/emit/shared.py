@@ -7,10 +7,7 @@ In: a rule. Out: lines of the methods that make and check them.
 from .. import ir
 from ..evaluate import literal
 from .expr import text
-
-
-def _keys(names: list[str]) -> str:
-    return ", ".join(f'"{each}"' for each in names) + "," * (len(names) == 1)
+from .names import keys
 
 
 def init_shared(rule: ir.Rule) -> list[str]:
@@ -36,7 +33,7 @@ def init_shared(rule: ir.Rule) -> list[str]:
     of_model = [each.name for each in rule.shared if each.place == "model"]
     if of_model:
         result += [
-            f"    for name in ({_keys(of_model)}):",
+            f"    for name in ({keys(of_model)}):",
             "        for group in self.param_groups:",
             "            group[name] = self.param_groups[0][name]",
         ]
@@ -60,7 +57,7 @@ def same_in_all(rule: ir.Rule) -> list[str]:
         return []
     return [
         "for group in self.param_groups[:1]:",
-        f"    for name in ({_keys([*rule.of_model])}):",
+        f"    for name in ({keys(rule.of_model)}):",
         "        if param_group.setdefault(name, group[name]) != group[name]:",
         '            given = f"Invalid {name}: {param_group[name]!r}, "',
         '            raise ValueError(f"{given}expected the same in all groups")',

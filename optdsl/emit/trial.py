@@ -5,6 +5,7 @@ In: a rule. Out: the lines that know such a step, make the state, and forget it 
 """
 
 from .. import ir
+from .names import keys
 from .update import Update
 
 RATE = "lr"
@@ -61,10 +62,9 @@ def _forgotten(rule: ir.Rule) -> list[str]:
     """The lines that forget what groups have got."""
     if not rule.shared:
         return []
-    names = ", ".join(f'"{each.name}"' for each in rule.shared)
-    comma = "," * (len(rule.shared) == 1)
+    names = keys(each.name for each in rule.shared)
     return [
         "    for group in self.param_groups:",
-        f"        for name in ({names}{comma}):",
+        f"        for name in ({names}):",
         "            group.pop(name, None)",
     ]

@@ -116,7 +116,7 @@ def _names(rule: ir.Rule) -> list[Named]:
         meanings[hyper.name] = ", ".join(
             filter(None, (hyper.doc, f"default {default}"))
         )
-    for each in getattr(rule, "remembered", ()):
+    for each in rule.remembered:
         meanings[each.name] = f"{each.hyper.name} when its group was added"
     for state in rule.states:
         meanings[state.name] = state.doc or "state"
@@ -133,7 +133,7 @@ def _barriers(rule: ir.Rule) -> tuple[str, ...]:
         for block in ir.blocks(rule)
         for statement in block
         for node in ir.walk(statement)
-        if getattr(node, "over", "")
+        if isinstance(node, ir.Call) and node.over
     }
     hooks = [f"{each.name}, before the first update" for each in rule.pre_steps]
     hooks += [f"{each.name}, after the last update" for each in rule.post_steps]

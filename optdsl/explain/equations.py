@@ -62,10 +62,10 @@ def scope_letters(rule: ir.Rule) -> dict[str, Letter]:
     names = [vocabulary.PARAM, vocabulary.GRAD, vocabulary.COUNT]
     names += [each.name for each in (*rule.hypers, *rule.states)]
     names += [each.name for state in rule.states for each in ir.reads(state.initial)]
-    for block in (*(each.body for each in hooks(rule)), rule.step):
+    for block in (*(each.body for each in rule.hooks), rule.step):
         names += _locals(block)
     found = letters(names)
-    for each in getattr(rule, "remembered", ()):
+    for each in rule.remembered:
         now = found[each.hyper.name]
         below = ", ".join(filter(None, (now.below, "0")))
         found[each.name] = Letter(f"{now.plain}₀", now.latex, below)
@@ -73,7 +73,7 @@ def scope_letters(rule: ir.Rule) -> dict[str, Letter]:
 
 
 def _locals(block: ir.Block) -> Iterator[str]:
-    yield from (each.name for each in targets(block))
+    yield from (each.name for each in ir.targets(block))
     for statement in block:
         yield from (each.name for each in ir.reads(statement))
 
@@ -86,7 +86,7 @@ def starts(rule: ir.Rule) -> tuple[Line, ...]:
         return {ir.Role.GRAD: "1", ir.Role.PARAM: "0", ir.Role.STATE: "0"}.get(role, "")
 
     letters_ = scope_letters(rule)
-    lists = (getattr(each, "index", None) for each in rule.states)
+    lists = (each.index for each in rule.states)
     letters_ |= letters([*letters_, *(each.name for each in lists if each is not None)])
     reading = Reading(letters_, time, {})
     lines = []
@@ -102,13 +102,8 @@ def starts(rule: ir.Rule) -> tuple[Line, ...]:
 
 def _one_of_list(state: ir.State, symbol: Symbol, reading: Reading) -> Formula:
     """A state, or any one of a list of states."""
-    index = getattr(state, "index", None)
+    index = state.index
     return symbol if index is None else Item(symbol, reading.formula(index))
-
-
-def _numbered(loop: ir.Repeat) -> ir.Ref | None:
-    """What the rounds of a loop are numbered by."""
-    return getattr(loop, "target", None)
 
 
 def equations(rule: ir.Rule, timed: bool = True) -> tuple[Line, ...]:
@@ -121,13 +116,13 @@ def equations(rule: ir.Rule, timed: bool = True) -> tuple[Line, ...]:
     for hook in rule.pre_steps:
         lines.append(Line(0, (f"before the step, {hook.name}:",)))
         lines += writer.block(hook.body, 1)
-    apart = bool(hooks(rule))
+    apart = bool(rule.hooks)
     lines += [Line(0, ("step:",))] * apart
     lines += writer.block(rule.step, int(apart))
     for hook in rule.post_steps:
         lines.append(Line(0, (f"after the step, {hook.name}:",)))
         lines += writer.block(hook.body, 1)
-    for hook in called(rule):
+    for hook in rule.on_calls:
         lines.append(Line(0, (f"when called, {hook.name}:",)))
         lines += _Writer(writer.letters, defs, timed).block(hook.body, 1)
     shown = set()
@@ -136,27 +131,6 @@ def equations(rule: ir.Rule, timed: bool = True) -> tuple[Line, ...]:
             lines += _definition(name, function, defs)
         shown.add(name)
     return tuple(lines)
-
-
-def hooks(rule: ir.Rule) -> tuple[ir.Hook, ...]:
-    return (*rule.pre_steps, *rule.post_steps, *called(rule))
-
-
-def called(rule: ir.Rule) -> tuple[ir.Hook, ...]:
-    """Hooks that run by hand alone."""
-    return getattr(rule, "on_calls", ())
-
-
-def targets(block: ir.Block) -> Iterator[ir.Ref]:
-    """Every name that a block assigns, in its branches too."""
-    for statement in block:
-        for each in ir.walk(statement):
-            if isinstance(each, ir.Assign):
-                yield each.target
-            elif isinstance(each, ir.Repeat) and _numbered(each) is not None:
-                yield _numbered(each)
-            elif isinstance(each, ir.Unpack):
-                yield from each.targets
 
 
 def _named(rule: ir.Rule) -> list[tuple[str, ir.Function]]:
@@ -219,12 +193,14 @@ class _Writer:
             case ir.If():
                 yield from self._branches(statement, "if ", depth)
             case ir.Repeat(count):
-                rounds, number = reading.formula(count), _numbered(statement)
+                rounds, number = reading.formula(count), statement.target
                 pieces: tuple[Piece, ...] = ("repeat ", rounds, " times:")
                 if number is not None:
                     pieces = ("for ", reading.symbol(number), " from 0, ", *pieces[1:])
                 yield Line(depth, pieces)
-                kept = (each for each in targets(statement.body) if each.role in _TIMED)
+                kept = (
+                    each for each in ir.targets(statement.body) if each.role in _TIMED
+                )
                 self.assigned = self.assigned | {each.name for each in kept}
                 yield from self.block(statement.body, depth + 1)
             case ir.Each(level):

@@ -71,7 +71,7 @@ class Flow:
         for state in rule.states:
             full = is_full(state.type) and not state.shared
             names = [state.name]
-            if getattr(state, "index", None) is not None:
+            if state.index is not None:
                 names = [f"{state.name}[{at}]" for at in range(many(state, known))]
             self.kept |= {name: Value(full=full, before=name) for name in names}
         self.values = dict(self.kept)
@@ -119,7 +119,7 @@ class Flow:
 
     def _named(self, ref: ir.Ref) -> str:
         """A name; of a list of states the one that is meant, where that is known."""
-        index = getattr(ref, "index", None)
+        index = ref.index
         try:
             return (
                 ref.name if index is None else f"{ref.name}[{self.known.value(index)}]"
@@ -128,7 +128,7 @@ class Flow:
             return ref.name
 
     def _loop(self, loop: ir.Repeat) -> None:
-        number = getattr(loop, "target", None)
+        number = loop.target
         for at in range(self._rounds(loop.count)):
             if at and self.ran > _MOST:
                 return

@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import ir, vocabulary
 from ..evaluate import evaluate
-from .equations import called, targets
 
 
 class Undecided(Exception):
@@ -65,7 +64,7 @@ class Known:
     def _leaf(self, expr: ir.Expr) -> Any:
         match expr:
             case ir.Ref(name=name) if name in self.values:
-                if getattr(expr, "index", None) is None:
+                if expr.index is None:
                     return self.values[name]
             case ir.Call("ndim", (x,)) if self.axes is not None:
                 if x.type.shape == ir.LIKE_PARAM:
@@ -92,9 +91,7 @@ def defaults(rule: ir.Rule, set_: Mapping[str, Any], axes: int | None = None) ->
     values = {each.name: known.value(each.default) for each in rule.hypers}
     values |= set_
     # The first values of hypers, which a group keeps.
-    first = {
-        each.name: values[each.hyper.name] for each in getattr(rule, "remembered", ())
-    }
+    first = {each.name: values[each.hyper.name] for each in rule.remembered}
     return known.with_(values | first)
 
 
@@ -115,14 +112,13 @@ def decided(rule: ir.Rule, known: Known) -> ir.Rule:
     def hook(each: ir.Hook) -> ir.Hook:
         return dataclasses.replace(each, body=_Decider(known).block(each.body))
 
-    by_hand = {"on_calls": tuple(map(hook, called(rule)))} if called(rule) else {}
     return dataclasses.replace(
         rule,
-        **by_hand,
         functions=functions,
         pre_steps=tuple(map(hook, rule.pre_steps)),
         step=_Decider(known).block(rule.step),
         post_steps=tuple(map(hook, rule.post_steps)),
+        on_calls=tuple(map(hook, rule.on_calls)),
     )
 
 
@@ -150,7 +146,7 @@ class _Decider:
             case ir.If():
                 return self._if(statement)
             case _ if hasattr(statement, "body"):
-                again = {each.name for each in targets(statement.body)}
+                again = {each.name for each in ir.targets(statement.body)}
                 self.known = self.known.without(again)
                 body = self.block(statement.body)
                 self.known = self.known.without(again)
@@ -178,7 +174,7 @@ class _Decider:
         self.known = before
         otherwise = self.block(statement.otherwise)
         differ = {
-            each.name for each in targets((*statement.then, *statement.otherwise))
+            each.name for each in ir.targets((*statement.then, *statement.otherwise))
         }
         differ = {
             name

@@ -54,7 +54,7 @@ def _kept(state: ir.State, rule: ir.Rule, known: Known) -> Kept:
 
 def many(state: ir.State, known: Known) -> int:
     """How many tensors a list of states has, 1 where it is not known or no list."""
-    count = getattr(state, "count", None)
+    count = state.count
     try:
         return 1 if count is None else int(known.value(count))
     except Undecided:
@@ -68,7 +68,7 @@ def width(state: ir.State) -> int:
 
 def per(state: ir.State) -> str:
     """What there is one value of the state for."""
-    place = getattr(state, "place", "")
+    place = state.place
     if place in ("group", "model"):
         return {"group": "group", "model": "optimizer"}[place]
     if state.scalar or state.type.kind is not ir.Kind.TENSOR:

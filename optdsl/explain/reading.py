@@ -67,7 +67,7 @@ class Reading:
             case ir.Ref(name=name, role=ir.Role.FIRST | ir.Role.FLAG):
                 return Word(name)
             case ir.Ref():
-                index = getattr(expr, "index", None)
+                index = expr.index
                 symbol = self.symbol(expr)
                 return symbol if index is None else Item(symbol, self._index(index))
             case ir.Unary("not", operand):
@@ -295,8 +295,8 @@ def _options(call: ir.Call) -> tuple[str, ...]:
     if call.dim is not None:
         axes = ", ".join(map(str, call.dim))
         options.append(f"{'axis' if len(call.dim) == 1 else 'axes'} {axes}")
-    if over := getattr(call, "over", ""):
-        options.append(f"over the {over}")
+    if call.over:
+        options.append(f"over the {call.over}")
     return tuple(options)
 
 

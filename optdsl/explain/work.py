@@ -133,7 +133,7 @@ def group(call: ir.Call) -> str:
 def _of_call(call: ir.Call) -> Kind:
     match group(call):
         case "reduction":
-            if getattr(call, "over", ""):
+            if call.over:
                 return Kind.BARRIER
             return Kind.TENSOR if call.dim is None else Kind.AXES
         case "item":

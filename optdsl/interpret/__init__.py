@@ -167,4 +167,4 @@ def _written(statement: ir.Statement) -> set[str]:
         for each in ir.statements((statement,))
         if isinstance(each, ir.Effect)
     }
-    return ir.assigned((statement,)) | ir.unpacked((statement,)) | effects
+    return ir.assigned((statement,)) | effects

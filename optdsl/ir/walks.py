@@ -81,19 +81,27 @@ def statements(block: Block) -> Iterator[Statement]:
             yield from statements(statement.body)
 
 
+def targets(block: Block) -> Iterator[Ref]:
+    """Everything that a block assigns, in its branches too."""
+    for statement in statements(block):
+        match statement:
+            case Assign(target=target):
+                yield target
+            case Unpack(targets=several):
+                yield from several
+            case Repeat(target=Ref() as number):
+                yield number
+
+
 def assigned(block: Block) -> set[str]:
     """The names that a block assigns, in its branches too."""
-    return {
-        each.target.name
-        for each in statements(block)
-        if isinstance(each, (Assign, Repeat)) and each.target is not None
-    }
+    return {each.name for each in targets(block)}
 
 
-def unpacked(block: Block) -> set[str]:
-    """The names that a block takes out of tuples, in its branches too."""
-    found = (each.targets for each in statements(block) if isinstance(each, Unpack))
-    return {ref.name for refs in found for ref in refs}
+def mentions(node: Node) -> Iterator[Ref]:
+    """Every reference that a node reads or assigns."""
+    yield from reads(node)
+    yield from targets((node,))
 
 
 def written(expr: Expr) -> Expr:
