@@ -277,14 +277,11 @@ _BODIES = {
             count, half = (sum(numel(p), over=model), 0.5)
             p -= lr*half/count*grad""",
     "tensors_taken_apart_before_a_barrier": """
+        require ndim(p) == 2, "matrices"
         step:
-            if ndim(p) == 2:
-                q, r = qr(p)
-            else:
-                q = p
-                r = p
+            q, r = qr(p)
             total = norm(r, over=model)
-            p -= lr*q*0.1 if ndim(p) != 2 else lr*(q @ r)/(1 + total)""",
+            p -= lr*(q @ r)/(1 + total)""",
     "number_over_a_tensor_of_all": """
         state total: model = 1
         step:
