@@ -282,6 +282,21 @@ _BODIES = {
             q, r = qr(p)
             total = norm(r, over=model)
             p -= lr*(q @ r)/(1 + total)""",
+    "reduction_under_a_condition": """
+        hyper eps = 0.5
+        step:
+            if lr > 0.05:
+                if sum(numel(p), over=model) > 10: p -= lr*grad
+                else: p -= 2*lr*grad
+            else: p -= eps*grad""",
+    "hook_by_hand_over_the_model": """
+        state h = 0
+        step:
+            h = 0.5*h + grad
+            p -= lr*h
+        on_call shrink:
+            size = norm(h, over=model)
+            h = h/(1 + size)""",
     "number_over_a_tensor_of_all": """
         state total: model = 1
         step:

@@ -63,6 +63,7 @@ class Author(Phrases):
                 options += [self.matrices] * self.axes
                 options += [self.sides] * 2 * self.captured
                 options += [self.taken_apart] * 2 * self.sized
+                options += [self.numbers] * self.axes
                 if depth == OUTERMOST:
                     options += (
                         [self.gathered] * 3 if self.together else [self.complex_numbers]
@@ -276,6 +277,16 @@ class Author(Phrases):
         form = self.one(forms).format(over)
         drawn = {"K": self.one(NUMBERS)} if shared else {}
         return self.filled(form, 1, drawn)
+
+    def numbers(self, depth: int) -> list[str]:
+        """Two numbers of one parameter out of a tuple."""
+        one, other = self.fresh(), self.fresh()
+        line = f"{one}, {other} = (0.1*numel(p), {self.expr('K', 1)} + ndim(p))"
+        self.read(line)
+        for name in (one, other):
+            self.pending.add(name)
+            self.added(name, "K")
+        return [line]
 
     def consumed(self, names: set[str]) -> list[str]:
         """What reads the locals of a branch before it ends."""

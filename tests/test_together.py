@@ -244,6 +244,14 @@ def test_a_hyper_that_a_state_of_the_model_starts_from_is_the_same_too() -> None
         load_optimizer("adagrad_norm")(groups)
 
 
+def test_a_hyper_that_decides_what_the_model_reduces_is_the_same_too() -> None:
+    one, two = pair()
+    body = "step:\n    if heavy: grad /= norm(grad, over=model)\n    p -= lr*grad"
+    groups = [{"params": [one]}, {"params": [two], "heavy": True}]
+    with pytest.raises(ValueError, match="heavy.*same in all groups"):
+        made(body, "hyper heavy = false")(groups)
+
+
 # ---- options
 
 

@@ -110,7 +110,7 @@ def levels(
     }
     assignments = [*_assignments(block)]
     found.given = [*_given(block, assignments)]
-    _demand(found, assignments)
+    _demand(found, block, assignments)
     while True:
         before = dict(found.locals)
         for each in assignments:
@@ -161,16 +161,25 @@ def _several_times(found: Levels, block: ir.Block) -> None:
         seen |= targets.keys()
 
 
-def _demand(found: Levels, assignments: list[_Assignment]) -> None:
-    """The hypers from which a state of the model is made."""
-    pending: list[ir.Expr] = []
+def _around(block: ir.Block, conditions: tuple[ir.Expr, ...] = ()) -> Iterator[ir.Expr]:
+    """The conditions under which a block reduces over the model."""
+    for statement in block:
+        match statement:
+            case ir.If(condition, then, otherwise):
+                if MODEL in overs(condition):
+                    yield from conditions
+                for side in (then, otherwise):
+                    yield from _around(side, (*conditions, condition))
+            case ir.Assign() | ir.Unpack() if MODEL in overs(statement.value):
+                yield from conditions
+
+
+def _demand(found: Levels, block: ir.Block, assignments: list[_Assignment]) -> None:
+    """The hypers that decide what the model does, or from which a state of it is made."""
+    pending = [*_around(block)]
     for each in assignments:
-        if MODEL in overs(each.value):
-            pending += each.conditions
-        if (
-            each.target.role is ir.Role.STATE
-            and found.places[each.target.name] == MODEL
-        ):
+        is_state = each.target.role is ir.Role.STATE
+        if is_state and found.places[each.target.name] == MODEL:
             pending += each.needs
     seen: set[str] = set()
     while pending:

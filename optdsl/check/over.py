@@ -24,7 +24,7 @@ def check_over(
         hint = "expected `over=group` or `over=model`"
         scope.report("E0402", "a reduction across what?", written.value.span, hint)
         return unknown(call.span)
-    if scope.place not in ("pre_step", "step", "post_step"):
+    if scope.place not in ("pre_step", "step", "post_step", "on_call"):
         hint = "only the step and the hooks see all parameters"
         if scope.place == "def":
             hint = "reduce outside of the def, and hand the result over"

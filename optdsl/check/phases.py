@@ -21,14 +21,16 @@ _WHOLE = {"dot": "sum"}
 
 def in_phases(rule: ir.Rule, scope: Scope) -> ir.Rule:
     """The rule with its step and hooks in phases, where parameters come together."""
-    pre_steps, post_steps = (
-        tuple(replace(each, body=_block(each.body, rule, scope)[0]) for each in hooks)
-        for hooks in (rule.pre_steps, rule.post_steps)
-    )
-    for hook in (*pre_steps, *post_steps):
-        _check_hook(hook.body, scope)
-    rule = replace(rule, pre_steps=pre_steps, post_steps=post_steps)
-    step, of_model = _block(rule.step, rule, scope, bool(rule.shared))
+    of_model: set[str] = set()
+
+    def phased(hook: ir.Hook) -> ir.Hook:
+        body, hypers = _block(hook.body, rule, scope)
+        _check_hook(body, scope)
+        of_model.update(hypers)
+        return replace(hook, body=body)
+
+    step, hypers = _block(rule.step, rule, scope, bool(rule.shared))
+    of_model.update(hypers)
     if step is not rule.step:
         for other, what in (
             (rule.sparse, "sparse gradients"),
@@ -37,24 +39,27 @@ def in_phases(rule: ir.Rule, scope: Scope) -> ir.Rule:
             if other:
                 title = f"{what} in a rule whose parameters come together"
                 scope.report("E0601", title, rule.step[0].span)
-    return replace(rule, step=step, of_model=of_model)
+    kinds = ("pre_steps", "post_steps", "on_calls")
+    hooks = {kind: tuple(map(phased, getattr(rule, kind))) for kind in kinds}
+    shared = tuple(each.name for each in rule.hypers if each.name in of_model)
+    return replace(rule, step=step, of_model=shared, **hooks)
 
 
 def _block(
     block: ir.Block, rule: ir.Rule, scope: Scope, shared: bool = False
-) -> tuple[ir.Block, tuple[str, ...]]:
+) -> tuple[ir.Block, set[str]]:
     """A block in phases, and the hypers that all of the model has to share."""
     if not shared and not any(kind for each in block for kind in overs(each)):
-        return block, ()
+        return block, set()
     known = levels(block, rule.states, scope, shared)
     if scope.report.errors:
-        return block, ()
+        return block, set()
     taken = {each.name for each in (*rule.hypers, *rule.states, *rule.functions)}
     phases = _Phases(known, {*taken, *known.locals})
     tree = phases.tree(_ordered([*phases.leveled(block)]))
     wide = [each for each in known.given if known.of(each) == MODEL]
     tree = (*_needed(wide, tree, []), *tree)
-    return tree, tuple(each.name for each in rule.hypers if each.name in known.of_model)
+    return tree, known.of_model
 
 
 def _check_hook(tree: ir.Block, scope: Scope) -> None:

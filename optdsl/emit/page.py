@@ -121,8 +121,8 @@ def holes(targets: ir.Targets) -> dict[str, str]:
 
 def _reduces(targets: ir.Targets) -> bool:
     """Whether tensors of several parameters are put together."""
-    hooks = (*targets.loop.pre_steps, *targets.loop.post_steps)
-    found = (parts(each) for each in (targets.loop.step, *(one.body for one in hooks)))
+    rule = targets.loop
+    found = (parts(each) for each in (rule.step, *(hook.body for hook in rule.hooks)))
     return any(not type_.on_host for each in found for type_ in each.values())
 
 
