@@ -17,6 +17,7 @@ from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check
 from .diagnostics import Diagnostic, InternalError, OptdslError
 from .emit import emit
 from .emit.complex import means_pairs
+from .kernels import Refusal, program
 from .parse import parse
 from .passes import defer, distinct, flatten, lower
 from .source import Source
@@ -95,7 +96,14 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
         ]
     pairs = all(map(means_pairs, rules))
     rules = [replace(each, pairs=pairs) for each in rules]
-    return ir.Targets(*distinct(rules), why_not=why_not)
+    kernels, no_kernels = None, ""
+    try:
+        kernels = program(replace(many, pairs=pairs))
+    except Refusal as refusal:
+        no_kernels = refusal.reason
+    return ir.Targets(
+        *distinct(rules), why_not=why_not, kernels=kernels, no_kernels=no_kernels
+    )
 
 
 def _reads_scalars(rule: ir.Rule) -> bool:

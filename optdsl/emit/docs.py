@@ -17,8 +17,14 @@ _OPTIONS = (
     "where torch.optim does, on CUDA (default: None).",
     "capturable (bool, optional): a step can be captured in a CUDA graph (default: False).",
     "differentiable (bool, optional): autograd sees through a step (default: False).",
+)
+_FUSED = (
+    "fused (bool, optional): update by kernels that pass over memory as few times as can "
+    "be; None does so where they carry all tensors of a group (default: None)."
+)
+_NOT_FUSED = (
     "fused (bool, optional): there are no fused kernels in this file; foreach stands in "
-    "for them (default: None).",
+    "for them (default: None)."
 )
 
 
@@ -38,12 +44,13 @@ def docstring(content: str, indent: str) -> str:
     return textwrap.indent(f'"""{safe}\n"""', indent)
 
 
-def class_doc(rule: ir.Rule) -> str:
+def class_doc(targets: ir.Targets) -> str:
+    rule = targets.loop
     first = (rule.doc.strip() or f"{rule.name}.").split("\n\n")[0]
     lines = [first, "", "Args:"]
     entries = ["params (iterable): parameters, named parameters, or dicts of groups."]
     entries += [_argument(each) for each in rule.hypers]
-    entries += _OPTIONS
+    entries += [*_OPTIONS, _FUSED if targets.kernels else _NOT_FUSED]
     lines += _hanging(entries)
     states = [_state(each) for each in rule.states]
     if rule.counted:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
 from ..stages import parts
-from . import foreach, group, phases, randoms
+from . import foreach, fused, group, phases, randoms
 from .batches import BATCHED
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
@@ -78,7 +78,7 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "file_name": safe_file_name(rule.source.name),
         "digest": _UNSIGNED,
         "class_name": rule.name,
-        "class_doc": docstring(class_doc(rule), INDENT),
+        "class_doc": docstring(class_doc(targets), INDENT),
         "parameters": _lines(parameters(rule), 2),
         "defaults": _lines(defaults(rule), 2),
         "setdefaults": _lines([*setdefaults(rule), *group.completed(rule)], 3),
@@ -105,6 +105,11 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "closure_doc": "reevaluates the model and returns the loss"
         + (", which the step\n                reads." if rule.reads_loss else "."),
         "optional": "" if rule.reads_loss else ", optional",
+        "no_kernels": _lines(fused.without(targets), 2),
+        "unscale": fused.UNSCALE if targets.kernels else "",
+        "kernels": "\n".join(fused.kernels(targets)),
+        "runtime": fused.IMPORT if targets.kernels else "",
+        "fused": "\n".join(fused.function(targets, update)),
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),
         "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",

@@ -4,7 +4,7 @@ In: the lowered rules. Out: the lines of the method behind its closure.
 """
 
 from .. import ir
-from . import differentiable, foreach, loop
+from . import differentiable, foreach, fused, loop
 from .body import INDENT
 from .differentiable import KIND
 from .signature import option
@@ -77,43 +77,91 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
         body.append(f"{losses.items} = [{value} for p in params]")
     if rule.in_phases:
         body += ["if params:", f"    groups.append((group, [{update.lists}]))"]
+    elif targets.kernels is not None:
+        body.append(f"groups.append((group, [{update.lists}]))")
     else:
         body += _choice(targets, update)
         body += call(update, option(rule, "maximize"))
-    if update.first is not None:
-        # A compiled step has to see the state change, or it is never another one.
-        first = update.first
-        body += [
-            f"for p, {first.item} in zip(params, {first.items}, strict=True):",
-            f"    if {first.item}:",
-            '        self.state[p].pop("first")',
-        ]
+    if targets.kernels is None:
+        body += _first_is_over(update)
     steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
     if rule.in_phases:
         steps = _together(targets, update, steps)
+    elif targets.kernels is not None:
+        steps = _by_kernels(targets, update, steps)
     if rule.pre_steps:
         steps = [*(f"self.{each.name}()" for each in rule.pre_steps), "", *steps]
     if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
         steps = _with_held_gradients(steps)
     if rule.post_steps:
         steps += ["", *(f"self.{each.name}()" for each in rule.post_steps)]
+    if targets.kernels is not None:
+        unscaled = ["if not self._unscale():", "    return loss", ""]
+        steps = [*unscaled, *steps]
     if rule.reads_loss:
         steps = ["_check_loss(loss)", *steps]
     return [*trial_step(rule, update), *steps]
 
 
+def _first_is_over(update: Update) -> list[str]:
+    """The lines that say of the parameters of a group that they have been updated."""
+    if update.first is None:
+        return []
+    # A compiled step has to see the state change, or it is never another one.
+    first = update.first
+    return [
+        f"for p, {first.item} in zip(params, {first.items}, strict=True):",
+        f"    if {first.item}:",
+        '        self.state[p].pop("first")',
+    ]
+
+
+GROUPS = "groups: list[tuple[dict[str, Any], list[list[Any]]]] = []"
+
+
+def _by_kernels(
+    targets: ir.Targets, update: Update, collecting: list[str]
+) -> list[str]:
+    """The lines that update groups by kernels, and those that these leave by another way."""
+    rule = targets.loop
+    taken_apart = f"{update.lists}{',' * (len(update.columns) == 1)} = columns"
+    others = [
+        taken_apart,
+        *_choice(targets, update),
+        *call(update, option(rule, "maximize")),
+    ]
+    over = _first_is_over(update)
+    if over:
+        over = [taken_apart, *over]
+        over = ["for _, columns in groups:", *(INDENT + line for line in over)]
+    return [
+        GROUPS,
+        *collecting,
+        "left = groups",
+        *fused.call("left"),
+        "for group, columns in left:",
+        *(INDENT + line for line in others),
+        *over,
+    ]
+
+
 def _together(targets: ir.Targets, update: Update, collecting: list[str]) -> list[str]:
     """The lines that update all groups by one call; the first one chooses how."""
-    shared = ["self._init_shared()"] * bool(targets.loop.shared)
+    shared = ["if groups:", "    self._init_shared()"] * bool(targets.loop.shared)
+    fused_ = []
+    if targets.kernels is not None:
+        fused_ = [*shared, *fused.call("groups")]
+        shared = []
     chosen = [
-        *shared,
+        *(each.strip() for each in shared[1:]),
         f"group, ({update.lists}) = groups[0]",
         *_choice(targets, update),
         "update(groups)",
     ]
     return [
-        "groups: list[tuple[dict[str, Any], list[list[Any]]]] = []",
+        GROUPS,
         *collecting,
+        *fused_,
         "if groups:",
         *(INDENT + line for line in chosen),
     ]

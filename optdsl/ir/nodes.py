@@ -20,6 +20,7 @@ class Role(Enum):
     LOCAL = "local"
     SHARED = "local of all parameters"
     INDEX = "index"
+    OPTION = "option of a kernel"
 
 
 def _span() -> Span:

@@ -3,10 +3,14 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..source import Source, Span
 from ..types import Type
 from .nodes import Block, Each, Expr, Ref, Unary
+
+if TYPE_CHECKING:
+    from .kernels import Program
 
 
 def _span() -> Span:
@@ -205,7 +209,7 @@ class Targets:
     """A rule lowered for each way to run it: one parameter at a time or many at once, with
     the host or `captured` without it; and with nothing in place, for autograd to follow.
     The captured ones are None where the rule cannot do without the host, and `why_not`
-    says why.
+    says why; so are the `kernels` where it needs what `no_kernels` names.
     """
 
     loop: Rule
@@ -215,6 +219,8 @@ class Targets:
     captured_foreach: Rule | None = None
     captured_differentiable: Rule | None = None
     why_not: str = ""
+    kernels: "Program | None" = None
+    no_kernels: str = ""
 
     @property
     def all(self) -> tuple[Rule, ...]:

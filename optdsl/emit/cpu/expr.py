@@ -1,0 +1,146 @@
+"""Expressions as C++ text: numbers in double, elements in the precision of the kernel.
+
+A number in the middle of arithmetic on elements is worked out in double and rounded once.
+"""
+
+from collections.abc import Callable
+
+from ... import ir
+
+PRECEDENCE = {
+    "choose": 1, "or": 2, "and": 3, "==": 4, "!=": 4, "<": 5, "<=": 5, ">": 5, ">=": 5,
+    "+": 6, "-": 6, "*": 7, "/": 7, "unary": 8, "call": 9,
+}  # fmt: skip
+_SPELLED = {"and": "&&", "or": "||"}
+_CONSTANTS = {
+    "math.inf": "infinity", "math.pi": "pi", "True": "true", "False": "false",
+    "None": "0.0",
+}  # fmt: skip
+_FILLED = {"zeros_like": "0", "ones_like": "1"}
+
+Name = Callable[[ir.Ref], str]
+
+
+def is_element(expr: ir.Expr) -> bool:
+    """Whether it is worked out once an element."""
+    return expr.type.kind is ir.Kind.TENSOR
+
+
+class Printer:
+    """Prints expressions; `name` spells a reference to a number, or to an element."""
+
+    def __init__(self, name: Name) -> None:
+        self.name = name
+
+    def number(self, expr: ir.Expr, least: int = 0) -> str:
+        return _bracketed(*self._number(expr), least)
+
+    def element(self, expr: ir.Expr, least: int = 0) -> str:
+        """What is worked out once an element, of a number where it is one."""
+        if not is_element(expr):
+            return self._rounded(expr)
+        return _bracketed(*self._element(expr), least)
+
+    # ---- numbers
+
+    def _number(self, expr: ir.Expr) -> tuple[str, int]:
+        call = PRECEDENCE["call"]
+        match expr:
+            case ir.Const():
+                return _literal(expr), call
+            case ir.Ref():
+                return self.name(expr), call
+            case ir.Index(value=ir.Ref() as ref, index=at):
+                return f"{self.name(ref)}[{at}]", call
+            case ir.Unary(operator, operand):
+                sign = "!" if operator == "not" else "-"
+                return sign + self.number(operand, PRECEDENCE["unary"]), PRECEDENCE[
+                    "unary"
+                ]
+            case ir.Binary("**", base, exponent):
+                parts = f"{self.number(base)}, {self.number(exponent)}"
+                return f"std::pow({parts})", call
+            case ir.Binary("//" | "%" as operator, left, right):
+                function = "floor_divide" if operator == "//" else "modulo"
+                return f"{function}({self.number(left)}, {self.number(right)})", call
+            case ir.Binary(operator, left, right):
+                return self._infix(operator, left, right, self.number)
+            case ir.Choose(condition, then, otherwise) | ir.Call(
+                "where", (condition, then, otherwise)
+            ):
+                return self._choice(condition, then, otherwise, self.number)
+            case ir.Call("finfo_eps"):
+                return "epsilon_of<p_t>()", call
+            case ir.Call(function, arguments):
+                parts = ", ".join(self.number(each) for each in arguments)
+                return f"{function}_({parts})", call
+        raise AssertionError(expr)
+
+    # ---- elements
+
+    def _rounded(self, expr: ir.Expr) -> str:
+        if expr.type.element == "flag":
+            return self.number(expr, PRECEDENCE["unary"])
+        return f"real({self.number(expr)})"
+
+    def _element(self, expr: ir.Expr) -> tuple[str, int]:
+        call = PRECEDENCE["call"]
+        match expr:
+            case ir.Ref():
+                return self.name(expr), call
+            case ir.Unary(operator, operand):
+                sign = "!" if operator == "not" else "-"
+                written = sign + self.element(operand, PRECEDENCE["unary"])
+                return written, PRECEDENCE["unary"]
+            case ir.Binary("**", base, ir.Const("2" | "2.0")):
+                return f"square_({self.element(base)})", call
+            case ir.Binary("**", base, ir.Const("0.5")):
+                return f"sqrt_({self.element(base)})", call
+            case ir.Binary("**", base, exponent):
+                return f"pow_({self.element(base)}, {self.element(exponent)})", call
+            case ir.Binary(operator, left, right):
+                return self._infix(operator, left, right, self.element)
+            case ir.Choose(condition, then, otherwise):
+                return self._choice(condition, then, otherwise, self.element)
+            case ir.Call("where", (condition, then, otherwise)):
+                return self._choice(condition, then, otherwise, self.element)
+            case ir.Call("zeros_like" | "ones_like" as function):
+                return f"real({_FILLED[function]})", call
+            case ir.Call("full_like", (_, value)):
+                return self._rounded(value), call
+            case ir.Call(function, arguments):
+                parts = ", ".join(self.element(each) for each in arguments)
+                return f"{function}_({parts})", call
+        raise AssertionError(expr)
+
+    # ---- both
+
+    def _choice(
+        self, condition: ir.Expr, then: ir.Expr, otherwise: ir.Expr, part: Callable
+    ) -> tuple[str, int]:
+        tested = self.element if is_element(condition) else self.number
+        above = PRECEDENCE["choose"] + 1
+        written = f"{tested(condition, above)} ? {part(then, above)}"
+        return f"{written} : {part(otherwise, above)}", PRECEDENCE["choose"]
+
+    def _infix(
+        self, operator: str, left: ir.Expr, right: ir.Expr, part: Callable
+    ) -> tuple[str, int]:
+        precedence = PRECEDENCE[operator]
+        # No compiler has to warn of `a || b && c`, nor of comparisons in a row.
+        least = precedence + 1 if precedence in (4, 5) else precedence
+        if operator == "or":
+            least = PRECEDENCE["and"] + 1
+        written = f"{part(left, least)} {_SPELLED.get(operator, operator)} "
+        return written + part(right, max(least, precedence + 1)), precedence
+
+
+def _bracketed(written: str, precedence: int, least: int) -> str:
+    return written if precedence >= least else f"({written})"
+
+
+def _literal(const: ir.Const) -> str:
+    if const.text in _CONSTANTS:
+        return _CONSTANTS[const.text]
+    text = const.text.replace("_", "")
+    return text if any(each in text for each in ".eE") else f"{text}.0"

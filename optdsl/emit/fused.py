@@ -1,0 +1,157 @@
+"""The part of a file that is about kernels: their text, and the function that hands them
+what a step has collected.
+
+In: the program of a rule's kernels. Out: lines of Python. Without the package that builds
+kernels a file has its other targets.
+"""
+
+from .. import ir
+from .body import INDENT
+from .cpu import Kernels
+from .expr import text
+from .layout import fit
+from .names import keys
+from .signature import option
+from .update import Update
+
+KERNELS = "_KERNELS"
+GROUPS = "list[Any]"
+IMPORT = """
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
+"""
+
+
+UNSCALE = '''
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+'''
+
+
+def without(targets: ir.Targets) -> list[str]:
+    """What the constructor does with `fused`."""
+    warned = (
+        'warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)'
+    )
+    if targets.kernels is None:
+        return ["if fused:", f"    {warned}"]
+    return [
+        "if fused:",
+        "    self._step_supports_amp_scaling = True",
+        f"    if {KERNELS} is None:",
+        f"        {warned}",
+    ]
+
+
+def call(groups: str) -> list[str]:
+    """The lines that take out of the groups what kernels carry."""
+    return [
+        f"if {KERNELS} and not torch.compiler.is_compiling():",
+        f"    {groups} = _fused(self, {groups})",
+    ]
+
+
+def kernels(targets: ir.Targets) -> list[str]:
+    """The lines of the kernels and of what they are called by."""
+    if targets.kernels is None:
+        return []
+    printed = Kernels(targets.kernels)
+    own, columns = printed.names.own, printed.columns
+    arguments = [
+        f'"{printed.function}"',
+        "_CPU",
+        "_numbers",
+        f"elements=({keys(map(own, columns.tensors))})",
+    ]
+    named = {
+        "numbers": map(own, columns.numbers),
+        "optional": map(own, sorted(columns.optional)),
+        "scratch": map(own, columns.scratch),
+        "options": printed.options,
+    }
+    for name, values in named.items():
+        if listed := keys(values):
+            arguments.append(f"{name}=({listed})")
+    if targets.kernels.rule.in_phases:
+        arguments.append("together=True")
+    body = [f"{INDENT}{each}," for each in arguments]
+    lines = [f"{KERNELS} = Kernel and Kernel(", *body, ")"]
+    fitted = [part for line in lines for part in fit(line)]
+    return ["", "", f'_CPU = r"""{printed.text()}"""', "", *fitted, ""]
+
+
+def function(targets: ir.Targets, update: Update) -> list[str]:
+    """The lines of the function that updates groups by kernels."""
+    program = targets.kernels
+    if program is None:
+        return []
+    rule = program.rule
+    columns = Kernels(program).columns
+    spelled = {each.state.name: each.items for each in update.columns if each.state}
+    spelled |= {"p": "params", "grad": "grads"}
+    if update.step is not None:
+        spelled["step"] = update.step.items
+    group_of = {each.name for each in rule.shared}
+    elements = [spelled[name] for name in columns.tensors]
+    numbers = [
+        f'[group["{name}"]] * len(params)' if name in group_of else spelled[name]
+        for name in columns.numbers
+    ]
+    hypers = [
+        f'*group["{each.name}"]'
+        if each.type.element == "tuple"
+        else f'group["{each.name}"]'
+        for each in columns.hypers
+    ]
+    options = [option(rule, "maximize"), *map(_option, program.options)]
+    asked = []
+    for name in columns.asked:
+        expr = dict(program.asked).get(name)
+        if expr is not None:
+            asked.append(f"[{text(expr, lambda ref: 'p')} for p in params]")
+        elif name == "first":
+            asked.append(update.first.items)
+        else:
+            asked.append(update.step.items)
+    result = [
+        "",
+        "",
+        "def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:",
+        '    """What kernels read of a group, and what they are built for."""',
+        f"    hypers = [{', '.join(hypers)}]",
+        f"    options = [{', '.join(options)}]",
+        "    return hypers, options",
+        "",
+        "",
+        f"def _fused(optimizer: Optimizer, groups: {GROUPS}) -> {GROUPS}:",
+        '    """Update by kernels the groups that ask for it; return those that are left."""',
+        f"    launch = {KERNELS}.launch(optimizer)",
+        "    for group, columns in groups:",
+        f"        {update.lists}{',' * (len(update.columns) == 1)} = columns",
+        "        launch.add(",
+        "            group,",
+        "            columns,",
+        f"            elements=[{', '.join(elements)}],",
+        f"            numbers=[{', '.join(numbers)}],",
+    ]
+    if asked:
+        result.append(f"            asked=[{', '.join(asked)}],")
+    result += ["        )", "    return launch.run()"]
+    return [part for line in result for part in (fit(line) if line else [""])]
+
+
+def _option(each: ir.kernels.Option) -> str:
+    return text(each.condition, lambda ref: f'group["{ref.name}"]')

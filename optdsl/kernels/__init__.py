@@ -1,0 +1,85 @@
+"""A rule's step as passes over memory. In: a checked rule, whose host knows no tensor.
+Out: the program of its kernels, or the Refusal that says what none carries.
+"""
+
+from dataclasses import replace
+
+from .. import ir
+from ..ir.kernels import Across, Elements, Numbers, Program, Step
+from ..stages import read_first, surely
+from .again import passes
+from .inline import inline
+from .numbers import apart
+from .plain import Plain
+from .refusal import Refusal
+from .slots import ACROSS, ELEMENTS, Placed, as_block, slots
+
+__all__ = ["Refusal", "program"]
+
+
+def program(rule: ir.Rule) -> Program:
+    """The kernels of a rule.
+
+    Raises:
+        Refusal: it needs what no kernel does.
+    """
+    if any(each.index is not None for each in rule.states):
+        raise Refusal("a list of states", rule.step[0].span)
+    for state in rule.own:
+        if state.type.kind is ir.Kind.TENSOR and state.type.shape != ir.LIKE_PARAM:
+            raise Refusal("a reduction along axes", state.span)
+    taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
+    taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
+    taken |= {ref.name for f in rule.functions for ref in ir.mentions(f.body[0])}
+    step = inline(rule)
+    plain = Plain(taken, step)
+    placed = slots(apart(plain.block(step), plain))
+    found = passes(placed)
+    steps: list[Step] = []
+    for slot in sorted({each.slot for each in placed}):
+        own = [each for each in placed if each.slot == slot]
+        if slot % 3 == ELEMENTS:
+            again = as_block([placed[at] for at in found.of[slot]])
+            steps.append(_elements(rule, again, slot, placed, {*found.kept}))
+        elif slot % 3 == ACROSS:
+            steps += [
+                Across(each.statement.target, each.statement.value) for each in own
+            ]
+        else:
+            steps.append(Numbers(as_block(own)))
+    return Program(
+        rule,
+        tuple(steps),
+        tuple(plain.options.values()),
+        _numbers(placed, plain),
+        tuple(found.kept.values()),
+        tuple(plain.asked.items()),
+    )
+
+
+def _elements(
+    rule: ir.Rule, body: ir.Block, slot: int, placed: list[Placed], kept: set[str]
+) -> Elements:
+    """One pass, with what it moves between memory and registers."""
+    fields = ["p", "grad", *(s.name for s in rule.own if _is_tensor(s)), *sorted(kept)]
+    assigned = {each.statement.target.name for each in placed if each.slot == slot}
+    read = {*read_first(body, set())}
+    stores = [x for x in fields if x in assigned and (x != "grad" or x in kept)]
+    # What is assigned on some ways only keeps its value on the others.
+    sure = surely(body)
+    loads = [x for x in fields if x in read or (x in stores and x not in sure)]
+    return Elements(body, tuple(loads), tuple(stores))
+
+
+def _is_tensor(state: ir.State) -> bool:
+    return state.type.kind is ir.Kind.TENSOR and not state.host
+
+
+def _numbers(placed: list[Placed], plain: Plain) -> tuple[ir.Ref, ...]:
+    """The numbers that are assigned in the step and read in another one."""
+    found: dict[str, ir.Ref] = {}
+    for each in placed:
+        target = each.statement.target
+        if target.type.kind is not ir.Kind.TENSOR:
+            found.setdefault(target.name, replace(target, type=target.type))
+    return tuple(found.values())

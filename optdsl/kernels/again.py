@@ -1,0 +1,76 @@
+"""What a pass needs of the elements that an earlier pass worked out.
+
+In: assignments with their slots. Out: those of each pass, with what it works out again;
+and the names that are kept in scratch memory, since what they were made from is gone.
+Working out again costs loads of what they were made from; keeping costs a store as well.
+"""
+
+from dataclasses import dataclass, field
+
+from .. import ir
+from .slots import ELEMENTS, Placed
+
+_OWN = (ir.Role.LOCAL, ir.Role.GRAD)
+
+
+@dataclass
+class Passes:
+    """The assignments of each pass by their places in the step, and who is `kept`."""
+
+    of: dict[int, list[int]]
+    kept: dict[str, ir.Ref] = field(default_factory=dict)
+
+
+def passes(placed: list[Placed]) -> Passes:
+    found = Passes({})
+    for slot in sorted({each.slot for each in placed if each.slot % 3 == ELEMENTS}):
+        places = {at for at, each in enumerate(placed) if each.slot == slot}
+        wanted = _earlier(placed, places, slot, found)
+        while wanted:
+            name, before = wanted.pop()
+            if all(_lasts(placed, at, slot) for at in before):
+                places |= before
+            else:
+                found.kept[name] = placed[max(before)].statement.target
+            wanted = _earlier(placed, places, slot, found)
+        found.of[slot] = sorted(places)
+    return found
+
+
+def _earlier(
+    placed: list[Placed], places: set[int], slot: int, found: Passes
+) -> list[tuple[str, set[int]]]:
+    """Names that a pass reads and an earlier one assigned, and where."""
+    result = []
+    names = {
+        ref.name: at
+        for at in sorted(places)
+        for ref in placed[at].reads()
+        if ref.role in _OWN and ref.type.kind is ir.Kind.TENSOR
+    }
+    for name, reader in sorted(names.items()):
+        before = {
+            at
+            for at, each in enumerate(placed[:reader])
+            if each.statement.target.name == name
+            and each.slot < slot
+            and at not in places
+        }
+        if before and name not in found.kept:
+            result.append((name, before))
+    return result
+
+
+def _lasts(placed: list[Placed], at: int, slot: int) -> bool:
+    """Whether all that an assignment read is the same when a later pass begins."""
+    names = {
+        ref.name
+        for ref in placed[at].reads()
+        if ref.role not in _OWN or ref.type.kind is not ir.Kind.TENSOR
+    }
+    changed = {
+        each.statement.target.name
+        for each in placed[at:]
+        if each.slot < slot and each is not placed[at]
+    }
+    return not names & changed

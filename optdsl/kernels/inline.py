@@ -1,0 +1,106 @@
+"""Calls of a `def` become its statements, in names of their own.
+
+In: a checked block. Out: the same without calls; a result that branches is assigned to a
+local in each branch.
+"""
+
+from dataclasses import replace
+
+from .. import ir
+from .refusal import Refusal
+
+
+def inline(rule: ir.Rule) -> ir.Block:
+    """The step of a rule without calls of its defs."""
+    taken = {each.name for each in (*rule.of_group, *rule.states)}
+    taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
+    return Inlined({each.name: each for each in rule.functions}, taken).block(rule.step)
+
+
+class Inlined:
+    """Writes blocks anew; `taken` are the names that there are."""
+
+    def __init__(self, functions: dict[str, ir.Function], taken: set[str]) -> None:
+        self.functions = functions
+        self.taken = taken
+
+    def block(self, block: ir.Block) -> ir.Block:
+        return tuple(each for statement in block for each in self._statement(statement))
+
+    def _statement(self, statement: ir.Statement) -> list[ir.Statement]:
+        before: list[ir.Statement] = []
+        match statement:
+            case ir.If(condition, then, otherwise):
+                condition = self._expr(condition, before)
+                then, otherwise = self.block(then), self.block(otherwise)
+                changed = replace(
+                    statement, condition=condition, then=then, otherwise=otherwise
+                )
+            case ir.Each(body=body):
+                changed = replace(statement, body=self.block(body))
+            case ir.Assign() | ir.Unpack():
+                changed = replace(statement, value=self._expr(statement.value, before))
+            case _:
+                raise Refusal("a loop", statement.span)
+        return [*before, changed]
+
+    def _expr(self, expr: ir.Expr, before: list[ir.Statement]) -> ir.Expr:
+        expr = ir.mapped(expr, lambda each: self._expr(each, before))
+        if not isinstance(expr, ir.Invoke):
+            return expr
+        function = self.functions[expr.function]
+        names = {
+            name: self._free(f"{function.name}_{name}")
+            for name in dict.fromkeys(
+                (
+                    *(each.name for each in function.parameters),
+                    *(each.name for each in ir.targets(function.body)),
+                )
+            )
+        }
+
+        def renamed(node: ir.Node) -> ir.Node:
+            node = ir.mapped(node, renamed)
+            if isinstance(node, ir.Ref) and node.name in names:
+                return replace(node, name=names[node.name], role=ir.Role.LOCAL)
+            return node
+
+        for parameter, argument in zip(
+            function.parameters, expr.arguments, strict=True
+        ):
+            target = replace(renamed(parameter), type=argument.type)
+            before.append(ir.Assign(target, argument, expr.span))
+        body = tuple(renamed(each) for each in function.body)
+        match body:
+            case (*most, ir.Return(value)) if not any(map(_returns, most)):
+                before += self.block(tuple(most))
+                return self._expr(value, before)
+        result = ir.Ref(self._free(function.name), ir.Role.LOCAL, expr.type, expr.span)
+        before += self.block(_assigned(body, result))
+        return result
+
+    def _free(self, name: str) -> str:
+        free, number = name, 2
+        while free in self.taken:
+            free, number = f"{name}_{number}", number + 1
+        self.taken.add(free)
+        return free
+
+
+def _returns(statement: ir.Statement) -> bool:
+    return any(isinstance(each, ir.Return) for each in ir.statements((statement,)))
+
+
+def _assigned(block: ir.Block, result: ir.Ref) -> ir.Block:
+    """The block with the result assigned where it was returned."""
+    match block:
+        case ():
+            return ()
+        case (ir.Return(value, span), *_):
+            return (ir.Assign(result, value, span),)
+        case (ir.If() as branch, *rest) if _returns(branch):
+            then = _assigned((*branch.then, *rest), result)
+            otherwise = _assigned((*branch.otherwise, *rest), result)
+            return (replace(branch, then=then, otherwise=otherwise),)
+        case (first, *rest):
+            return (first, *_assigned(tuple(rest), result))

@@ -1,0 +1,286 @@
+"""A step as one flat run of assignments to numbers and to elements.
+
+In: the checked step, without calls of defs. Out: the same with tuples taken apart, phases
+laid end to end, every reduction a statement, what the options decide as options, and the
+host's looks at a tensor as numbers that are asked for. Raises Refusal for what no kernel
+does.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .. import ir, vocabulary
+from ..ir.kernels import REDUCTIONS, Option
+from .refusal import Refusal
+
+_REFUSED = {
+    "layout": "tensors of other shapes",
+    "made": "tensors of other shapes",
+    "parts": "a decomposition of matrices",
+    "drawn": "random numbers",
+    "largest": "the largest entries of a tensor",
+}
+
+
+class Plain:
+    """Collects the statements of a step, its options and what it asks the host for."""
+
+    def __init__(self, taken: set[str], step: ir.Block) -> None:
+        self.taken = taken
+        self.assigned = Counter(each.name for each in ir.targets(step))
+        self.options: dict[str, Option] = {}
+        self.asked: dict[str, ir.Expr] = {}
+
+    def block(self, block: ir.Block) -> ir.Block:
+        return tuple(each for one in block for each in self._statement(one))
+
+    def _statement(self, statement: ir.Statement) -> Iterator[ir.Statement]:
+        before: list[ir.Statement] = []
+        match statement:
+            case ir.Each(body=body):
+                yield from self.block(body)
+            case ir.If(condition, then, otherwise, span):
+                chosen = self._condition(condition, before)
+                then, otherwise = self.block(then), self.block(otherwise)
+                yield from before
+                yield from _decided(ir.If(chosen, then, otherwise, span))
+            case ir.Assign(target, value, span):
+                yield from self._assign(target, value, span)
+            case ir.Unpack(targets, ir.Pack(items), span):
+                yield from self._several(targets, items, span)
+            case ir.Unpack(targets, ir.Ref() as value, span):
+                items = tuple(
+                    ir.Index(value, at, value.type.item(at), span)
+                    for at in range(len(targets))
+                )
+                yield from self._several(targets, items, span)
+            case _:
+                raise Refusal("tuples that are computed", statement.span)
+
+    def _several(self, targets, items, span) -> Iterator[ir.Statement]:
+        """Assignments at once: where one reads what another assigns, by way of names."""
+        names = {each.name for each in targets}
+        if any(ref.name in names for each in items for ref in ir.reads(each)):
+            held = [
+                ir.Ref(self.free(f"new_{each.name}"), ir.Role.LOCAL, item.type, span)
+                for each, item in zip(targets, items, strict=True)
+            ]
+            for target, item in zip(held, items, strict=True):
+                yield from self._assign(target, item, span)
+            items = tuple(held)
+        for target, item in zip(targets, items, strict=True):
+            yield from self._assign(target, item, span)
+
+    def _assign(self, target: ir.Ref, value: ir.Expr, span) -> Iterator[ir.Statement]:
+        if target.index is not None:
+            raise Refusal("a list of states", span)
+        _check_type(target.type, span)
+        before: list[ir.Statement] = []
+        if isinstance(value, ir.Call) and value.over:
+            arguments = tuple(self._expr(each, before) for each in value.arguments)
+            changed: ir.Expr = replace(value, arguments=arguments)
+        elif _is_reduction(value) and target.type.kind is not ir.Kind.TENSOR:
+            changed = self._reduction(value, before)
+        else:
+            changed = self._expr(value, before)
+        yield from before
+        alone = target.role is not ir.Role.STATE and self.assigned[target.name] == 1
+        if isinstance(changed, ir.Call) and _is_joint(changed) and not alone:
+            # It is known for all tensors, also where a branch is not taken.
+            name = self.free(f"{target.name}_{changed.function}")
+            local = replace(target, name=name, role=ir.Role.LOCAL)
+            yield ir.Assign(local, changed, span)
+            changed = local
+        yield ir.Assign(target, changed, span)
+
+    # ---- expressions
+
+    def _expr(self, expr: ir.Expr, before: list[ir.Statement]) -> ir.Expr:
+        """The expression with its reductions as names, assigned `before`."""
+        _check_type(expr.type, expr.span)
+        match expr:
+            case ir.Ref(role=ir.Role.LOSS):
+                raise Refusal("the loss", expr.span)
+            case ir.Ref(role=ir.Role.SEED):
+                raise Refusal("random numbers", expr.span)
+            case ir.Ref(index=index) if index is not None:
+                raise Refusal("a list of states", expr.span)
+            case ir.Ref(role=ir.Role.FLAG, name=name):
+                return expr if name == "maximize" else _flag(False, expr.span)
+            case ir.Index(value=ir.Ref(role=ir.Role.HYPER), index=int()):
+                return expr
+            case ir.Index() | ir.Pack():
+                raise Refusal("tuples that are computed", expr.span)
+            case ir.Binary("@"):
+                raise Refusal("a matrix product", expr.span)
+            case ir.Binary("//" | "%") if not expr.type.on_host:
+                raise Refusal("whole division of tensors", expr.span)
+            case ir.Choose(condition, then, otherwise):
+                chosen = self._condition(condition, before)
+                then, otherwise = (self._expr(x, before) for x in (then, otherwise))
+                if isinstance(chosen, ir.Const):
+                    return then if chosen.text == "True" else otherwise
+                return replace(expr, condition=chosen, then=then, otherwise=otherwise)
+            case ir.Call("ndim" | "size" | "numel", (ir.Ref() as x, *rest)):
+                return self._look(expr, x, rest)
+            case ir.Call("item" | "as_tensor", (x,)):
+                return self._expr(x, before)
+            case ir.Call("is_tensor" | "is_sparse"):
+                return _flag(False, expr.span)
+            case ir.Call("is_complex"):
+                raise Refusal("what only complex parameters have", expr.span)
+            case ir.Call("bfloat16" | "transpose"):
+                raise Refusal("another layout or precision", expr.span)
+            case ir.Call() if expr.over:
+                raise Refusal("a reduction inside of another expression", expr.span)
+            case ir.Call() if expr.dim is not None:
+                raise Refusal("a reduction along axes", expr.span)
+            case ir.Call() if _is_reduction(expr):
+                value = self._reduction(expr, before)
+                name = self.free(expr.function if expr.function != "sum" else "total")
+                target = ir.Ref(name, ir.Role.LOCAL, ir.SCALAR, expr.span)
+                before.append(ir.Assign(target, value, expr.span))
+                return target
+            case ir.Call():
+                group = vocabulary.FUNCTIONS[expr.function].group
+                if group in _REFUSED:
+                    raise Refusal(_REFUSED[group], expr.span)
+            case ir.Ref() | ir.Const() | ir.Unary() | ir.Binary():
+                pass
+            case _:
+                raise Refusal("such an expression", expr.span)
+        if expr.type.on_host and expr.type.element == "flag":
+            return self._condition(expr, before)
+        return ir.mapped(expr, lambda each: self._expr(each, before))
+
+    def _reduction(self, call: ir.Call, before: list[ir.Statement]) -> ir.Call:
+        """The reduction of one expression."""
+        if call.dim is not None:
+            raise Refusal("a reduction along axes", call.span)
+        arguments = [self._expr(each, before) for each in call.arguments]
+        if call.function == "dot":
+            product = ir.Binary("*", *arguments, ir.TENSOR, call.span)
+            return replace(call, function="sum", arguments=(product,))
+        if arguments[0].type.kind is not ir.Kind.TENSOR:
+            raise Refusal("a reduction of one number", call.span)
+        return replace(call, arguments=tuple(arguments))
+
+    def _look(self, call: ir.Call, x: ir.Ref, rest: list[ir.Expr]) -> ir.Expr:
+        """A number that the host knows of a tensor of the parameter's shape."""
+        if x.type.kind is not ir.Kind.TENSOR or rest:
+            raise Refusal("tensors of other shapes", call.span)
+        axis = f"_{call.dim[0]}".replace("-", "last_") if call.dim else ""
+        name = next(
+            (name for name, each in self.asked.items() if each == call), None
+        ) or self.free(f"{call.function}{axis}")
+        own = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, call.span)
+        self.asked[name] = replace(call, arguments=(own,))
+        return ir.Ref(name, ir.Role.LOCAL, ir.NUMBER, call.span)
+
+    # ---- conditions
+
+    def _condition(self, expr: ir.Expr, before: list[ir.Statement]) -> ir.Expr:
+        """A flag of the host: what hypers alone decide is an option."""
+        match expr:
+            case ir.Unary("not", operand):
+                inner = self._condition(operand, before)
+                if isinstance(inner, ir.Const):
+                    return _flag(inner.text != "True", expr.span)
+                return replace(expr, operand=inner)
+            case ir.Binary("and" | "or" as operator, left, right):
+                sides = [self._condition(each, before) for each in (left, right)]
+                decisive = "False" if operator == "and" else "True"
+                for side, other in (sides, sides[::-1]):
+                    if isinstance(side, ir.Const):
+                        return side if side.text == decisive else other
+                return replace(expr, left=sides[0], right=sides[1])
+            case ir.Const():
+                return expr
+        refs = [*ir.reads(expr)]
+        of_group = all(
+            ref.role is ir.Role.HYPER or ref.name == "maximize" for ref in refs
+        )
+        if refs and of_group and not any(isinstance(x, ir.Call) for x in ir.walk(expr)):
+            return self._option(expr)
+        if isinstance(expr, ir.Binary):
+            sides = [self._expr(each, before) for each in (expr.left, expr.right)]
+            for each in sides:
+                if each.type.element not in ("number", "flag"):
+                    raise Refusal("a choice that is computed", expr.span)
+            return replace(expr, left=sides[0], right=sides[1])
+        if expr.type.on_host and isinstance(expr, ir.Ref):
+            return expr
+        return self._expr(expr, before) if not expr.type.on_host else self._asked(expr)
+
+    def _asked(self, expr: ir.Expr) -> ir.Expr:
+        if isinstance(expr, ir.Call) and expr.function.startswith("is_"):
+            return _flag(False, expr.span)
+        raise Refusal("a choice that is computed", expr.span)
+
+    def _option(self, expr: ir.Expr) -> ir.Expr:
+        known = {each.condition: name for name, each in self.options.items()}
+        name = known.get(expr)
+        if name is None:
+            name = self.free(_named(expr)) if not _is_flag(expr) else expr.name
+            self.options[name] = Option(name, expr)
+        return ir.Ref(name, ir.Role.OPTION, ir.FLAG, expr.span)
+
+    def free(self, name: str) -> str:
+        free, number = name, 2
+        while free in self.taken:
+            free, number = f"{name}_{number}", number + 1
+        self.taken.add(free)
+        return free
+
+
+def _is_reduction(expr: ir.Expr) -> bool:
+    return (
+        isinstance(expr, ir.Call)
+        and expr.function in REDUCTIONS
+        and not expr.over
+        and (len(expr.arguments) == 1 or expr.function == "dot")
+        and not expr.type.on_host
+    )
+
+
+def _is_joint(call: ir.Call) -> bool:
+    return bool(call.over) or _is_reduction(call)
+
+
+def _is_flag(expr: ir.Expr) -> bool:
+    return isinstance(expr, ir.Ref)
+
+
+_WORDS = {
+    "==": "is", "!=": "is_not", "<": "below", "<=": "at_most", ">": "above",
+    ">=": "at_least",
+}  # fmt: skip
+
+
+def _named(expr: ir.Expr) -> str:
+    """A name for a condition: `weight_decay != 0` as weight_decay_is_not_0."""
+    match expr:
+        case ir.Binary(operator, ir.Ref(name), ir.Const(text)) if operator in _WORDS:
+            text = text.replace(".0", "").replace("None", "none")
+            plain = "".join(c if c.isalnum() else "_" for c in text.strip("\"'"))
+            return f"{name}_{_WORDS[operator]}_{plain}"
+    names = dict.fromkeys(ref.name for ref in ir.reads(expr))
+    return "_and_".join(names) + "_decide"
+
+
+def _decided(branch: ir.If) -> ir.Block:
+    if isinstance(branch.condition, ir.Const):
+        return branch.then if branch.condition.text == "True" else branch.otherwise
+    return (branch,)
+
+
+def _flag(value: bool, span) -> ir.Const:
+    return ir.Const(str(value), ir.FLAG, span)
+
+
+def _check_type(type_: ir.Type, span) -> None:
+    if type_.kind is ir.Kind.TENSOR and type_.shape != ir.LIKE_PARAM:
+        raise Refusal("a reduction along axes", span)
+    if type_.element not in ("number", "flag", "tuple", "text", "nothing"):
+        raise Refusal("tensors of other shapes", span)

@@ -1,0 +1,115 @@
+"""What kernels may be handed: tensors whose memory is what it seems.
+
+In: columns of tensors. Out: their dtypes or their addresses, or NotCarried. Nothing is
+handed over whose device, dtype, layout and size has not been looked at.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .launch import Entry
+
+TYPES = {
+    torch.float32: "float",
+    torch.float64: "double",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+    torch.complex64: "float",
+    torch.complex128: "double",
+}
+"""What kernels call the types of numbers in memory; complex ones are pairs."""
+
+_PLAIN = {Tensor, torch.nn.Parameter}
+_NONE = type(None)
+# Called for each of a thousand tensors: no lookup of a name in between.
+_dtype = Tensor.dtype.__get__
+_is_cpu = Tensor.is_cpu.__get__
+
+
+class NotCarried(Exception):
+    """A tensor that no kernel takes."""
+
+
+def dtypes(entry: "Entry") -> list[set[torch.dtype | None]]:
+    """The dtypes of each column; None stands for tensors that are missing.
+
+    Raises:
+        NotCarried: one of them is none that a kernel takes.
+    """
+    try:
+        sizes = [*map(Tensor.numel, entry.elements[0])]
+        found = [_of_column(column, sizes) for column in entry.elements]
+        single = [1] * len(sizes)
+        return found + [_of_column(column, single) for column in entry.numbers]
+    except RuntimeError as error:
+        # A tensor without memory, or without a layout.
+        raise NotCarried from error
+
+
+def _of_column(column: Sequence[Any], sizes: list[int]) -> set[torch.dtype | None]:
+    types = {*map(type, column)}
+    present: Sequence[Tensor] = column
+    if _NONE in types:
+        pairs = [x for x in zip(column, sizes, strict=True) if x[0] is not None]
+        present, sizes = [x for x, _ in pairs], [size for _, size in pairs]
+    if not types <= _PLAIN | {_NONE} or not all(map(_is_cpu, present)):
+        raise NotCarried
+    # Sparse tensors raise: they do not know whether they are contiguous.
+    if not all(map(Tensor.is_contiguous, present)):
+        raise NotCarried
+    if [*map(Tensor.numel, present)] != sizes:
+        raise NotCarried
+    kinds = {*map(_dtype, present)}
+    if not kinds <= TYPES.keys() or _are_views(present, sizes, kinds):
+        raise NotCarried
+    return kinds if _NONE not in types else {*kinds, None}
+
+
+def _are_views(
+    column: Sequence[Tensor], sizes: list[int], kinds: set[torch.dtype]
+) -> bool:
+    """Whether numbers are the negative, or the conjugate, of those in memory. A real
+    negative view is contiguous where it has one number.
+    """
+    if 1 in sizes and any(map(Tensor.is_neg, column)):
+        return True
+    return any(each.is_complex for each in kinds) and any(map(Tensor.is_conj, column))
+
+
+def gradients(
+    column: Sequence[Tensor], dtype: torch.dtype | None, sizes: array
+) -> array:
+    """Where gradients begin.
+
+    Raises:
+        NotCarried: they are not all of this dtype and these sizes.
+    """
+    if dtype is not None and dtype.is_complex:
+        sizes = array("q", (each // 2 for each in sizes))
+    try:
+        if _of_column(column, sizes.tolist()) != {dtype}:
+            raise NotCarried
+        return array("q", [*map(Tensor.data_ptr, column)])
+    except RuntimeError as error:
+        raise NotCarried from error
+
+
+def same_addresses(
+    columns: list[list[Any]], pointers: list[array], but: int | None
+) -> bool:
+    """Whether the tensors of all columns `but` one are where they were. What is there is
+    the same then: a tensor of another size or precision has other memory.
+    """
+    if not all(map(Tensor.is_contiguous, columns[0])):
+        return False
+    for at, (column, known) in enumerate(zip(columns, pointers, strict=True)):
+        if at == but or column[0] is None:
+            continue
+        if [*map(Tensor.data_ptr, column)] != known.tolist():
+            return False
+    return True

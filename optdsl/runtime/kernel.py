@@ -1,0 +1,116 @@
+"""The kernels of one rule, built for the types and options that a step asks for."""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .carried import TYPES
+from .launch import Batch, Launch, Table, Types
+from .native import library
+
+_SHARED = Path(__file__).with_name("kernel.hpp")
+
+Hypers = Callable[[dict[str, Any]], tuple[Iterable[Any], Iterable[Any]]]
+
+
+class Kernel:
+    """What a generated file says of its kernels.
+
+    Args:
+        function: the name of the function that runs them.
+        text: their C++, without what all kernels share.
+        hypers: the numbers of a group that they read, None for one that no one does, and
+            the conditions that they are built for.
+        elements: the names of the tensors of the parameters' sizes, parameters first.
+        numbers: the names of the 0-d tensors.
+        optional: the names of those that may be missing.
+        scratch: the names of the tensors that live as long as a step.
+        options: the names of the conditions.
+        together: whether all parameters have to be in one launch.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        text: str,
+        hypers: Hypers,
+        *,
+        elements: tuple[str, ...],
+        numbers: tuple[str, ...] = (),
+        optional: tuple[str, ...] = (),
+        scratch: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
+        together: bool = False,
+    ) -> None:
+        self.function = function
+        self.text = text
+        self.hypers = hypers
+        self.elements = elements
+        self.numbers = numbers
+        self.optional = optional
+        self.scratch = scratch
+        self.options = options
+        self.together = together
+        self.grads = elements.index("grad") if "grad" in elements else None
+        self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()
+        self._built: dict[tuple, Callable | None] = {}
+
+    def is_asked_for(self, group: dict[str, Any]) -> bool:
+        """Whether a group is to be updated by kernels where they carry it. Where it says
+        neither `fused` nor `foreach` it is, unless OPTDSL_FUSED is 0.
+        """
+        if group.get("differentiable") or group.get("capturable"):
+            return False
+        fused = group.get("fused")
+        if fused is None and group.get("foreach") is None:
+            return os.environ.get("OPTDSL_FUSED", "1") != "0"
+        return bool(fused)
+
+    def launch(self, optimizer: object) -> Launch:
+        """A step of an optimizer, to be filled with groups."""
+        return Launch(self, optimizer)
+
+    def numbers_of(
+        self, group: dict[str, Any]
+    ) -> tuple[tuple[float, ...], tuple[bool, ...]]:
+        """The hypers and options of a group."""
+        hypers, options = self.hypers(group)
+        values = (0.0 if each is None else float(each) for each in hypers)
+        return tuple(values), tuple(map(bool, options))
+
+    def built(self, types: Types, options: tuple[bool, ...]) -> Callable | None:
+        """The function for these types and options; None where nothing can build it."""
+        key = types, options
+        if key not in self._built:
+            self._built[key] = self._build(types, options)
+        return self._built[key]
+
+    def _build(self, types: Types, options: tuple[bool, ...]) -> Callable | None:
+        text = "\n".join([_SHARED.read_text(), self.prelude(types, options), self.text])
+        built = library(text)
+        if built is None:
+            return None
+        function = getattr(built, self.function)
+        function.argtypes, function.restype = [ctypes.POINTER(Table)], ctypes.c_int
+        return function
+
+    def prelude(self, types: Types, options: tuple[bool, ...]) -> str:
+        """The C++ that says which types and options the kernels are built for."""
+        names = [*self.elements, *self.numbers]
+        of_elements = [TYPES[each] for each in types[: len(self.elements)] if each]
+        real = "double" if "double" in of_elements else "float"
+        lines = [f"using real = {real};"]
+        for name, kind in zip(names, types, strict=True):
+            lines.append(f"using {name}_t = {TYPES[kind] if kind else real};")
+            if name in self.optional:
+                has = "false" if kind is None else "true"
+                lines.append(f"constexpr bool has_{name} = {has};")
+        lines += [f"using {name}_t = real;" for name in self.scratch]
+        lines += [
+            f"constexpr bool {name} = {str(value).lower()};"
+            for name, value in zip(self.options, options, strict=True)
+        ]
+        return "\n".join(["", "// Built for these types and options.", *lines, ""])

@@ -1,0 +1,258 @@
+"""One step by kernels: which groups they carry, and their tables.
+
+In: the columns of each param group, as an optimizer has collected them. Out: the groups
+that are left to other targets. A step whose parameters and states are those of the step
+before, at the same addresses, takes its tables over and looks at the gradients alone.
+"""
+
+import ctypes
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from operator import is_
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .carried import NotCarried, dtypes, gradients, same_addresses
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+Types = tuple[torch.dtype | None, ...]
+
+
+class Table(ctypes.Structure):
+    """As `Table` in kernel.hpp."""
+
+    _fields_ = [
+        ("rows", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("numel", ctypes.c_void_p),
+        ("group", ctypes.c_void_p),
+        ("hypers", ctypes.c_void_p),
+        ("asked", ctypes.c_void_p),
+        ("columns", ctypes.c_void_p),
+    ]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A group, what was collected of it, and what of this the kernels take."""
+
+    group: dict[str, Any]
+    columns: Any
+    elements: Sequence[Sequence[Any]]
+    numbers: Sequence[Sequence[Any]]
+    asked: Sequence[Sequence[float]]
+
+    @property
+    def tensors(self) -> list[Sequence[Any]]:
+        return [*self.elements, *self.numbers]
+
+    @property
+    def back(self) -> tuple[dict[str, Any], Any]:
+        return self.group, self.columns
+
+    def only(self, places: list[int]) -> "Entry":
+        """Some of its rows."""
+
+        def chosen(columns: Sequence[Sequence[Any]]) -> list[list[Any]]:
+            return [[column[at] for at in places] for column in columns]
+
+        parts = chosen(self.elements), chosen(self.numbers), chosen(self.asked)
+        return Entry(self.group, chosen(self.columns), *parts)
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of one launch, all of the same types: their entries, their columns from end
+    to end, and their tables.
+    """
+
+    types: Types
+    options: tuple[bool, ...]
+    entries: list[Entry]
+    hypers: list[float] = field(default_factory=list)
+    columns: list[list[Any]] = field(default_factory=list)
+    pointers: list[array] = field(default_factory=list)
+    numel: array = field(default_factory=lambda: array("q"))
+    group: array = field(default_factory=lambda: array("q"))
+
+    def lay_out(self) -> None:
+        """Fill the tables with everything but the gradients."""
+        self.columns = _end_to_end(self.entries)
+        factor = 2 if self.types[0].is_complex else 1
+        self.numel = array("q", (factor * x.numel() for x in self.columns[0]))
+        for at, entry in enumerate(self.entries):
+            self.group.extend([at] * len(entry.elements[0]))
+        self.pointers = [
+            array("q", (0 if x is None else x.data_ptr() for x in column))
+            for column in self.columns
+        ]
+
+
+def _end_to_end(entries: list[Entry]) -> list[list[Any]]:
+    if len(entries) == 1:
+        return [[*column] for column in entries[0].tensors]
+    several = zip(*(entry.tensors for entry in entries), strict=True)
+    return [[*chain.from_iterable(columns)] for columns in several]
+
+
+class Launch:
+    """Collects the groups of a step of one optimizer, and runs them."""
+
+    def __init__(self, kernel: "Kernel", optimizer: object) -> None:
+        self.kernel = kernel
+        self.optimizer = optimizer
+        self.entries: list[Entry] = []
+        self.left: list[tuple[dict[str, Any], Any]] = []
+
+    def add(
+        self,
+        group: dict[str, Any],
+        columns: Any,
+        elements: Sequence[Sequence[Any]],
+        numbers: Sequence[Sequence[Any]] = (),
+        asked: Sequence[Sequence[float]] = (),
+    ) -> None:
+        """Take a group, or leave it.
+
+        Args:
+            group: the param group.
+            columns: what was collected of it; both are handed back where it is left.
+            elements: the tensors of each parameter's size: parameters, gradients, states;
+                a missing one is None.
+            numbers: the 0-d tensors of each parameter.
+            asked: what the host looks up of each parameter.
+        """
+        if self.kernel.is_asked_for(group) and elements[0]:
+            self.entries.append(Entry(group, columns, elements, numbers, asked))
+        else:
+            self.left.append((group, columns))
+
+    def run(self) -> list[tuple[dict[str, Any], Any]]:
+        """Update what is carried; the groups that are left, or what is left of them."""
+        if not self.entries:
+            return self.left
+        batches = self._known() or self._sorted()
+        if self.kernel.together and (self.left or len(batches) != 1):
+            return [entry.back for entry in self.entries] + self.left
+        for batch in batches:
+            if not self._run(batch):
+                self.left += [entry.back for entry in batch.entries]
+        return self.left
+
+    # ---- what is carried
+
+    def _known(self) -> list[Batch] | None:
+        """The batch of the step before, where nothing but its gradients is new."""
+        batch = self.kernel.plans.get(self.optimizer)
+        if batch is None or len(batch.entries) != len(self.entries):
+            return None
+        columns = _end_to_end(self.entries)
+        grads = self.kernel.grads
+        for at, (new, old) in enumerate(zip(columns, batch.columns, strict=True)):
+            if len(new) != len(old) or at != grads and not all(map(is_, new, old)):
+                return None
+        numbers = [self.kernel.numbers_of(entry.group) for entry in self.entries]
+        if {options for _, options in numbers} != {batch.options}:
+            return None
+        if not same_addresses(columns, batch.pointers, grads):
+            return None
+        if grads is not None:
+            dtype, sizes = batch.types[grads], batch.numel
+            try:
+                batch.pointers[grads] = gradients(columns[grads], dtype, sizes)
+            except NotCarried:
+                return None
+        batch.entries = self.entries
+        batch.hypers = [*chain.from_iterable(hypers for hypers, _ in numbers)]
+        return [batch]
+
+    def _sorted(self) -> list[Batch]:
+        """What kernels carry, in batches of one combination of types and options."""
+        batches: dict[tuple, Batch] = {}
+        carried = []
+        for entry in self.entries:
+            try:
+                rows = _by_types(dtypes(entry), entry)
+            except NotCarried:
+                self.left.append(entry.back)
+                continue
+            carried.append(entry)
+            hypers, options = self.kernel.numbers_of(entry.group)
+            for types, part in rows:
+                batch = batches.setdefault((types, options), Batch(types, options, []))
+                batch.entries.append(part)
+                batch.hypers += hypers
+        self.entries = carried
+        result = [*batches.values()]
+        for batch in result:
+            batch.lay_out()
+        self.kernel.plans.pop(self.optimizer, None)
+        if any(map(_repeats, result)):
+            # A parameter that is there twice is updated twice, one after the other.
+            self.left += [entry.back for entry in carried]
+            return []
+        if len(result) == 1:
+            self.kernel.plans[self.optimizer] = result[0]
+        return result
+
+    # ---- running
+
+    def _run(self, batch: Batch) -> bool:
+        """Whether the kernels took a batch."""
+        step = self.kernel.built(batch.types, batch.options)
+        if step is None:
+            return False
+        count = len(self.kernel.elements)
+        scratch = [_scratch(batch, count) for _ in self.kernel.scratch]
+        columns = [
+            *batch.pointers[:count],
+            *(pointers for _, pointers in scratch),
+            *batch.pointers[count:],
+        ]
+        heads = array("q", (each.buffer_info()[0] for each in columns))
+        hypers = array("d", batch.hypers)
+        asked = array("d", _row_by_row(batch.entries))
+        tables = (batch.numel, batch.group, hypers, asked, heads)
+        addresses = (each.buffer_info()[0] for each in tables)
+        table = Table(len(batch.numel), torch.get_num_threads(), *addresses)
+        return step(ctypes.byref(table)) == 0
+
+
+def _by_types(kinds: list[set[Any]], entry: Entry) -> list[tuple[Types, Entry]]:
+    """The rows of a group for each combination of their types."""
+    if all(len(each) == 1 for each in kinds):
+        return [(tuple(next(iter(each)) for each in kinds), entry)]
+    places: dict[Types, list[int]] = {}
+    for at, row in enumerate(zip(*entry.tensors, strict=True)):
+        types = tuple(None if each is None else each.dtype for each in row)
+        places.setdefault(types, []).append(at)
+    return [(types, entry.only(at)) for types, at in places.items()]
+
+
+def _repeats(batch: Batch) -> bool:
+    """Whether a parameter is there more than once."""
+    full = [at for at, size in zip(batch.pointers[0], batch.numel, strict=True) if size]
+    return len({*full}) != len(full)
+
+
+def _row_by_row(entries: list[Entry]) -> Iterable[float]:
+    for entry in entries:
+        for row in zip(*entry.asked, strict=True):
+            yield from map(float, row)
+
+
+def _scratch(batch: Batch, elements: int) -> tuple[Tensor, array]:
+    """Memory for what one pass hands on to another, and where it is for each row."""
+    precise = {torch.float64, torch.complex128} & {*batch.types[:elements]}
+    real = torch.float64 if precise else torch.float32
+    whole = torch.empty(sum(batch.numel), dtype=real)
+    ends = accumulate(batch.numel, initial=0)
+    size, base = whole.element_size(), whole.data_ptr()
+    pairs = zip(ends, batch.numel, strict=False)
+    return whole, array("q", (base + size * start for start, _ in pairs))
