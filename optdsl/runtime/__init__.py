@@ -1,0 +1,1 @@
+"""What compiled optimizers need while they train; nothing of the compiler is in it."""
