@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from optdsl.cli import main
 from optdsl.resources import PACKAGE
 from optdsl.runtime import cache, machine
 from optdsl.runtime.trust import distrust
@@ -533,6 +535,33 @@ def test_other_things_are_kept_alike(
     assert len(made) == 1
     ((same, files, _),) = cache.contents()
     assert same == key and path in files
+
+
+def optdsl(*arguments: str, folder: Path, exits: int = 0) -> str:
+    env = {"OPTDSL_CACHE_DIR": str(folder)}
+    result = CliRunner().invoke(main, ["cache", *arguments], env=env)
+    assert result.exit_code == exits, result.output
+    return result.output
+
+
+def test_the_command_says_what_is_kept_and_removes_it(place: Place) -> None:
+    assert optdsl(folder=place.folder) == f"{place.folder}\n0 kernels, 0 bytes\n"
+    place.run()
+    place.run("answer(KERNEL, ('ANSWER=1',))")
+    files = [*place.folder.iterdir()]
+    size = sum(path.stat().st_size for path in files)
+    said = f"{place.folder}\n2 kernels, {size:,} bytes\n"
+    assert optdsl(folder=place.folder) == said
+    said = f"removed {len(files)} files, {size:,} bytes, from {place.folder}\n"
+    assert optdsl("--clear", folder=place.folder) == said
+    assert [*place.folder.iterdir()] == []
+    assert optdsl(folder=place.folder).endswith("\n0 kernels, 0 bytes\n")
+
+
+def test_the_command_says_why_nothing_is_kept(place: Place) -> None:
+    place.folder.mkdir()
+    place.folder.chmod(0o777)
+    assert "not kept there: it is writable by others" in optdsl(folder=place.folder)
 
 
 def test_clear_leaves_alone_what_is_not_ours(
