@@ -1,4 +1,4 @@
-"""The command line: compile, check, show, verify, list, explain.
+"""The command line: compile, check, show, verify, list, explain, cache.
 
 Exit codes: 0, 1 where a spec is wrong, a file differs or an optimizer fails, 2 for wrong
 usage.
@@ -154,7 +154,7 @@ def check(specs: tuple[str, ...]) -> None:
     if not files:
         raise click.UsageError(f"no `.opt` file in {', '.join(specs)}")
     built = _build_all(files)
-    click.echo(f"{len(built)} spec{'s' * (len(built) != 1)}, no mistakes", err=True)
+    click.echo(f"{_count(len(built), 'spec')}, no mistakes", err=True)
 
 
 @main.command()
@@ -300,3 +300,39 @@ def _explained(name: str) -> Explained:
         raise click.UsageError(f"there is no code and no rule {name}; {hint}") from None
     (artifacts,) = _build_all([name])
     return explain_rule(artifacts)
+
+
+@main.command("cache")
+@click.option("--clear", is_flag=True, help="Remove all kernels, and nothing else.")
+def cache_(clear: bool) -> None:
+    """Print where compiled kernels are kept, how many, and their size.
+
+    OPTDSL_CACHE_DIR names another folder. What is removed is built again when it is
+    next needed.
+    """
+    from .runtime import cache
+
+    folder = cache.folder()
+    if folder is None:
+        click.echo(
+            "there is no home to keep kernels in; OPTDSL_CACHE_DIR names a folder"
+        )
+    elif clear:
+        try:
+            files, size = cache.clear()
+        except OSError as error:
+            click.echo(
+                f"error: cannot remove {error.filename}: {error.strerror}", err=True
+            )
+            sys.exit(1)
+        click.echo(f"removed {_count(files, 'file')}, {size:,} bytes, from {folder}")
+    else:
+        kept = cache.contents()
+        size = sum(each.bytes for each in kept)
+        click.echo(f"{folder}\n{_count(len(kept), 'kernel')}, {size:,} bytes")
+        if reason := cache.distrusted():
+            click.echo(f"kernels are not kept there: it {reason}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

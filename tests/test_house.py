@@ -29,7 +29,7 @@ LAYERS = [
     {"parse", "check", "interpret", "passes", "emit", "find", "dump"},
     {"pipeline", "write"},
     {"load", "explain"},
-    {"verify"},
+    {"verify", "runtime"},
     {"cli", "optim", "__init__"},
     {"__main__"},
 ]
@@ -75,6 +75,17 @@ def test_imports_go_down(path: Path) -> None:
                 assert rank[imported] < rank[_part(path)], f"{path} imports {name}"
         elif name.split(".")[0] in ONLY_IN:
             assert _part(path) in ONLY_IN[name.split(".")[0]], f"{path} imports {name}"
+
+
+def test_what_runs_while_training_needs_only_python() -> None:
+    """So a compiled optimizer needs no compiler, and what it does is quick to read."""
+    names = {
+        name.split(".")[0]
+        for path in (PACKAGE / "runtime").glob("*.py")
+        for name in _imports(path)
+        if not name.startswith(".runtime")
+    }
+    assert names <= sys.stdlib_module_names
 
 
 def test_what_is_printed_is_made_apart() -> None:

@@ -1,5 +1,1 @@
-"""What runs while training: kernels, built when they are first needed."""
-
-from .kernel import Kernel
-
-__all__ = ["Kernel"]
+"""What compiled optimizers need while they train; nothing of the compiler is in it."""

@@ -97,8 +97,7 @@ def contents() -> list[Kept]:
     """What is kept, by key."""
     files: dict[str, list[Path]] = {}
     for path in _ours():
-        if not path.name.startswith("."):
-            files.setdefault(path.name.partition(".")[0], []).append(path)
+        files.setdefault(path.name.partition(".")[0], []).append(path)
     return [
         Kept(key, tuple(paths), sum(path.stat().st_size for path in paths))
         for key, paths in sorted(files.items())

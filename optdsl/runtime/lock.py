@@ -46,7 +46,7 @@ def _open(path: Path) -> int | None:
 
 def _wait(handle: int) -> None:
     end = time.monotonic() + PATIENCE
-    while True:
+    while time.monotonic() < end:
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
