@@ -18,7 +18,7 @@ KERNELS = "_KERNELS"
 GROUPS = "list[Any]"
 IMPORT = """
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 """

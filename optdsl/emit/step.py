@@ -82,7 +82,7 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
     else:
         body += _choice(targets, update)
         body += call(update, option(rule, "maximize"))
-    if targets.kernels is None:
+    if targets.kernels is None or rule.in_phases:
         body += _first_is_over(update)
     steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
     if rule.in_phases:

@@ -25,6 +25,8 @@ def program(rule: ir.Rule) -> Program:
     """
     if any(each.index is not None for each in rule.states):
         raise Refusal("a list of states", rule.step[0].span)
+    if rule.sparse is not None and rule.sparse.only:
+        raise Refusal("sparse gradients", rule.step[0].span)
     for state in rule.own:
         if state.type.kind is ir.Kind.TENSOR and state.type.shape != ir.LIKE_PARAM:
             raise Refusal("a reduction along axes", state.span)
@@ -33,8 +35,13 @@ def program(rule: ir.Rule) -> Program:
     taken |= {ref.name for f in rule.functions for ref in ir.mentions(f.body[0])}
     step = inline(rule)
     plain = Plain(taken, step)
-    placed = slots(apart(plain.block(step), plain))
+    block = apart(plain.block(step), plain)
+    placed = slots(block)
     found = passes(placed)
+    if "grad" in found.kept:
+        # Memory of its own: the gradient itself is not to be changed.
+        placed = slots(_with_own_gradient(block, plain.free("gradient")))
+        found = passes(placed)
     steps: list[Step] = []
     for slot in sorted({each.slot for each in placed}):
         own = [each for each in placed if each.slot == slot]
@@ -64,11 +71,26 @@ def _elements(
     fields = ["p", "grad", *(s.name for s in rule.own if _is_tensor(s)), *sorted(kept)]
     assigned = {each.statement.target.name for each in placed if each.slot == slot}
     read = {*read_first(body, set())}
-    stores = [x for x in fields if x in assigned and (x != "grad" or x in kept)]
+    stores = [x for x in fields if x in assigned and x != "grad"]
     # What is assigned on some ways only keeps its value on the others.
     sure = surely(body)
     loads = [x for x in fields if x in read or (x in stores and x not in sure)]
     return Elements(body, tuple(loads), tuple(stores))
+
+
+def _with_own_gradient(block: ir.Block, name: str) -> ir.Block:
+    """The block with a local that starts as the gradient in its place."""
+
+    def renamed(node: ir.Node) -> ir.Node:
+        node = ir.mapped(node, renamed)
+        if isinstance(node, ir.Ref) and node.role is ir.Role.GRAD:
+            return replace(node, name=name, role=ir.Role.LOCAL)
+        return node
+
+    span = block[0].span
+    grad = ir.Ref("grad", ir.Role.GRAD, ir.TENSOR, span)
+    start = ir.Assign(ir.Ref(name, ir.Role.LOCAL, ir.TENSOR, span), grad, span)
+    return (start, *map(renamed, block))
 
 
 def _is_tensor(state: ir.State) -> bool:

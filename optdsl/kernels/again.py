@@ -23,32 +23,41 @@ class Passes:
 
 def passes(placed: list[Placed]) -> Passes:
     found = Passes({})
-    for slot in sorted({each.slot for each in placed if each.slot % 3 == ELEMENTS}):
-        places = {at for at, each in enumerate(placed) if each.slot == slot}
-        wanted = _earlier(placed, places, slot, found)
-        while wanted:
-            name, before = wanted.pop()
-            if all(_lasts(placed, at, slot) for at in before):
-                places |= before
-            else:
-                found.kept[name] = placed[max(before)].statement.target
-            wanted = _earlier(placed, places, slot, found)
-        found.of[slot] = sorted(places)
+    slots = sorted({each.slot for each in placed if each.slot % 3 == ELEMENTS})
+    for slot in slots:
+        places = None
+        while places is None:
+            places = _places(placed, slot, found)
+        found.of[slot] = places
     return found
+
+
+def _places(placed: list[Placed], slot: int, found: Passes) -> list[int] | None:
+    """The assignments of a pass; None where one more name has to be kept, so that all of
+    them are to be looked at again.
+    """
+    places = {at for at, each in enumerate(placed) if each.slot == slot}
+    while wanted := _earlier(placed, places, slot, found):
+        for name, before in wanted:
+            if not all(_lasts(placed, at, slot, found) for at in before):
+                found.kept[name] = placed[max(before)].statement.target
+                return None
+            places |= before
+    return sorted(places)
 
 
 def _earlier(
     placed: list[Placed], places: set[int], slot: int, found: Passes
 ) -> list[tuple[str, set[int]]]:
     """Names that a pass reads and an earlier one assigned, and where."""
-    result = []
-    names = {
+    readers = {
         ref.name: at
         for at in sorted(places)
         for ref in placed[at].reads()
         if ref.role in _OWN and ref.type.kind is ir.Kind.TENSOR
     }
-    for name, reader in sorted(names.items()):
+    result = []
+    for name, reader in sorted(readers.items()):
         before = {
             at
             for at, each in enumerate(placed[:reader])
@@ -61,16 +70,18 @@ def _earlier(
     return result
 
 
-def _lasts(placed: list[Placed], at: int, slot: int) -> bool:
-    """Whether all that an assignment read is the same when a later pass begins."""
+def _lasts(placed: list[Placed], at: int, slot: int, found: Passes) -> bool:
+    """Whether all that an assignment read from memory is the same when a later pass
+    begins.
+    """
     names = {
         ref.name
         for ref in placed[at].reads()
-        if ref.role not in _OWN or ref.type.kind is not ir.Kind.TENSOR
+        if ref.role not in _OWN
+        or ref.type.kind is not ir.Kind.TENSOR
+        or ref.name in found.kept
     }
     changed = {
-        each.statement.target.name
-        for each in placed[at:]
-        if each.slot < slot and each is not placed[at]
+        each.statement.target.name for each in placed[at + 1 :] if each.slot < slot
     }
     return not names & changed

@@ -15,7 +15,7 @@ def apart(block: ir.Block, plain: Plain) -> ir.Block:
     result: list[ir.Statement] = []
     for statement in block:
         match statement:
-            case ir.If(condition=condition, then=then, otherwise=otherwise):
+            case ir.If(then=then, otherwise=otherwise):
                 then, otherwise = apart(then, plain), apart(otherwise, plain)
                 result.append(replace(statement, then=then, otherwise=otherwise))
             case ir.Assign(target, value) if _has_elements(value) or (

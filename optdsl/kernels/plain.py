@@ -20,6 +20,7 @@ _REFUSED = {
     "parts": "a decomposition of matrices",
     "drawn": "random numbers",
     "largest": "the largest entries of a tensor",
+    "length": "a tuple of any length",
 }
 
 
@@ -108,7 +109,9 @@ class Plain:
                 raise Refusal("a list of states", expr.span)
             case ir.Ref(role=ir.Role.FLAG, name=name):
                 return expr if name == "maximize" else _flag(False, expr.span)
-            case ir.Index(value=ir.Ref(role=ir.Role.HYPER), index=int()):
+            case ir.Index(value=ir.Ref(role=ir.Role.HYPER) as tuple_, index=int()):
+                if not tuple_.type.length:
+                    raise Refusal("a tuple of any length", expr.span)
                 return expr
             case ir.Index() | ir.Pack():
                 raise Refusal("tuples that are computed", expr.span)

@@ -99,6 +99,14 @@ def gradients(
         raise NotCarried from error
 
 
+def addresses(column: Sequence[Any]) -> list[int]:
+    """Where tensors begin; 0 where one is missing."""
+    try:
+        return [*map(Tensor.data_ptr, column)]
+    except TypeError:
+        return [0 if each is None else each.data_ptr() for each in column]
+
+
 def same_addresses(
     columns: list[list[Any]], pointers: list[array], but: int | None
 ) -> bool:
@@ -108,8 +116,6 @@ def same_addresses(
     if not all(map(Tensor.is_contiguous, columns[0])):
         return False
     for at, (column, known) in enumerate(zip(columns, pointers, strict=True)):
-        if at == but or column[0] is None:
-            continue
-        if [*map(Tensor.data_ptr, column)] != known.tolist():
+        if at != but and addresses(column) != known.tolist():
             return False
     return True

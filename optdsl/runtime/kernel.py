@@ -76,10 +76,15 @@ class Kernel:
     def numbers_of(
         self, group: dict[str, Any]
     ) -> tuple[tuple[float, ...], tuple[bool, ...]]:
-        """The hypers and options of a group."""
+        """The hypers and options of a group. Groups of one launch may differ in their
+        options where they have to be `together`: these are numbers as well, then.
+        """
         hypers, options = self.hypers(group)
-        values = (0.0 if each is None else float(each) for each in hypers)
-        return tuple(values), tuple(map(bool, options))
+        values = tuple(0.0 if each is None else float(each) for each in hypers)
+        chosen = tuple(map(bool, options))
+        if self.together:
+            return (*values, *map(float, chosen)), ()
+        return values, chosen
 
     def built(self, types: Types, options: tuple[bool, ...]) -> Callable | None:
         """The function for these types and options; None where nothing can build it."""
@@ -105,12 +110,12 @@ class Kernel:
         lines = [f"using real = {real};"]
         for name, kind in zip(names, types, strict=True):
             lines.append(f"using {name}_t = {TYPES[kind] if kind else real};")
-            if name in self.optional:
+            if name in self.optional and not self.together:
                 has = "false" if kind is None else "true"
                 lines.append(f"constexpr bool has_{name} = {has};")
         lines += [f"using {name}_t = real;" for name in self.scratch]
         lines += [
             f"constexpr bool {name} = {str(value).lower()};"
-            for name, value in zip(self.options, options, strict=True)
+            for name, value in zip(self.options, options, strict=not self.together)
         ]
         return "\n".join(["", "// Built for these types and options.", *lines, ""])

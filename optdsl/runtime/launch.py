@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .carried import NotCarried, dtypes, gradients, same_addresses
+from .carried import NotCarried, addresses, dtypes, gradients, same_addresses
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -88,10 +88,7 @@ class Batch:
         self.numel = array("q", (factor * x.numel() for x in self.columns[0]))
         for at, entry in enumerate(self.entries):
             self.group.extend([at] * len(entry.elements[0]))
-        self.pointers = [
-            array("q", (0 if x is None else x.data_ptr() for x in column))
-            for column in self.columns
-        ]
+        self.pointers = [array("q", addresses(column)) for column in self.columns]
 
 
 def _end_to_end(entries: list[Entry]) -> list[list[Any]]:
@@ -128,10 +125,10 @@ class Launch:
             numbers: the 0-d tensors of each parameter.
             asked: what the host looks up of each parameter.
         """
-        if self.kernel.is_asked_for(group) and elements[0]:
-            self.entries.append(Entry(group, columns, elements, numbers, asked))
-        else:
+        if not self.kernel.is_asked_for(group):
             self.left.append((group, columns))
+        elif elements[0]:
+            self.entries.append(Entry(group, columns, elements, numbers, asked))
 
     def run(self) -> list[tuple[dict[str, Any], Any]]:
         """Update what is carried; the groups that are left, or what is left of them."""
@@ -174,20 +171,24 @@ class Launch:
 
     def _sorted(self) -> list[Batch]:
         """What kernels carry, in batches of one combination of types and options."""
-        batches: dict[tuple, Batch] = {}
-        carried = []
+        carried, parts = [], []
         for entry in self.entries:
             try:
-                rows = _by_types(dtypes(entry), entry)
+                rows = _by_types(dtypes(entry), entry, self.kernel.together)
             except NotCarried:
                 self.left.append(entry.back)
                 continue
             carried.append(entry)
-            hypers, options = self.kernel.numbers_of(entry.group)
-            for types, part in rows:
-                batch = batches.setdefault((types, options), Batch(types, options, []))
-                batch.entries.append(part)
-                batch.hypers += hypers
+            parts += [(types, part) for types, part in rows]
+        if self.kernel.together:
+            parts = _of_one_type(parts)
+        batches: dict[tuple, Batch] = {}
+        for types, part in parts:
+            hypers, options = self.kernel.numbers_of(part.group)
+            fresh = Batch(types, options, [])
+            batch = batches.setdefault((types, options), fresh)
+            batch.entries.append(part)
+            batch.hypers += hypers
         self.entries = carried
         result = [*batches.values()]
         for batch in result:
@@ -219,13 +220,19 @@ class Launch:
         hypers = array("d", batch.hypers)
         asked = array("d", _row_by_row(batch.entries))
         tables = (batch.numel, batch.group, hypers, asked, heads)
-        addresses = (each.buffer_info()[0] for each in tables)
-        table = Table(len(batch.numel), torch.get_num_threads(), *addresses)
+        begin = (each.buffer_info()[0] for each in tables)
+        table = Table(len(batch.numel), torch.get_num_threads(), *begin)
         return step(ctypes.byref(table)) == 0
 
 
-def _by_types(kinds: list[set[Any]], entry: Entry) -> list[tuple[Types, Entry]]:
-    """The rows of a group for each combination of their types."""
+def _by_types(
+    kinds: list[set[Any]], entry: Entry, together: bool
+) -> list[tuple[Types, Entry]]:
+    """The rows of a group for each combination of their types; where rows have to be in
+    one launch, those with and those without a state are of one type.
+    """
+    if together:
+        kinds = [each if len(each) == 1 else each - {None} for each in kinds]
     if all(len(each) == 1 for each in kinds):
         return [(tuple(next(iter(each)) for each in kinds), entry)]
     places: dict[Types, list[int]] = {}
@@ -233,6 +240,16 @@ def _by_types(kinds: list[set[Any]], entry: Entry) -> list[tuple[Types, Entry]]:
         types = tuple(None if each is None else each.dtype for each in row)
         places.setdefault(types, []).append(at)
     return [(types, entry.only(at)) for types, at in places.items()]
+
+
+def _of_one_type(parts: list[tuple[Types, Entry]]) -> list[tuple[Types, Entry]]:
+    """The same, where groups that lack a state are of the type of those that have it."""
+    columns = zip(*(types for types, _ in parts), strict=True)
+    several = [{*column} - {None} for column in columns]
+    if not all(len(each) <= 1 for each in several):
+        return parts
+    types = tuple(next(iter(each), None) for each in several)
+    return [(types, part) for _, part in parts]
 
 
 def _repeats(batch: Batch) -> bool:

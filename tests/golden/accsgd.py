@@ -5,7 +5,7 @@ Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
 """
-# Compiled by optdsl from accsgd.opt, content d64df60de416.
+# Compiled by optdsl from accsgd.opt, content 1592062638e6.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["AccSGD"]
 
@@ -45,8 +50,9 @@ class AccSGD(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: average of the iterates of the long step (like p).
@@ -88,7 +94,11 @@ class AccSGD(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -141,6 +151,20 @@ class AccSGD(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -167,11 +191,21 @@ class AccSGD(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
             self._init_group(group, params, grads, momentum_buffers)
+            groups.append((group, [params, grads, momentum_buffers]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -445,3 +479,119 @@ def _multi_tensor_accsgd_capturable(
         products = torch._foreach_mul(grads, -lr)
         torch._foreach_add_(params, products)
         torch._foreach_lerp_(params, momentum_buffers, 1 - zeta)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["kappa"],
+        group["xi"],
+        group["small_const"],
+        group["weight_decay"],
+    ]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, momentum_buffers = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, momentum_buffers],
+            numbers=[],
+        )
+    return launch.run()
+
+
+_CPU = r"""// AccSGD in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    double lr;
+    double kappa;
+    double xi;
+    double small_const;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double beta, zeta, quotient;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta = small_const**2*xi/kappa
+    n.beta = std::pow(row.small_const, 2.0) * row.xi / row.kappa;
+    // zeta = small_const/(small_const + beta)
+    n.zeta = row.small_const / (row.small_const + n.beta);
+    // lr*kappa/small_const
+    n.quotient = row.lr * row.kappa / row.small_const;
+    return are_finite(n.beta, n.zeta, n.quotient);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real momentum_buffer = load(row.momentum_buffer[i]);
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // momentum_buffer = lerp(momentum_buffer, p - lr*kappa/small_const*grad,
+        //     beta)
+        momentum_buffer = lerp_(momentum_buffer, p - real(n.quotient) * grad,
+            real(n.beta));
+        // p = lerp(p - lr*grad, momentum_buffer, 1 - zeta)
+        p = lerp_(p - real(row.lr) * grad, momentum_buffer, real(1.0 - n.zeta));
+        store(row.p[i], p);
+        store(row.momentum_buffer[i], momentum_buffer);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_accsgd(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 5 * table->group[at];
+        row.lr = *hyper++;
+        row.kappa = *hyper++;
+        row.xi = *hyper++;
+        row.small_const = *hyper++;
+        row.weight_decay = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_accsgd",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "momentum_buffer"),
+    options=("maximize", "weight_decay_is_not_0"),
+)

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content f03a86fce9cd.
+# Compiled by optdsl from adadelta.opt, content 70dc9a527d77.
 
 import math
 import warnings
@@ -25,6 +25,11 @@ from torch.optim.optimizer import (
     _use_grad_for_differentiable,
 )
 
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
+
 __all__ = ["Adadelta"]
 
 
@@ -43,8 +48,9 @@ class Adadelta(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -86,7 +92,11 @@ class Adadelta(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -156,6 +166,20 @@ class Adadelta(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -182,6 +206,10 @@ class Adadelta(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -189,6 +217,12 @@ class Adadelta(Optimizer):
             acc_deltas: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, square_avgs, acc_deltas, steps)
+            groups.append((group, [params, grads, square_avgs, acc_deltas, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, square_avgs, acc_deltas, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
             if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -520,3 +554,113 @@ def _multi_tensor_adadelta_capturable(
         # p -= lr*delta
         products = torch._foreach_mul(deltas, -lr)
         torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["rho"], group["eps"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, square_avgs, acc_deltas, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, square_avgs, acc_deltas],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Adadelta in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    square_avg_t *square_avg;
+    acc_delta_t *acc_delta;
+    step_t *step;
+    double lr;
+    double rho;
+    double eps;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real square_avg = load(row.square_avg[i]);
+        real acc_delta = load(row.acc_delta[i]);
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // square_avg = rho*square_avg + (1 - rho)*grad*grad
+        square_avg = real(row.rho) * square_avg + real(1.0 - row.rho) * grad * grad;
+        // std = sqrt(square_avg + eps)
+        const real std_ = sqrt_(square_avg + real(row.eps));
+        // delta = sqrt(acc_delta + eps)/std * grad
+        const real delta = sqrt_(acc_delta + real(row.eps)) / std_ * grad;
+        // acc_delta = rho*acc_delta + (1 - rho)*delta*delta
+        acc_delta = real(row.rho) * acc_delta + real(1.0 - row.rho) * delta * delta;
+        // p -= lr*delta
+        p = p - real(row.lr) * delta;
+        store(row.p[i], p);
+        store(row.square_avg[i], square_avg);
+        store(row.acc_delta[i], acc_delta);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_adadelta(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.square_avg = (square_avg_t *)table->columns[2][at];
+        row.acc_delta = (acc_delta_t *)table->columns[3][at];
+        row.step = (step_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.rho = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_adadelta",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "square_avg", "acc_delta"),
+    numbers=("step",),
+    options=("maximize", "weight_decay_is_not_0"),
+)

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content db81dcdb552c.
+# Compiled by optdsl from adagrad.opt, content 75091ebedbc9.
 
 import math
 import warnings
@@ -27,6 +27,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Adagrad"]
 
@@ -49,8 +54,9 @@ class Adagrad(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -93,7 +99,11 @@ class Adagrad(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -174,6 +184,20 @@ class Adagrad(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -200,12 +224,22 @@ class Adagrad(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             sums: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, sums, steps)
+            groups.append((group, [params, grads, sums, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, sums, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -593,3 +627,112 @@ def _differentiable_adagrad_capturable(
 
         for each, new in zip(kept, (p, sum_, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["lr_decay"], group["weight_decay"], group["eps"]]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, sums, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, sums],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Adagrad in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    sum__t *sum_;
+    step_t *step;
+    double lr;
+    double lr_decay;
+    double weight_decay;
+    double eps;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, clr;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // clr = lr/(1 + (t - 1)*lr_decay)
+    n.clr = row.lr / (1.0 + (n.t - 1.0) * row.lr_decay);
+    return are_finite(n.clr);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real sum_ = load(row.sum_[i]);
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // sum += grad*grad
+        sum_ = sum_ + grad * grad;
+        // p -= clr*grad/(sqrt(sum) + eps)
+        p = p - real(n.clr) * grad / (sqrt_(sum_) + real(row.eps));
+        store(row.p[i], p);
+        store(row.sum_[i], sum_);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_adagrad(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.sum_ = (sum__t *)table->columns[2][at];
+        row.step = (step_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.lr_decay = *hyper++;
+        row.weight_decay = *hyper++;
+        row.eps = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_adagrad",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "sum_"),
+    numbers=("step",),
+    options=("maximize", "weight_decay_is_not_0"),
+)

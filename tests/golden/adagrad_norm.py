@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 145ec9514a35.
+# Compiled by optdsl from adagrad_norm.opt, content fbd5eb5c630f.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _use_grad_for_differentiable,
 )
 
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
+
 __all__ = ["AdaGradNorm"]
 
 
@@ -40,8 +45,9 @@ class AdaGradNorm(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         b_sq: square of the divisor (0-d tensor).
@@ -79,7 +85,11 @@ class AdaGradNorm(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -146,6 +156,20 @@ class AdaGradNorm(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -176,6 +200,9 @@ class AdaGradNorm(Optimizer):
             self._init_shared()
             return loss
 
+        if not self._unscale():
+            return loss
+
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
@@ -185,6 +212,9 @@ class AdaGradNorm(Optimizer):
                 groups.append((group, [params, grads]))
         if groups:
             self._init_shared()
+        if _KERNELS and not torch.compiler.is_compiling():
+            groups = _fused(self, groups)
+        if groups:
             group, (params, grads) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
@@ -418,3 +448,137 @@ def _multi_tensor_ada_grad_norm_capturable(
             quotients = torch._foreach_div(grads, scale)
             products = torch._foreach_mul(quotients, -lr)
             torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads],
+            numbers=[[group["b_sq"]] * len(params)],
+        )
+    return launch.run()
+
+
+_CPU = r"""// AdaGradNorm in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    b_sq_t *b_sq;
+    double lr;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double b_sq, b_sq_part, b_sq_total, root;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double b_sq_part = 0;
+    #pragma omp simd reduction(+: b_sq_part)
+    for (int64_t i = begin; i < end; ++i) {
+        const real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // b_sq += norm(grad, over=model)**2
+        b_sq_part += square_(double(grad));
+    }
+    sums[0] = b_sq_part;
+}
+
+static void numbers_1(const Row &row, Numbers &n) {
+    // b_sq += norm(grad, over=model)**2
+    n.b_sq = n.b_sq + std::pow(n.b_sq_total, 2.0);
+    // sqrt(b_sq)
+    n.root = sqrt_(n.b_sq);
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // p -= lr*grad/sqrt(b_sq)
+        p = p - real(row.lr) * grad / real(n.root);
+        store(row.p[i], p);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_ada_grad_norm(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.b_sq = (b_sq_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 2 * table->group[at];
+        row.lr = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].b_sq = load(*row.b_sq);
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    std::vector<double> parts(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);
+    });
+    const auto sums = gathered<1>(
+        *table, chunks, parts, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].b_sq_part = std::sqrt(sums[1 * at + 0]);
+    }
+    // norm(grad, over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].b_sq_part *
+               numbers[at].b_sq_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].b_sq_total = std::sqrt(value);
+           });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].b_sq, numbers[at].b_sq);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_ada_grad_norm",
+    _CPU,
+    _numbers,
+    elements=("p", "grad"),
+    numbers=("b_sq",),
+    options=("maximize", "weight_decay_is_not_0"),
+    together=True,
+)

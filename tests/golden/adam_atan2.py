@@ -5,7 +5,7 @@ https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
 """
-# Compiled by optdsl from adam_atan2.opt, content f40587138112.
+# Compiled by optdsl from adam_atan2.opt, content 3449fb70669d.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["AdamAtan2"]
 
@@ -47,8 +52,9 @@ class AdamAtan2(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -92,7 +98,11 @@ class AdamAtan2(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -160,6 +170,20 @@ class AdamAtan2(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -186,6 +210,10 @@ class AdamAtan2(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -193,6 +221,12 @@ class AdamAtan2(Optimizer):
             exp_avg_sqs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
+            groups.append((group, [params, grads, exp_avgs, exp_avg_sqs, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -644,3 +678,134 @@ def _differentiable_adam_atan2_capturable(
 
         for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        *group["betas"],
+        group["weight_decay"],
+        group["a"],
+        group["b"],
+    ]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_avg_sqs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, exp_avg_sqs],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// AdamAtan2 in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_t *exp_avg_sq;
+    step_t *step;
+    double lr;
+    double betas[2];
+    double weight_decay;
+    double a;
+    double b;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, correction;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // correction = (1 - beta1**t)/(1 - beta2**t)**0.5
+    n.correction = (1.0 - std::pow(n.beta1, n.t)) / std::pow(1.0 - std::pow(n.beta2,
+        n.t), 0.5);
+    return are_finite(n.correction);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        real exp_avg_sq = load(row.exp_avg_sq[i]);
+        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+        if (weight_decay_is_not_0) {
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+        }
+        // update = atan2(exp_avg, b*correction*sqrt(exp_avg_sq))
+        const real update = atan2_(exp_avg, real(row.b * n.correction) *
+            sqrt_(exp_avg_sq));
+        // p -= lr*a*update
+        p = p - real(row.lr * row.a) * update;
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+        store(row.exp_avg_sq[i], exp_avg_sq);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_adam_atan2(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[3][at];
+        row.step = (step_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 6 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.weight_decay = *hyper++;
+        row.a = *hyper++;
+        row.b = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_adam_atan2",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg", "exp_avg_sq"),
+    numbers=("step",),
+    options=("maximize", "weight_decay_is_not_0"),
+)

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content a815627c9dd9.
+# Compiled by optdsl from adamax.opt, content 86d23102af56.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Adamax"]
 
@@ -45,8 +50,9 @@ class Adamax(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -88,7 +94,11 @@ class Adamax(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -158,6 +168,20 @@ class Adamax(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -184,6 +208,10 @@ class Adamax(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -191,6 +219,12 @@ class Adamax(Optimizer):
             exp_infs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_infs, steps)
+            groups.append((group, [params, grads, exp_avgs, exp_infs, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, exp_infs, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
             if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -601,3 +635,122 @@ def _differentiable_adamax_capturable(
 
         for each, new in zip(kept, (p, exp_avg, exp_inf, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_infs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, exp_infs],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Adamax in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_inf_t *exp_inf;
+    step_t *step;
+    double lr;
+    double betas[2];
+    double eps;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, quotient;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // lr/(1 - beta1**t)
+    n.quotient = row.lr / (1.0 - std::pow(n.beta1, n.t));
+    return are_finite(n.quotient);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        real exp_inf = load(row.exp_inf[i]);
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+        // exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+        exp_inf = max_(real(n.beta2) * exp_inf, abs_(grad) + real(row.eps));
+        // p -= lr/(1 - beta1**t) * exp_avg/exp_inf
+        p = p - real(n.quotient) * exp_avg / exp_inf;
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+        store(row.exp_inf[i], exp_inf);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_adamax(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_inf = (exp_inf_t *)table->columns[3][at];
+        row.step = (step_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 5 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_adamax",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg", "exp_inf"),
+    numbers=("step",),
+    options=("maximize", "weight_decay_is_not_0"),
+)

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content 8e2e61278e71.
+# Compiled by optdsl from adan.opt, content 6f0eee23495e.
 
 import math
 import warnings
@@ -25,6 +25,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Adan"]
 
@@ -47,8 +52,9 @@ class Adan(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -94,7 +100,11 @@ class Adan(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -171,6 +181,20 @@ class Adan(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -197,6 +221,10 @@ class Adan(Optimizer):
                 self._init_group(group, [], [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -214,6 +242,27 @@ class Adan(Optimizer):
                 exp_avg_sqs,
                 pre_grads,
                 steps,
+            )
+            groups.append(
+                (
+                    group,
+                    [
+                        params,
+                        grads,
+                        exp_avgs,
+                        exp_avg_diffs,
+                        exp_avg_sqs,
+                        pre_grads,
+                        steps,
+                    ],
+                )
+            )
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, exp_avg_diffs, exp_avg_sqs, pre_grads, steps = (
+                columns
             )
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
@@ -834,3 +883,152 @@ def _differentiable_adan_capturable(
             kept, (p, exp_avg, exp_avg_diff, exp_avg_sq, pre_grad, step), strict=True
         ):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0, group["no_prox"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_avg_diffs, exp_avg_sqs, pre_grads, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, exp_avg_diffs, exp_avg_sqs, pre_grads],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Adan in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_diff_t *exp_avg_diff;
+    exp_avg_sq_t *exp_avg_sq;
+    pre_grad_t *pre_grad;
+    step_t *step;
+    double lr;
+    double betas[3];
+    double eps;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, beta3, power, quotient, quotient_2;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2, beta3 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    n.beta3 = row.betas[2];
+    // (1 - beta3**t)**0.5
+    n.power = std::pow(1.0 - std::pow(n.beta3, n.t), 0.5);
+    // lr/(1 - beta1**t)
+    n.quotient = row.lr / (1.0 - std::pow(n.beta1, n.t));
+    // lr*beta2/(1 - beta2**t)
+    n.quotient_2 = row.lr * n.beta2 / (1.0 - std::pow(n.beta2, n.t));
+    return are_finite(n.power, n.quotient, n.quotient_2);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        real exp_avg_diff = load(row.exp_avg_diff[i]);
+        real exp_avg_sq = load(row.exp_avg_sq[i]);
+        real pre_grad = load(row.pre_grad[i]);
+        // diff = grad - pre_grad
+        const real diff = grad - pre_grad;
+        // pre_grad = grad
+        pre_grad = grad;
+        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+        // exp_avg_diff = lerp(exp_avg_diff, diff, 1 - beta2)
+        exp_avg_diff = lerp_(exp_avg_diff, diff, real(1.0 - n.beta2));
+        // ahead = grad + beta2*diff
+        const real ahead = grad + real(n.beta2) * diff;
+        // exp_avg_sq = beta3*exp_avg_sq + (1 - beta3)*ahead*ahead
+        exp_avg_sq = real(n.beta3) * exp_avg_sq + real(1.0 - n.beta3) * ahead * ahead;
+        // denom = sqrt(exp_avg_sq)/(1 - beta3**t)**0.5 + eps
+        const real denom = sqrt_(exp_avg_sq) / real(n.power) + real(row.eps);
+        if (weight_decay_is_not_0 && no_prox) {
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+        }
+        // p -= lr/(1 - beta1**t) * exp_avg/denom
+        p = p - real(n.quotient) * exp_avg / denom;
+        // p -= lr*beta2/(1 - beta2**t) * exp_avg_diff/denom
+        p = p - real(n.quotient_2) * exp_avg_diff / denom;
+        if (weight_decay_is_not_0 && !no_prox) {
+            // p /= 1 + lr*weight_decay
+            p = p / real(1.0 + row.lr * row.weight_decay);
+        }
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+        store(row.exp_avg_diff[i], exp_avg_diff);
+        store(row.exp_avg_sq[i], exp_avg_sq);
+        store(row.pre_grad[i], pre_grad);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_adan(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_diff = (exp_avg_diff_t *)table->columns[3][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[4][at];
+        row.pre_grad = (pre_grad_t *)table->columns[5][at];
+        row.step = (step_t *)table->columns[6][at];
+        const double *hyper = table->hypers + 6 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.betas[2] = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_adan",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg", "exp_avg_diff", "exp_avg_sq", "pre_grad"),
+    numbers=("step",),
+    options=("maximize", "weight_decay_is_not_0", "no_prox"),
+)

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content f52f42241f40.
+# Compiled by optdsl from ademamix.opt, content 48cbd72e174d.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["AdEMAMix"]
 
@@ -50,8 +55,9 @@ class AdEMAMix(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -100,7 +106,11 @@ class AdEMAMix(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -175,6 +185,20 @@ class AdEMAMix(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -201,6 +225,10 @@ class AdEMAMix(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -211,6 +239,17 @@ class AdEMAMix(Optimizer):
             self._init_group(
                 group, params, grads, exp_avg_fasts, exp_avg_slows, exp_avg_sqs, steps
             )
+            groups.append(
+                (
+                    group,
+                    [params, grads, exp_avg_fasts, exp_avg_slows, exp_avg_sqs, steps],
+                )
+            )
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, exp_avg_fasts, exp_avg_slows, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -815,3 +854,172 @@ def _differentiable_ademamix_capturable(
             kept, (p, exp_avg_fast, exp_avg_slow, exp_avg_sq, step), strict=True
         ):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        *group["betas"],
+        group["alpha"],
+        group["beta3_warmup"],
+        group["alpha_warmup"],
+        group["eps"],
+        group["weight_decay"],
+    ]
+    options = [
+        group["maximize"],
+        group["beta3_warmup"] is None,
+        group["alpha_warmup"] is None,
+        group["weight_decay"] != 0,
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avg_fasts, exp_avg_slows, exp_avg_sqs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avg_fasts, exp_avg_slows, exp_avg_sqs],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// AdEMAMix in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_fast_t *exp_avg_fast;
+    exp_avg_slow_t *exp_avg_slow;
+    exp_avg_sq_t *exp_avg_sq;
+    step_t *step;
+    double lr;
+    double betas[3];
+    double alpha;
+    double beta3_warmup;
+    double alpha_warmup;
+    double eps;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, beta3, warm, life_beta, life_beta_2, share, power,
+        difference;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2, beta3 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    n.beta3 = row.betas[2];
+    // warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
+    n.warm = min_(1.0, n.t / (beta3_warmup_is_none ? 1.0 : row.beta3_warmup));
+    // life(beta1)
+    n.life_beta = n.beta1;
+    // life(beta3)
+    n.life_beta_2 = n.beta3;
+    // beta3 **= 1/(warm + (1 - warm)*life(beta1)/life(beta3))
+    n.beta3 = std::pow(n.beta3, 1.0 / (n.warm + (1.0 - n.warm) * (-1.0 /
+        log_(max_(n.life_beta, 1e-8))) / (-1.0 / log_(max_(n.life_beta_2, 1e-8)))));
+    // share = alpha*min(1, t/(1 if alpha_warmup == none else alpha_warmup))
+    n.share = row.alpha * min_(1.0, n.t / (alpha_warmup_is_none ? 1.0 :
+        row.alpha_warmup));
+    // (1 - beta2**t)**0.5
+    n.power = std::pow(1.0 - std::pow(n.beta2, n.t), 0.5);
+    // 1 - beta1**t
+    n.difference = 1.0 - std::pow(n.beta1, n.t);
+    return are_finite(n.warm, n.beta3, n.share, n.power, n.difference);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg_fast = load(row.exp_avg_fast[i]);
+        real exp_avg_slow = load(row.exp_avg_slow[i]);
+        real exp_avg_sq = load(row.exp_avg_sq[i]);
+        // exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
+        exp_avg_fast = lerp_(exp_avg_fast, grad, real(1.0 - n.beta1));
+        // exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
+        exp_avg_slow = lerp_(exp_avg_slow, grad, real(1.0 - n.beta3));
+        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+        // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
+        const real denom = sqrt_(exp_avg_sq) / real(n.power) + real(row.eps);
+        if (weight_decay_is_not_0) {
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+        }
+        // p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
+        p = p - real(row.lr) * (exp_avg_fast / real(n.difference) + real(n.share) *
+            exp_avg_slow) / denom;
+        store(row.p[i], p);
+        store(row.exp_avg_fast[i], exp_avg_fast);
+        store(row.exp_avg_slow[i], exp_avg_slow);
+        store(row.exp_avg_sq[i], exp_avg_sq);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_ademamix(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg_fast = (exp_avg_fast_t *)table->columns[2][at];
+        row.exp_avg_slow = (exp_avg_slow_t *)table->columns[3][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[4][at];
+        row.step = (step_t *)table->columns[5][at];
+        const double *hyper = table->hypers + 9 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.betas[2] = *hyper++;
+        row.alpha = *hyper++;
+        row.beta3_warmup = *hyper++;
+        row.alpha_warmup = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_ademamix",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg_fast", "exp_avg_slow", "exp_avg_sq"),
+    numbers=("step",),
+    options=(
+        "maximize",
+        "beta3_warmup_is_none",
+        "alpha_warmup_is_none",
+        "weight_decay_is_not_0",
+    ),
+)

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 674d40ae5ade.
+# Compiled by optdsl from asgd.opt, content e3573496103f.
 
 import math
 import warnings
@@ -26,6 +26,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["ASGD"]
 
@@ -46,8 +51,9 @@ class ASGD(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -92,7 +98,11 @@ class ASGD(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -192,6 +202,20 @@ class ASGD(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -218,6 +242,10 @@ class ASGD(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -226,6 +254,12 @@ class ASGD(Optimizer):
             axes: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, etas, mus, axes, steps)
+            groups.append((group, [params, grads, etas, mus, axes, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, etas, mus, axes, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
             if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -671,3 +705,138 @@ def _differentiable_asgd_capturable(
 
         for each, new in zip(kept, (p, eta, mu, ax, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["lambd"],
+        group["alpha"],
+        group["t0"],
+        group["weight_decay"],
+    ]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, etas, mus, axes, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, axes],
+            numbers=[etas, mus, steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// ASGD in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    ax_t *ax;
+    eta_t *eta;
+    mu_t *mu;
+    step_t *step;
+    double lr;
+    double lambd;
+    double alpha;
+    double t0;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double eta, mu, t;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real ax = load(row.ax[i]);
+        real way = 0;
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // p *= 1 - lambd*eta
+        p = p * real(1.0 - row.lambd * n.eta);
+        // p -= eta*grad
+        p = p - real(n.eta) * grad;
+        if (n.mu != 1.0) {
+            // way = mu*(p - ax)
+            way = real(n.mu) * (p - ax);
+            // ax += way
+            ax = ax + way;
+        } else {
+            // ax = p
+            ax = p;
+        }
+        store(row.p[i], p);
+        store(row.ax[i], ax);
+    }
+}
+
+static void numbers_1(const Row &row, Numbers &n) {
+    // eta = lr/(1 + lambd*lr*t)**alpha
+    n.eta = row.lr / std::pow(1.0 + row.lambd * row.lr * n.t, row.alpha);
+    // mu = 1/max(1, t - t0)
+    n.mu = 1.0 / max_(1.0, n.t - row.t0);
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_asgd(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.ax = (ax_t *)table->columns[2][at];
+        row.eta = (eta_t *)table->columns[3][at];
+        row.mu = (mu_t *)table->columns[4][at];
+        row.step = (step_t *)table->columns[5][at];
+        const double *hyper = table->hypers + 5 * table->group[at];
+        row.lr = *hyper++;
+        row.lambd = *hyper++;
+        row.alpha = *hyper++;
+        row.t0 = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].eta = load(*row.eta);
+        numbers[at].mu = load(*row.mu);
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].eta, numbers[at].eta);
+        store(*rows[at].mu, numbers[at].mu);
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_asgd",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "ax"),
+    numbers=("eta", "mu", "step"),
+    options=("maximize", "weight_decay_is_not_0"),
+)

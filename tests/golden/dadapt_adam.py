@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content d963d074c5e1.
+# Compiled by optdsl from dadapt_adam.opt, content aaa127bf6db3.
 
 import math
 import warnings
@@ -25,6 +25,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["DAdaptAdam"]
 
@@ -53,8 +58,9 @@ class DAdaptAdam(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -107,7 +113,11 @@ class DAdaptAdam(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -203,6 +213,20 @@ class DAdaptAdam(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -233,6 +257,9 @@ class DAdaptAdam(Optimizer):
             self._init_shared()
             return loss
 
+        if not self._unscale():
+            return loss
+
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
@@ -248,6 +275,9 @@ class DAdaptAdam(Optimizer):
                 )
         if groups:
             self._init_shared()
+        if _KERNELS and not torch.compiler.is_compiling():
+            groups = _fused(self, groups)
+        if groups:
             group, (params, grads, exp_avgs, exp_avg_sqs, ses, steps) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
@@ -791,3 +821,213 @@ def _multi_tensor_dadapt_adam_capturable(
 
     # d = max(d, min(d_hat, d*growth_rate))
     torch.maximum(d, torch.minimum(d * growth_rate, d_hat), out=d)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        *group["betas"],
+        group["eps"],
+        group["weight_decay"],
+        group["growth_rate"],
+    ]
+    options = [
+        group["maximize"],
+        group["use_bias_correction"],
+        group["weight_decay"] != 0,
+        group["decouple"],
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_avg_sqs, ses, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, exp_avg_sqs, ses],
+            numbers=[
+                [group["d"]] * len(params),
+                [group["numerator"]] * len(params),
+                steps,
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// DAdaptAdam in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_t *exp_avg_sq;
+    s_t *s;
+    d_t *d;
+    numerator_t *numerator;
+    step_t *step;
+    double lr;
+    double betas[2];
+    double eps;
+    double weight_decay;
+    double growth_rate;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double d, numerator, t, beta1, beta2, beta3, dlr, corrected, dot, inner_part,
+        length_part, inner, length, d_hat;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // beta3 = sqrt(beta2)
+    n.beta3 = sqrt_(n.beta2);
+    // dlr = d*lr
+    n.dlr = n.d * row.lr;
+    // corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+    //     1
+    n.corrected = use_bias_correction ? sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 -
+        std::pow(n.beta1, n.t)) : 1.0;
+    return are_finite(n.beta3, n.corrected);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double dot = 0;
+    double length_part = 0;
+    #pragma omp simd reduction(+: dot, length_part)
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        real exp_avg_sq = load(row.exp_avg_sq[i]);
+        real s = load(row.s[i]);
+        if (weight_decay_is_not_0 && !decouple) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // dot(grad, s/(sqrt(exp_avg_sq) + eps))
+        dot += double(grad * (s / (sqrt_(exp_avg_sq) + real(row.eps))));
+        // exp_avg = beta1*exp_avg + (1 - beta1)*corrected*dlr*grad
+        exp_avg = real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.corrected * n.dlr)
+            * grad;
+        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+        // s = beta3*s + (1 - beta3)*corrected*dlr*grad
+        s = real(n.beta3) * s + real((1.0 - n.beta3) * n.corrected * n.dlr) * grad;
+        // length = sum(abs(s), over=model)
+        length_part += double(abs_(s));
+        if (weight_decay_is_not_0 && decouple) {
+            // p -= weight_decay*corrected*dlr*p
+            p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
+        }
+        // p -= exp_avg/(sqrt(exp_avg_sq) + eps)
+        p = p - exp_avg / (sqrt_(exp_avg_sq) + real(row.eps));
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+        store(row.exp_avg_sq[i], exp_avg_sq);
+        store(row.s[i], s);
+    }
+    sums[0] = dot;
+    sums[1] = length_part;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    // inner = sum(corrected*dlr*dot(grad, s/(sqrt(exp_avg_sq) + eps)),
+    //     over=model)
+    n.inner_part = n.corrected * n.dlr * n.dot;
+}
+
+static void numbers_3(const Row &row, Numbers &n) {
+    // numerator = beta3*numerator + (1 - beta3)*inner
+    n.numerator = n.beta3 * n.numerator + (1.0 - n.beta3) * n.inner;
+    // d_hat = where(length > 0, numerator/((1 - beta3)*length), d)
+    n.d_hat = n.length > 0.0 ? n.numerator / ((1.0 - n.beta3) * n.length) : n.d;
+    // d = max(d, min(d_hat, d*growth_rate))
+    n.d = max_(n.d, min_(n.d_hat, n.d * row.growth_rate));
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_dadapt_adam(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[3][at];
+        row.s = (s_t *)table->columns[4][at];
+        row.d = (d_t *)table->columns[5][at];
+        row.numerator = (numerator_t *)table->columns[6][at];
+        row.step = (step_t *)table->columns[7][at];
+        const double *hyper = table->hypers + 6 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        row.growth_rate = *hyper++;
+        numbers[at].d = load(*row.d);
+        numbers[at].numerator = load(*row.numerator);
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> parts(2 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);
+    });
+    const auto sums = gathered<2>(
+        *table, chunks, parts, {0, 0},
+        {added, added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].dot = sums[2 * at + 0];
+        numbers[at].length_part = sums[2 * at + 1];
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    // sum(corrected*dlr*dot(grad, s/(sqrt(exp_avg_sq) + eps)), over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].inner_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].inner = value;
+           });
+    // sum(abs(s), over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].length_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].length = value;
+           });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_3(rows[at], numbers[at]);
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].d, numbers[at].d);
+        store(*rows[at].numerator, numbers[at].numerator);
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_dadapt_adam",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg", "exp_avg_sq", "s"),
+    numbers=("d", "numerator", "step"),
+    options=("maximize", "use_bias_correction", "weight_decay_is_not_0", "decouple"),
+    together=True,
+)

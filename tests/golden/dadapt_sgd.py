@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content 2e46a0b9891c.
+# Compiled by optdsl from dadapt_sgd.opt, content ba4c921c1c5d.
 
 import math
 import warnings
@@ -25,6 +25,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["DAdaptSGD"]
 
@@ -49,8 +54,9 @@ class DAdaptSGD(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         d: estimate of the distance to the solution (0-d tensor).
@@ -96,7 +102,11 @@ class DAdaptSGD(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -175,6 +185,20 @@ class DAdaptSGD(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -205,6 +229,9 @@ class DAdaptSGD(Optimizer):
             self._init_shared()
             return loss
 
+        if not self._unscale():
+            return loss
+
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
@@ -216,6 +243,9 @@ class DAdaptSGD(Optimizer):
                 groups.append((group, [params, grads, ses, x0s]))
         if groups:
             self._init_shared()
+        if _KERNELS and not torch.compiler.is_compiling():
+            groups = _fused(self, groups)
+        if groups:
             group, (params, grads, ses, x0s) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
@@ -564,3 +594,216 @@ def _multi_tensor_dadaptsgd_capturable(
 
     # d = max(d, min(d_hat, d*growth_rate))
     torch.maximum(d, torch.minimum(d * growth_rate, d_hat), out=d)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["momentum"],
+        group["weight_decay"],
+        group["growth_rate"],
+    ]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, ses, x0s = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, ses, x0s],
+            numbers=[
+                [group["d"]] * len(params),
+                [group["numerator"]] * len(params),
+                [group["g0_norm"]] * len(params),
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// DAdaptSGD in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    s_t *s;
+    x0_t *x0;
+    d_t *d;
+    numerator_t *numerator;
+    g0_norm_t *g0_norm;
+    double lr;
+    double momentum;
+    double weight_decay;
+    double growth_rate;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double d, numerator, g0_norm, g0_norm_part, g0_norm_total, dlr, dot, numerator_part,
+        length_part, numerator_total, length, d_hat;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double g0_norm_part = 0;
+    double dot = 0;
+    #pragma omp simd reduction(+: g0_norm_part, dot)
+    for (int64_t i = begin; i < end; ++i) {
+        const real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real s = load(row.s[i]);
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+        g0_norm_part += square_(double(grad));
+        // dot(grad, s)
+        dot += double(grad * s);
+    }
+    sums[0] = g0_norm_part;
+    sums[1] = dot;
+}
+
+static void numbers_1(const Row &row, Numbers &n) {
+    // g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+    n.g0_norm = n.g0_norm > 0.0 ? n.g0_norm : n.g0_norm_total;
+    // dlr = where(g0_norm > 0, d*lr/g0_norm, 0)
+    n.dlr = n.g0_norm > 0.0 ? n.d * row.lr / n.g0_norm : 0.0;
+    // numerator += sum(dlr*dot(grad, s), over=model)
+    n.numerator_part = n.dlr * n.dot;
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double length_part = 0;
+    #pragma omp simd reduction(+: length_part)
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real s = load(row.s[i]);
+        const real x0 = load(row.x0[i]);
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // s += dlr*grad
+        s = s + real(n.dlr) * grad;
+        // length = norm(s, over=model)
+        length_part += square_(double(s));
+        // p = momentum*p + (1 - momentum)*(x0 - s)
+        p = real(row.momentum) * p + real(1.0 - row.momentum) * (x0 - s);
+        store(row.p[i], p);
+        store(row.s[i], s);
+    }
+    sums[0] = length_part;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    // numerator += sum(dlr*dot(grad, s), over=model)
+    n.numerator = n.numerator + n.numerator_total;
+}
+
+static void numbers_3(const Row &row, Numbers &n) {
+    // d_hat = where(length > 0, 2*numerator/length, d)
+    n.d_hat = n.length > 0.0 ? 2.0 * n.numerator / n.length : n.d;
+    // d = max(d, min(d_hat, d*growth_rate))
+    n.d = max_(n.d, min_(n.d_hat, n.d * row.growth_rate));
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_dadaptsgd(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.s = (s_t *)table->columns[2][at];
+        row.x0 = (x0_t *)table->columns[3][at];
+        row.d = (d_t *)table->columns[4][at];
+        row.numerator = (numerator_t *)table->columns[5][at];
+        row.g0_norm = (g0_norm_t *)table->columns[6][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.weight_decay = *hyper++;
+        row.growth_rate = *hyper++;
+        numbers[at].d = load(*row.d);
+        numbers[at].numerator = load(*row.numerator);
+        numbers[at].g0_norm = load(*row.g0_norm);
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    std::vector<double> parts(2 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);
+    });
+    const auto sums = gathered<2>(
+        *table, chunks, parts, {0, 0},
+        {added, added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].g0_norm_part = std::sqrt(sums[2 * at + 0]);
+        numbers[at].dot = sums[2 * at + 1];
+    }
+    // norm(grad, over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].g0_norm_part *
+               numbers[at].g0_norm_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].g0_norm_total = std::sqrt(value);
+           });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    // sum(dlr*dot(grad, s), over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].numerator_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].numerator_total = value;
+           });
+    std::vector<double> parts_2(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end, &parts_2[1 * at]);
+    });
+    const auto sums_2 = gathered<1>(
+        *table, chunks, parts_2, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].length_part = std::sqrt(sums_2[1 * at + 0]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    // norm(s, over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].length_part *
+               numbers[at].length_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].length = std::sqrt(value);
+           });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_3(rows[at], numbers[at]);
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].d, numbers[at].d);
+        store(*rows[at].numerator, numbers[at].numerator);
+        store(*rows[at].g0_norm, numbers[at].g0_norm);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_dadaptsgd",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "s", "x0"),
+    numbers=("d", "numerator", "g0_norm"),
+    options=("maximize", "weight_decay_is_not_0"),
+    together=True,
+)

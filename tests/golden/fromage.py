@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 73fdee269b38.
+# Compiled by optdsl from fromage.opt, content 19ab98e478f1.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Fromage"]
 
@@ -43,8 +48,9 @@ class Fromage(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         bound: largest length of the weights (0-d tensor).
@@ -80,7 +86,11 @@ class Fromage(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -133,6 +143,20 @@ class Fromage(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -159,11 +183,21 @@ class Fromage(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             bounds: list[Tensor | None] = []
             self._init_group(group, params, grads, bounds)
+            groups.append((group, [params, grads, bounds]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, bounds = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -423,3 +457,170 @@ def _multi_tensor_fromage_capturable(
                 )
             ]
             torch._foreach_mul_(params, wheres)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"]]
+    options = [group["maximize"], group["p_bound"] is not None]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, bounds = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads],
+            numbers=[bounds],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Fromage in 3 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    bound_t *bound;
+    double lr;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double bound, length, steepness, product, root, grown, where;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // sqrt(1 + lr*lr)
+    n.root = sqrt_(1.0 + row.lr * row.lr);
+    return are_finite(n.root);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double length = 0;
+    double steepness = 0;
+    #pragma omp simd reduction(+: length, steepness)
+    for (int64_t i = begin; i < end; ++i) {
+        const real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        // length = norm(p)
+        length += square_(double(p));
+        // steepness = norm(grad)
+        steepness += square_(double(grad));
+    }
+    sums[0] = length;
+    sums[1] = steepness;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    // lr*where(min(length, steepness) > 0, length/steepness, 1)
+    n.product = row.lr * (min_(n.length, n.steepness) > 0.0 ? n.length / n.steepness :
+        1.0);
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double grown = 0;
+    #pragma omp simd reduction(+: grown)
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
+        p = p - real(n.product) * grad;
+        // p /= sqrt(1 + lr*lr)
+        p = p / real(n.root);
+        if (p_bound_is_not_none) {
+            // grown = norm(p)
+            grown += square_(double(p));
+        }
+        store(row.p[i], p);
+    }
+    sums[0] = grown;
+}
+
+static void numbers_3(const Row &row, Numbers &n) {
+    if (p_bound_is_not_none) {
+        // where(grown > bound, bound/grown, 1)
+        n.where = n.grown > n.bound ? n.bound / n.grown : 1.0;
+    }
+}
+
+static void pass_3(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        if (p_bound_is_not_none) {
+            // p *= where(grown > bound, bound/grown, 1)
+            p = p * real(n.where);
+        }
+        store(row.p[i], p);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_fromage(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.bound = (bound_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 1 * table->group[at];
+        row.lr = *hyper++;
+        numbers[at].bound = has_bound ? load(*row.bound) : 0;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> parts(2 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);
+    });
+    const auto sums = gathered<2>(
+        *table, chunks, parts, {0, 0},
+        {added, added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].length = std::sqrt(sums[2 * at + 0]);
+        numbers[at].steepness = std::sqrt(sums[2 * at + 1]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    std::vector<double> parts_2(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end, &parts_2[1 * at]);
+    });
+    const auto sums_2 = gathered<1>(
+        *table, chunks, parts_2, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].grown = std::sqrt(sums_2[1 * at + 0]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_3(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_3(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_fromage",
+    _CPU,
+    _numbers,
+    elements=("p", "grad"),
+    numbers=("bound",),
+    optional=("bound",),
+    options=("maximize", "p_bound_is_not_none"),
+)

@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content 2c2df7adf09b.
+# Compiled by optdsl from ftrl.opt, content 190b9e618966.
 
 import math
 import warnings
@@ -25,6 +25,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["FTRL"]
 
@@ -47,8 +52,9 @@ class FTRL(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         z: sum of gradients, less the pull of the weights they were taken at, times lr
@@ -90,7 +96,11 @@ class FTRL(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -145,6 +155,20 @@ class FTRL(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -171,12 +195,22 @@ class FTRL(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             zs: list[Tensor] = []
             ns: list[Tensor] = []
             self._init_group(group, params, grads, zs, ns)
+            groups.append((group, [params, grads, zs, ns]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, zs, ns = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -459,3 +493,112 @@ def _multi_tensor_ftrl_capturable(
         torch._foreach_add_(roots, strength)
         torch._foreach_div_(clampeds, roots)
         torch._foreach_copy_(params, clampeds)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["beta"], group["lambda_1"], group["lambda_2"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, zs, ns = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, zs, ns],
+            numbers=[],
+        )
+    return launch.run()
+
+
+_CPU = r"""// FTRL in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    z_t *z;
+    n__t *n_;
+    double lr;
+    double beta;
+    double lambda_1;
+    double lambda_2;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double strength;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // strength = max(beta + lr*lambda_2, 1e-30)
+    n.strength = max_(row.beta + row.lr * row.lambda_2, 1e-30);
+    return are_finite(n.strength);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real z = load(row.z[i]);
+        real n_ = load(row.n_[i]);
+        // root_before = sqrt(n)
+        const real root_before = sqrt_(n_);
+        // n += grad*grad
+        n_ = n_ + grad * grad;
+        // root = sqrt(n)
+        const real root = sqrt_(n_);
+        // z = z + lr*grad + (root_before - root)*p
+        z = z + real(row.lr) * grad + (root_before - root) * p;
+        // p = (clamp(z, -lr*lambda_1, lr*lambda_1) - z)/(root + strength)
+        p = (clamp_(z, real(-row.lr * row.lambda_1), real(row.lr * row.lambda_1)) - z) /
+            (root + real(n.strength));
+        store(row.p[i], p);
+        store(row.z[i], z);
+        store(row.n_[i], n_);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_ftrl(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.z = (z_t *)table->columns[2][at];
+        row.n_ = (n__t *)table->columns[3][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.beta = *hyper++;
+        row.lambda_1 = *hyper++;
+        row.lambda_2 = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_ftrl",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "z", "n_"),
+    options=("maximize",),
+)

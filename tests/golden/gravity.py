@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content 2a889b36f5cc.
+# Compiled by optdsl from gravity.opt, content e95cf3038b27.
 
 import math
 import warnings
@@ -22,6 +22,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Gravity"]
 
@@ -42,8 +47,9 @@ class Gravity(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -86,7 +92,11 @@ class Gravity(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -156,6 +166,20 @@ class Gravity(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @torch.compiler.disable
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -183,12 +207,22 @@ class Gravity(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             velocitys: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, velocitys, steps)
+            groups.append((group, [params, grads, velocitys, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, velocitys, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -399,3 +433,140 @@ def _differentiable_gravity(
 
         for each, new in zip(kept, (p, velocity, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["beta"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, velocitys, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, velocitys],
+            numbers=[steps],
+            asked=[[p.numel() for p in params]],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Gravity in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    velocity_t *velocity;
+    step_t *step;
+    double lr;
+    double beta;
+    double numel_;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, decay, max_;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    if (row.numel_ > 0.0) {
+        // decay = (beta*(t - 1) + 1)/(t + 1)
+        n.decay = (row.beta * (n.t - 1.0) + 1.0) / (n.t + 1.0);
+    }
+    return are_finite(n.decay);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double max_ = -infinity, max__nans = 0;
+    #pragma omp simd reduction(max: max_) reduction(+: max__nans)
+    for (int64_t i = begin; i < end; ++i) {
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        if (row.numel_ > 0.0) {
+            // max(abs(grad))
+            const double max__next = double(abs_(grad));
+            max_ = max__next > max_ ? max__next : max_;
+            max__nans += max__next != max__next;
+        }
+    }
+    sums[0] = max__nans > 0 ? NAN : max_;
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real velocity = load(row.velocity[i]);
+        real held = 0;
+        if (row.numel_ > 0.0) {
+            // held = grad/(1 + (grad*max(abs(grad)))**2)
+            held = grad / (real(1.0) + square_(grad * real(n.max_)));
+            // velocity = decay*velocity + (1 - decay)*held
+            velocity = real(n.decay) * velocity + real(1.0 - n.decay) * held;
+            // p -= lr*velocity
+            p = p - real(row.lr) * velocity;
+        }
+        store(row.p[i], p);
+        store(row.velocity[i], velocity);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_gravity(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.velocity = (velocity_t *)table->columns[2][at];
+        row.step = (step_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 2 * table->group[at];
+        row.lr = *hyper++;
+        row.beta = *hyper++;
+        row.numel_ = table->asked[1 * at + 0];
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> parts(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);
+    });
+    const auto sums = gathered<1>(
+        *table, chunks, parts, {-infinity},
+        {larger});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].max_ = sums[1 * at + 0];
+    }
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_gravity",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "velocity"),
+    numbers=("step",),
+    options=("maximize",),
+)

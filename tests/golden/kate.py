@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content e5b653203041.
+# Compiled by optdsl from kate.opt, content 309b0cffcd58.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Kate"]
 
@@ -43,8 +48,9 @@ class Kate(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         m: square of the scale (like p).
@@ -83,7 +89,11 @@ class Kate(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -137,6 +147,20 @@ class Kate(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -163,12 +187,22 @@ class Kate(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             ms: list[Tensor] = []
             bs: list[Tensor] = []
             self._init_group(group, params, grads, ms, bs)
+            groups.append((group, [params, grads, ms, bs]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, ms, bs = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -418,3 +452,99 @@ def _multi_tensor_kate_capturable(
         del grads
         products = torch._foreach_mul(roots, -lr)
         torch._foreach_addcdiv_(params, products, denoms)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["eta"], group["eps"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, ms, bs = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, ms, bs],
+            numbers=[],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Kate in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    m_t *m;
+    b_t *b;
+    double lr;
+    double eta;
+    double eps;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real m = load(row.m[i]);
+        real b = load(row.b[i]);
+        // g2 = grad*grad
+        const real g2 = grad * grad;
+        // b += g2
+        b = b + g2;
+        // denom = b + eps
+        const real denom = b + real(row.eps);
+        // m = m + eta*g2 + g2/denom
+        m = m + real(row.eta) * g2 + g2 / denom;
+        // p -= lr*sqrt(m)*grad/denom
+        p = p - real(row.lr) * sqrt_(m) * grad / denom;
+        store(row.p[i], p);
+        store(row.m[i], m);
+        store(row.b[i], b);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_kate(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.m = (m_t *)table->columns[2][at];
+        row.b = (b_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 3 * table->group[at];
+        row.lr = *hyper++;
+        row.eta = *hyper++;
+        row.eps = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_kate",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "m", "b"),
+    options=("maximize",),
+)

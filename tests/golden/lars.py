@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content e797d2428781.
+# Compiled by optdsl from lars.opt, content 066023358823.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["LARS"]
 
@@ -44,8 +49,9 @@ class LARS(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: like p.
@@ -85,7 +91,11 @@ class LARS(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -141,6 +151,20 @@ class LARS(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -167,11 +191,21 @@ class LARS(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
             self._init_group(group, params, grads, momentum_buffers)
+            groups.append((group, [params, grads, momentum_buffers]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -464,3 +498,146 @@ def _multi_tensor_lars_capturable(
         # p -= lr*momentum_buffer
         products = torch._foreach_mul(momentum_buffers, -lr)
         torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["momentum"],
+        group["weight_decay"],
+        group["trust_coefficient"],
+    ]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, momentum_buffers = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, momentum_buffers],
+            numbers=[],
+            asked=[[p.ndim for p in params]],
+        )
+    return launch.run()
+
+
+_CPU = r"""// LARS in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    double lr;
+    double momentum;
+    double weight_decay;
+    double trust_coefficient;
+    double ndim;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double p_norm, norm, total, ratio;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double p_norm = 0;
+    double norm = 0;
+    #pragma omp simd reduction(+: p_norm, norm)
+    for (int64_t i = begin; i < end; ++i) {
+        const real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        if (row.ndim > 1.0) {
+            // p_norm = norm(p)
+            p_norm += square_(double(p));
+            // norm(grad)
+            norm += square_(double(grad));
+        }
+    }
+    sums[0] = p_norm;
+    sums[1] = norm;
+}
+
+static void numbers_1(const Row &row, Numbers &n) {
+    if (row.ndim > 1.0) {
+        // total = norm(grad) + weight_decay*p_norm
+        n.total = n.norm + row.weight_decay * n.p_norm;
+        // ratio = trust_coefficient*p_norm/total if p_norm > 0 and total > 0 else 1
+        n.ratio = n.p_norm > 0.0 && n.total > 0.0 ? row.trust_coefficient * n.p_norm /
+            n.total : 1.0;
+    }
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real momentum_buffer = load(row.momentum_buffer[i]);
+        if (row.ndim > 1.0) {
+            // grad = ratio*(grad + weight_decay*p)
+            grad = real(n.ratio) * (grad + real(row.weight_decay) * p);
+        }
+        // momentum_buffer = momentum*momentum_buffer + grad
+        momentum_buffer = real(row.momentum) * momentum_buffer + grad;
+        // p -= lr*momentum_buffer
+        p = p - real(row.lr) * momentum_buffer;
+        store(row.p[i], p);
+        store(row.momentum_buffer[i], momentum_buffer);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_lars(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.weight_decay = *hyper++;
+        row.trust_coefficient = *hyper++;
+        row.ndim = table->asked[1 * at + 0];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    std::vector<double> parts(2 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);
+    });
+    const auto sums = gathered<2>(
+        *table, chunks, parts, {0, 0},
+        {added, added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].p_norm = std::sqrt(sums[2 * at + 0]);
+        numbers[at].norm = std::sqrt(sums[2 * at + 1]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_lars",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "momentum_buffer"),
+    options=("maximize",),
+)

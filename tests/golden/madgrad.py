@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content 8a7a60a7ed2e.
+# Compiled by optdsl from madgrad.opt, content 80b0caf0e037.
 
 import math
 import warnings
@@ -26,6 +26,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["MADGRAD"]
 
@@ -49,8 +54,9 @@ class MADGRAD(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -95,7 +101,11 @@ class MADGRAD(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -165,6 +175,20 @@ class MADGRAD(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -191,6 +215,10 @@ class MADGRAD(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -199,6 +227,12 @@ class MADGRAD(Optimizer):
             x0s: list[Tensor | None] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, grad_sum_sqs, ses, x0s, steps)
+            groups.append((group, [params, grads, grad_sum_sqs, ses, x0s, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, grad_sum_sqs, ses, x0s, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -770,3 +804,175 @@ def _differentiable_madgrad_capturable(
         for each, new in zip(kept, (p, grad_sum_sq, s, x0, step), strict=True):
             if each is not None:
                 each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["momentum"], group["weight_decay"], group["eps"]]
+    options = [
+        group["maximize"],
+        group["lr"] != 0,
+        group["weight_decay"] != 0,
+        group["decoupled_weight_decay"],
+        group["momentum"] == 0,
+        group["eps"] == 0,
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, grad_sum_sqs, ses, x0s, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, grad_sum_sqs, ses, x0s],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// MADGRAD in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    grad_sum_sq_t *grad_sum_sq;
+    s_t *s;
+    x0_t *x0;
+    step_t *step;
+    double lr;
+    double momentum;
+    double weight_decay;
+    double eps;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, rate, lamb, quotient, quotient_2, quotient_3;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // rate = lr + eps if lr != 0 else 0
+    n.rate = lr_is_not_0 ? row.lr + row.eps : 0.0;
+    // lamb = rate*t**0.5
+    n.lamb = n.rate * std::pow(n.t, 0.5);
+    if (momentum_is_0) {
+        // 1/3
+        n.quotient = 1.0 / 3.0;
+    }
+    // 1/3
+    n.quotient_2 = 1.0 / 3.0;
+    if (weight_decay_is_not_0 && decoupled_weight_decay) {
+        // rate*weight_decay/(1 - momentum)
+        n.quotient_3 = n.rate * row.weight_decay / (1.0 - row.momentum);
+    }
+    return are_finite(n.rate, n.lamb, n.quotient, n.quotient_2, n.quotient_3);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad_sum_sq = load(row.grad_sum_sq[i]);
+        real s = load(row.s[i]);
+        const real x0 = has_x0 ? load(row.x0[i]) : 0;
+        real root = 0;
+        real start = 0;
+        if (weight_decay_is_not_0 && !decoupled_weight_decay) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        if (momentum_is_0) {
+            // root = grad_sum_sq**(1/3) + eps
+            root = pow_(grad_sum_sq, real(n.quotient)) + real(row.eps);
+            if (eps_is_0) {
+                // root = where(root == 0, inf, root)
+                root = root == real(0.0) ? real(infinity) : root;
+            }
+            // start = p + s/root
+            start = p + s / root;
+        } else {
+            // start = x0
+            start = x0;
+        }
+        // grad_sum_sq += lamb*grad*grad
+        grad_sum_sq = grad_sum_sq + real(n.lamb) * grad * grad;
+        // s += lamb*grad
+        s = s + real(n.lamb) * grad;
+        // root = grad_sum_sq**(1/3) + eps
+        root = pow_(grad_sum_sq, real(n.quotient_2)) + real(row.eps);
+        if (eps_is_0) {
+            // root = where(root == 0, inf, root)
+            root = root == real(0.0) ? real(infinity) : root;
+        }
+        // z = start - s/root
+        real z = start - s / root;
+        if (weight_decay_is_not_0 && decoupled_weight_decay) {
+            // z -= rate*weight_decay/(1 - momentum)*p
+            z = z - real(n.quotient_3) * p;
+        }
+        // p = lerp(p, z, 1 - momentum)
+        p = lerp_(p, z, real(1.0 - row.momentum));
+        store(row.p[i], p);
+        store(row.grad_sum_sq[i], grad_sum_sq);
+        store(row.s[i], s);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_madgrad(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.grad_sum_sq = (grad_sum_sq_t *)table->columns[2][at];
+        row.s = (s_t *)table->columns[3][at];
+        row.x0 = (x0_t *)table->columns[4][at];
+        row.step = (step_t *)table->columns[5][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.weight_decay = *hyper++;
+        row.eps = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_madgrad",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "grad_sum_sq", "s", "x0"),
+    numbers=("step",),
+    optional=("x0",),
+    options=(
+        "maximize",
+        "lr_is_not_0",
+        "weight_decay_is_not_0",
+        "decoupled_weight_decay",
+        "momentum_is_0",
+        "eps_is_0",
+    ),
+)

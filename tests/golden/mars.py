@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content 345a4c5a75a1.
+# Compiled by optdsl from mars.opt, content a0ab52a7a1db.
 
 import math
 import warnings
@@ -26,6 +26,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["MARS"]
 
@@ -56,8 +61,9 @@ class MARS(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -110,7 +116,11 @@ class MARS(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -199,6 +209,20 @@ class MARS(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -225,6 +249,10 @@ class MARS(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -235,6 +263,14 @@ class MARS(Optimizer):
             self._init_group(
                 group, params, grads, last_grads, exp_avgs, exp_avg_sqs, steps
             )
+            groups.append(
+                (group, [params, grads, last_grads, exp_avgs, exp_avg_sqs, steps])
+            )
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, last_grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -813,3 +849,220 @@ def _differentiable_mars_capturable(
         ):
             if each is not None:
                 each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        *group["betas"],
+        group["eps"],
+        group["weight_decay"],
+        group["gamma"],
+        group["lr_1d_factor"],
+        *group["betas_1d"],
+        group["weight_decay_1d"],
+    ]
+    options = [group["maximize"], group["optimize_1d"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, last_grads, exp_avgs, exp_avg_sqs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, last_grads, exp_avgs, exp_avg_sqs],
+            numbers=[steps],
+            asked=[[p.ndim for p in params]],
+        )
+    return launch.run()
+
+
+_CPU = r"""// MARS in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    last_grad_t *last_grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_t *exp_avg_sq;
+    corrected_t *corrected;
+    step_t *step;
+    double lr;
+    double betas[2];
+    double eps;
+    double weight_decay;
+    double gamma;
+    double lr_1d_factor;
+    double betas_1d[2];
+    double weight_decay_1d;
+    double ndim;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, rate, decay, quotient, norm, larger_, quotient_2, power;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    if (optimize_1d || row.ndim > 1.0) {
+        // beta1, beta2 = betas
+        n.beta1 = row.betas[0];
+        n.beta2 = row.betas[1];
+        // rate, decay = (lr, weight_decay)
+        n.rate = row.lr;
+        n.decay = row.weight_decay;
+        // gamma*beta1/(1 - beta1)
+        n.quotient = row.gamma * n.beta1 / (1.0 - n.beta1);
+    } else {
+        // beta1, beta2 = betas_1d
+        n.beta1 = row.betas_1d[0];
+        n.beta2 = row.betas_1d[1];
+        // rate, decay = (lr*lr_1d_factor, weight_decay_1d)
+        n.rate = row.lr * row.lr_1d_factor;
+        n.decay = row.weight_decay_1d;
+    }
+    // rate/(1 - beta1**t)
+    n.quotient_2 = n.rate / (1.0 - std::pow(n.beta1, n.t));
+    // (1 - beta2**t)**0.5
+    n.power = std::pow(1.0 - std::pow(n.beta2, n.t), 0.5);
+    return are_finite(n.quotient, n.rate, n.quotient_2, n.power);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double norm = 0;
+    #pragma omp simd reduction(+: norm)
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real last_grad = has_last_grad ? load(row.last_grad[i]) : 0;
+        real corrected = load(row.corrected[i]);
+        if (optimize_1d || row.ndim > 1.0) {
+            // corrected = grad + gamma*beta1/(1 - beta1)*(grad - last_grad)
+            corrected = grad + real(n.quotient) * (grad - last_grad);
+            // norm(corrected)
+            norm += square_(double(corrected));
+            // last_grad = grad
+            last_grad = grad;
+        }
+        if (n.decay != 0.0) {
+            // p *= 1 - rate*decay
+            p = p * real(1.0 - n.rate * n.decay);
+        }
+        store(row.p[i], p);
+        if (has_last_grad) store(row.last_grad[i], last_grad);
+        store(row.corrected[i], corrected);
+    }
+    sums[0] = norm;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    if (optimize_1d || row.ndim > 1.0) {
+        // max(1, norm(corrected))
+        n.larger_ = max_(1.0, n.norm);
+    }
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        real exp_avg_sq = load(row.exp_avg_sq[i]);
+        real corrected = load(row.corrected[i]);
+        if (optimize_1d || row.ndim > 1.0) {
+            // corrected /= max(1, norm(corrected))
+            corrected = corrected / real(n.larger_);
+        } else {
+            // corrected = grad
+            corrected = grad;
+        }
+        // exp_avg = lerp(exp_avg, corrected, 1 - beta1)
+        exp_avg = lerp_(exp_avg, corrected, real(1.0 - n.beta1));
+        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*corrected*corrected
+        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * corrected *
+            corrected;
+        // p -= rate/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 +
+        //     eps)
+        p = p - real(n.quotient_2) * exp_avg / (sqrt_(exp_avg_sq) / real(n.power) +
+            real(row.eps));
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+        store(row.exp_avg_sq[i], exp_avg_sq);
+        store(row.corrected[i], corrected);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_mars(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.last_grad = (last_grad_t *)table->columns[2][at];
+        row.exp_avg = (exp_avg_t *)table->columns[3][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[4][at];
+        row.corrected = (corrected_t *)table->columns[5][at];
+        row.step = (step_t *)table->columns[6][at];
+        const double *hyper = table->hypers + 10 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        row.gamma = *hyper++;
+        row.lr_1d_factor = *hyper++;
+        row.betas_1d[0] = *hyper++;
+        row.betas_1d[1] = *hyper++;
+        row.weight_decay_1d = *hyper++;
+        row.ndim = table->asked[1 * at + 0];
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> parts(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);
+    });
+    const auto sums = gathered<1>(
+        *table, chunks, parts, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].norm = std::sqrt(sums[1 * at + 0]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_mars",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "last_grad", "exp_avg", "exp_avg_sq"),
+    numbers=("step",),
+    optional=("last_grad",),
+    scratch=("corrected",),
+    options=("maximize", "optimize_1d"),
+)

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content f3a69d990893.
+# Compiled by optdsl from momentum.opt, content 225ea739c66b.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _use_grad_for_differentiable,
 )
 
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
+
 __all__ = ["Momentum"]
 
 
@@ -40,8 +45,9 @@ class Momentum(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         buf: the running sum of gradients (like p).
@@ -77,7 +83,11 @@ class Momentum(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -127,6 +137,20 @@ class Momentum(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -153,11 +177,21 @@ class Momentum(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             bufs: list[Tensor] = []
             self._init_group(group, params, grads, bufs)
+            groups.append((group, [params, grads, bufs]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, bufs = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -348,3 +382,87 @@ def _multi_tensor_momentum_capturable(
         # p -= lr*buf
         products = torch._foreach_mul(bufs, -lr)
         torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["momentum"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, bufs = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, bufs],
+            numbers=[],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Momentum in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    buf_t *buf;
+    double lr;
+    double momentum;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real buf = load(row.buf[i]);
+        // buf = momentum*buf + grad
+        buf = real(row.momentum) * buf + grad;
+        // p -= lr*buf
+        p = p - real(row.lr) * buf;
+        store(row.p[i], p);
+        store(row.buf[i], buf);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_momentum(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.buf = (buf_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 2 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_momentum",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "buf"),
+    options=("maximize",),
+)

@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 1ed840929cca.
+# Compiled by optdsl from novograd.opt, content 5a86757ebfc0.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["NovoGrad"]
 
@@ -45,8 +50,9 @@ class NovoGrad(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         exp_avg: momentum of the normed gradient (like p).
@@ -89,7 +95,11 @@ class NovoGrad(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -150,6 +160,20 @@ class NovoGrad(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -176,12 +200,22 @@ class NovoGrad(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
             exp_avg_sqs: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs)
+            groups.append((group, [params, grads, exp_avgs, exp_avg_sqs]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, exp_avg_sqs = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -512,3 +546,153 @@ def _multi_tensor_novo_grad_capturable(
         # p -= lr*exp_avg
         products = torch._foreach_mul(exp_avgs, -lr)
         torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0, group["grad_averaging"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_avg_sqs = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs],
+            numbers=[exp_avg_sqs],
+        )
+    return launch.run()
+
+
+_CPU = r"""// NovoGrad in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_t *exp_avg_sq;
+    double lr;
+    double betas[2];
+    double eps;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double exp_avg_sq, beta1, beta2, norm, square, sum_, share;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // share = 1 - beta1 if grad_averaging else 1
+    n.share = grad_averaging ? 1.0 - n.beta1 : 1.0;
+    return are_finite(n.share);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double norm = 0;
+    #pragma omp simd reduction(+: norm)
+    for (int64_t i = begin; i < end; ++i) {
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        // norm(grad)
+        norm += square_(double(grad));
+    }
+    sums[0] = norm;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    // square = norm(grad)**2
+    n.square = std::pow(n.norm, 2.0);
+    // exp_avg_sq = square if exp_avg_sq == 0 else lerp(exp_avg_sq, square, 1 -
+    //     beta2)
+    n.exp_avg_sq = n.exp_avg_sq == 0.0 ? n.square : lerp_(n.exp_avg_sq, n.square, 1.0 -
+        n.beta2);
+    // sqrt(exp_avg_sq) + eps
+    n.sum_ = sqrt_(n.exp_avg_sq) + row.eps;
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        // normed = grad/(sqrt(exp_avg_sq) + eps)
+        real normed = grad / real(n.sum_);
+        if (weight_decay_is_not_0) {
+            // normed += weight_decay*p
+            normed = normed + real(row.weight_decay) * p;
+        }
+        // exp_avg = beta1*exp_avg + share*normed
+        exp_avg = real(n.beta1) * exp_avg + real(n.share) * normed;
+        // p -= lr*exp_avg
+        p = p - real(row.lr) * exp_avg;
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_novo_grad(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 5 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].exp_avg_sq = load(*row.exp_avg_sq);
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> parts(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);
+    });
+    const auto sums = gathered<1>(
+        *table, chunks, parts, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].norm = std::sqrt(sums[1 * at + 0]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].exp_avg_sq, numbers[at].exp_avg_sq);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_novo_grad",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg"),
+    numbers=("exp_avg_sq",),
+    options=("maximize", "weight_decay_is_not_0", "grad_averaging"),
+)

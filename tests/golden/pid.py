@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content 18b06cde190d.
+# Compiled by optdsl from pid.opt, content 0c4652806ccc.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["PID"]
 
@@ -46,8 +51,9 @@ class PID(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         i_buffer: decaying sum of the gradient (like p).
@@ -91,7 +97,11 @@ class PID(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -159,6 +169,20 @@ class PID(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -187,6 +211,10 @@ class PID(Optimizer):
                 state.pop("first", None)
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -197,6 +225,14 @@ class PID(Optimizer):
             self._init_group(
                 group, params, grads, i_buffers, d_buffers, grad_buffers, firsts
             )
+            groups.append(
+                (group, [params, grads, i_buffers, d_buffers, grad_buffers, firsts])
+            )
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, i_buffers, d_buffers, grad_buffers, firsts = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -225,6 +261,8 @@ class PID(Optimizer):
                 derivative=group["derivative"],
                 maximize=group["maximize"],
             )
+        for _, columns in groups:
+            params, grads, i_buffers, d_buffers, grad_buffers, firsts = columns
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -545,3 +583,125 @@ def _multi_tensor_pid_capturable(
         # p -= lr*derivative*d_buffer
         products = torch._foreach_mul(d_buffers, -lr * derivative)
         torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["momentum"],
+        group["weight_decay"],
+        group["integral"],
+        group["derivative"],
+    ]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, i_buffers, d_buffers, grad_buffers, firsts = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, i_buffers, d_buffers, grad_buffers],
+            numbers=[],
+            asked=[firsts],
+        )
+    return launch.run()
+
+
+_CPU = r"""// PID in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    i_buffer_t *i_buffer;
+    d_buffer_t *d_buffer;
+    grad_buffer_t *grad_buffer;
+    double lr;
+    double momentum;
+    double weight_decay;
+    double integral;
+    double derivative;
+    double first;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real i_buffer = load(row.i_buffer[i]);
+        real d_buffer = load(row.d_buffer[i]);
+        real grad_buffer = load(row.grad_buffer[i]);
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // i_buffer = momentum*i_buffer + grad
+        i_buffer = real(row.momentum) * i_buffer + grad;
+        if (!row.first) {
+            // d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
+            d_buffer = real(row.momentum) * d_buffer + real(1.0 - row.momentum) * (grad
+                - grad_buffer);
+        }
+        // grad_buffer = grad
+        grad_buffer = grad;
+        // p -= lr*grad
+        p = p - real(row.lr) * grad;
+        // p -= lr*integral*i_buffer
+        p = p - real(row.lr * row.integral) * i_buffer;
+        // p -= lr*derivative*d_buffer
+        p = p - real(row.lr * row.derivative) * d_buffer;
+        store(row.p[i], p);
+        store(row.i_buffer[i], i_buffer);
+        store(row.d_buffer[i], d_buffer);
+        store(row.grad_buffer[i], grad_buffer);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_pid(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.i_buffer = (i_buffer_t *)table->columns[2][at];
+        row.d_buffer = (d_buffer_t *)table->columns[3][at];
+        row.grad_buffer = (grad_buffer_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 5 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.weight_decay = *hyper++;
+        row.integral = *hyper++;
+        row.derivative = *hyper++;
+        row.first = table->asked[1 * at + 0];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_pid",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "i_buffer", "d_buffer", "grad_buffer"),
+    options=("maximize", "weight_decay_is_not_0"),
+)

@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content 793c73ffa7e7.
+# Compiled by optdsl from pnm.opt, content 21d5b60af5f8.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["PNM"]
 
@@ -45,8 +50,9 @@ class PNM(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -88,7 +94,11 @@ class PNM(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -155,6 +165,20 @@ class PNM(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -181,6 +205,10 @@ class PNM(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -188,6 +216,12 @@ class PNM(Optimizer):
             neg_momentums: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, pos_momentums, neg_momentums, steps)
+            groups.append((group, [params, grads, pos_momentums, neg_momentums, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, pos_momentums, neg_momentums, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -652,3 +686,133 @@ def _differentiable_pnm_capturable(
 
         for each, new in zip(kept, (p, pos_momentum, neg_momentum, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], *group["betas"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0, group["decoupled"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, pos_momentums, neg_momentums, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, pos_momentums, neg_momentums],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// PNM in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    pos_momentum_t *pos_momentum;
+    neg_momentum_t *neg_momentum;
+    step_t *step;
+    double lr;
+    double betas[2];
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, fresh, quotient;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // fresh = 1 - beta1**2
+    n.fresh = 1.0 - std::pow(n.beta1, 2.0);
+    // lr/sqrt((1 + beta2)**2 + beta2**2)
+    n.quotient = row.lr / sqrt_(std::pow(1.0 + n.beta2, 2.0) + std::pow(n.beta2, 2.0));
+    return are_finite(n.fresh, n.quotient);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real pos_momentum = load(row.pos_momentum[i]);
+        real neg_momentum = load(row.neg_momentum[i]);
+        real update = 0;
+        if (weight_decay_is_not_0 && decoupled) {
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+        } else if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        if (modulo(n.t, 2.0) == 1.0) {
+            // pos_momentum = lerp(pos_momentum, grad, fresh)
+            pos_momentum = lerp_(pos_momentum, grad, real(n.fresh));
+            // update = (1 + beta2)*pos_momentum - beta2*neg_momentum
+            update = real(1.0 + n.beta2) * pos_momentum - real(n.beta2) * neg_momentum;
+        } else {
+            // neg_momentum = lerp(neg_momentum, grad, fresh)
+            neg_momentum = lerp_(neg_momentum, grad, real(n.fresh));
+            // update = (1 + beta2)*neg_momentum - beta2*pos_momentum
+            update = real(1.0 + n.beta2) * neg_momentum - real(n.beta2) * pos_momentum;
+        }
+        // p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
+        p = p - real(n.quotient) * update;
+        store(row.p[i], p);
+        store(row.pos_momentum[i], pos_momentum);
+        store(row.neg_momentum[i], neg_momentum);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_pnm(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.pos_momentum = (pos_momentum_t *)table->columns[2][at];
+        row.neg_momentum = (neg_momentum_t *)table->columns[3][at];
+        row.step = (step_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_pnm",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "pos_momentum", "neg_momentum"),
+    numbers=("step",),
+    options=("maximize", "weight_decay_is_not_0", "decoupled"),
+)

@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 1deff2b5724c.
+# Compiled by optdsl from prodigy.opt, content bd9a45e4a5b1.
 
 import math
 import warnings
@@ -24,6 +24,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Prodigy"]
 
@@ -56,8 +61,9 @@ class Prodigy(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -116,7 +122,11 @@ class Prodigy(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -227,6 +237,20 @@ class Prodigy(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -257,6 +281,9 @@ class Prodigy(Optimizer):
             self._init_shared()
             return loss
 
+        if not self._unscale():
+            return loss
+
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
@@ -275,6 +302,9 @@ class Prodigy(Optimizer):
                 )
         if groups:
             self._init_shared()
+        if _KERNELS and not torch.compiler.is_compiling():
+            groups = _fused(self, groups)
+        if groups:
             group, (params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
@@ -934,3 +964,257 @@ def _multi_tensor_prodigy_capturable(
             scale_4 = d * eps
             torch._foreach_add_(roots, scale_4)
             torch._foreach_addcdiv_(params, product_2s, roots, value=-1)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        *group["betas"],
+        group["beta3"],
+        group["eps"],
+        group["weight_decay"],
+        group["d0"],
+        group["d_coef"],
+        group["growth_rate"],
+    ]
+    options = [
+        group["maximize"],
+        group["beta3"] is None,
+        group["use_bias_correction"],
+        group["weight_decay"] != 0,
+        group["decouple"],
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, exp_avg_sqs, ses, p0s],
+            numbers=[
+                [group["d"]] * len(params),
+                [group["d_max"]] * len(params),
+                [group["d_numerator"]] * len(params),
+                steps,
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Prodigy in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_t *exp_avg_sq;
+    s_t *s;
+    p0_t *p0;
+    d_t *d;
+    d_max_t *d_max;
+    d_numerator_t *d_numerator;
+    step_t *step;
+    double lr;
+    double betas[2];
+    double beta3;
+    double eps;
+    double weight_decay;
+    double d0;
+    double d_coef;
+    double growth_rate;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double d, d_max, d_numerator, t, beta1, beta2, decay, dlr, corrected, dot,
+        d_numerator_part, product, d_denom_part, d_numerator_total, d_denom, d_hat;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // decay = sqrt(beta2) if beta3 == none else beta3
+    n.decay = beta3_is_none ? sqrt_(n.beta2) : row.beta3;
+    // dlr = d*lr
+    n.dlr = n.d * row.lr;
+    // corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+    //     1
+    n.corrected = use_bias_correction ? sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 -
+        std::pow(n.beta1, n.t)) : 1.0;
+    // d/d0*corrected*dlr
+    n.product = n.d / row.d0 * n.corrected * n.dlr;
+    return are_finite(n.decay, n.corrected);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double dot = 0;
+    double d_denom_part = 0;
+    #pragma omp simd reduction(+: dot, d_denom_part)
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        real exp_avg_sq = load(row.exp_avg_sq[i]);
+        real s = load(row.s[i]);
+        const real p0 = load(row.p0[i]);
+        if (weight_decay_is_not_0 && !decouple) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // dot(grad, p0 - p)
+        dot += double(grad * (p0 - p));
+        // exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
+        exp_avg = real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.d) * grad;
+        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
+        exp_avg_sq = real(n.beta2) * exp_avg_sq + real((1.0 - n.beta2) * n.d * n.d) *
+            grad * grad;
+        // s = decay*s + d/d0*corrected*dlr*grad
+        s = real(n.decay) * s + real(n.product) * grad;
+        // d_denom = sum(abs(s), over=model)
+        d_denom_part += double(abs_(s));
+        if (weight_decay_is_not_0 && decouple) {
+            // p -= weight_decay*corrected*dlr*p
+            p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
+        }
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+        store(row.exp_avg_sq[i], exp_avg_sq);
+        store(row.s[i], s);
+    }
+    sums[0] = dot;
+    sums[1] = d_denom_part;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    // d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+    //     p), over=model)
+    n.d_numerator_part = n.d / row.d0 * n.corrected * n.dlr * n.dot;
+}
+
+static void numbers_3(const Row &row, Numbers &n) {
+    // d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+    //     p), over=model)
+    n.d_numerator = n.decay * n.d_numerator + n.d_numerator_total;
+    // d_hat = where(d_denom > 0, d_coef*d_numerator/d_denom, d)
+    n.d_hat = n.d_denom > 0.0 ? row.d_coef * n.d_numerator / n.d_denom : n.d;
+    // d_max = max(d_max, d_hat)
+    n.d_max = max_(n.d_max, n.d_hat);
+    // d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
+    n.d = min_(n.d_max, (n.d == row.d0 ? max_(n.d, n.d_hat) : n.d) * row.growth_rate);
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real exp_avg = load(row.exp_avg[i]);
+        const real exp_avg_sq = load(row.exp_avg_sq[i]);
+        // p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
+        p = p - real(n.corrected * n.dlr) * exp_avg / (sqrt_(exp_avg_sq) + real(n.d *
+            row.eps));
+        store(row.p[i], p);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_prodigy(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[3][at];
+        row.s = (s_t *)table->columns[4][at];
+        row.p0 = (p0_t *)table->columns[5][at];
+        row.d = (d_t *)table->columns[6][at];
+        row.d_max = (d_max_t *)table->columns[7][at];
+        row.d_numerator = (d_numerator_t *)table->columns[8][at];
+        row.step = (step_t *)table->columns[9][at];
+        const double *hyper = table->hypers + 9 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.beta3 = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        row.d0 = *hyper++;
+        row.d_coef = *hyper++;
+        row.growth_rate = *hyper++;
+        numbers[at].d = load(*row.d);
+        numbers[at].d_max = load(*row.d_max);
+        numbers[at].d_numerator = load(*row.d_numerator);
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> parts(2 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);
+    });
+    const auto sums = gathered<2>(
+        *table, chunks, parts, {0, 0},
+        {added, added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].dot = sums[2 * at + 0];
+        numbers[at].d_denom_part = sums[2 * at + 1];
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    // sum(d/d0*corrected*dlr*dot(grad, p0 - p), over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].d_numerator_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].d_numerator_total = value;
+           });
+    // sum(abs(s), over=model)
+    across(*table, false, 0, added,
+           [&](int64_t at) { return double(numbers[at].d_denom_part); },
+           [&](int64_t at, double value, double count) {
+               numbers[at].d_denom = value;
+           });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_3(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].d, numbers[at].d);
+        store(*rows[at].d_max, numbers[at].d_max);
+        store(*rows[at].d_numerator, numbers[at].d_numerator);
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_prodigy",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg", "exp_avg_sq", "s", "p0"),
+    numbers=("d", "d_max", "d_numerator", "step"),
+    options=(
+        "maximize",
+        "beta3_is_none",
+        "use_bias_correction",
+        "weight_decay_is_not_0",
+        "decouple",
+    ),
+    together=True,
+)

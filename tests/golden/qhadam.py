@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content 62ba25212eae.
+# Compiled by optdsl from qhadam.opt, content 331cc7d45f5a.
 
 import math
 import warnings
@@ -25,6 +25,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["QHAdam"]
 
@@ -50,8 +55,9 @@ class QHAdam(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -97,7 +103,11 @@ class QHAdam(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -166,6 +176,20 @@ class QHAdam(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -192,6 +216,10 @@ class QHAdam(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -199,6 +227,12 @@ class QHAdam(Optimizer):
             exp_avg_sqs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
+            groups.append((group, [params, grads, exp_avgs, exp_avg_sqs, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -775,3 +809,148 @@ def _differentiable_qhadam_capturable(
 
         for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        *group["betas"],
+        *group["nus"],
+        group["weight_decay"],
+        group["eps"],
+    ]
+    options = [
+        group["maximize"],
+        group["weight_decay"] != 0,
+        group["decoupled_weight_decay"],
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_avg_sqs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, exp_avg_sqs],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// QHAdam in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_t *exp_avg_sq;
+    step_t *step;
+    double lr;
+    double betas[2];
+    double nus[2];
+    double weight_decay;
+    double eps;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, nu1, nu2, new1, new2;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // nu1, nu2 = nus
+    n.nu1 = row.nus[0];
+    n.nu2 = row.nus[1];
+    // new1 = (1 - beta1)/(1 - beta1**t)
+    n.new1 = (1.0 - n.beta1) / (1.0 - std::pow(n.beta1, n.t));
+    // new2 = (1 - beta2)/(1 - beta2**t)
+    n.new2 = (1.0 - n.beta2) / (1.0 - std::pow(n.beta2, n.t));
+    return are_finite(n.new1, n.new2);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        real exp_avg_sq = load(row.exp_avg_sq[i]);
+        if (weight_decay_is_not_0 && decoupled_weight_decay) {
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+        } else if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // exp_avg = lerp(exp_avg, grad, new1)
+        exp_avg = lerp_(exp_avg, grad, real(n.new1));
+        // exp_avg_sq = (1 - new2)*exp_avg_sq + new2*grad*grad
+        exp_avg_sq = real(1.0 - n.new2) * exp_avg_sq + real(n.new2) * grad * grad;
+        // update = exp_avg if nu1 == 1 else lerp(grad, exp_avg, nu1)
+        const real update = n.nu1 == 1.0 ? exp_avg : lerp_(grad, exp_avg, real(n.nu1));
+        // second = exp_avg_sq if nu2 == 1 else lerp(grad*grad, exp_avg_sq, nu2)
+        const real second = n.nu2 == 1.0 ? exp_avg_sq : lerp_(grad * grad, exp_avg_sq,
+            real(n.nu2));
+        // p -= lr*update/(sqrt(second) + eps)
+        p = p - real(row.lr) * update / (sqrt_(second) + real(row.eps));
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+        store(row.exp_avg_sq[i], exp_avg_sq);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_qhadam(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[3][at];
+        row.step = (step_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 7 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.nus[0] = *hyper++;
+        row.nus[1] = *hyper++;
+        row.weight_decay = *hyper++;
+        row.eps = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_qhadam",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg", "exp_avg_sq"),
+    numbers=("step",),
+    options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+)

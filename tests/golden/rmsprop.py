@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 3116f2c3bbc5.
+# Compiled by optdsl from rmsprop.opt, content 33e0606eb58b.
 
 import math
 import warnings
@@ -28,6 +28,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["RMSprop"]
 
@@ -50,8 +55,9 @@ class RMSprop(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -98,7 +104,11 @@ class RMSprop(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -177,6 +187,20 @@ class RMSprop(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -203,6 +227,10 @@ class RMSprop(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -213,6 +241,17 @@ class RMSprop(Optimizer):
             self._init_group(
                 group, params, grads, square_avgs, momentum_buffers, grad_avgs, steps
             )
+            groups.append(
+                (
+                    group,
+                    [params, grads, square_avgs, momentum_buffers, grad_avgs, steps],
+                )
+            )
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, square_avgs, momentum_buffers, grad_avgs, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
             if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -624,3 +663,144 @@ def _multi_tensor_rmsprop_capturable(
             # p -= lr*grad/avg
             products = torch._foreach_mul(grads, -lr)
             torch._foreach_addcdiv_(params, products, avgs)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["alpha"],
+        group["eps"],
+        group["weight_decay"],
+        group["momentum"],
+    ]
+    options = [
+        group["maximize"],
+        group["weight_decay"] != 0,
+        group["centered"],
+        group["momentum"] > 0,
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, square_avgs, momentum_buffers, grad_avgs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, square_avgs, momentum_buffers, grad_avgs],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// RMSprop in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    square_avg_t *square_avg;
+    momentum_buffer_t *momentum_buffer;
+    grad_avg_t *grad_avg;
+    step_t *step;
+    double lr;
+    double alpha;
+    double eps;
+    double weight_decay;
+    double momentum;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real square_avg = load(row.square_avg[i]);
+        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
+        real grad_avg = has_grad_avg ? load(row.grad_avg[i]) : 0;
+        real avg = 0;
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        // square_avg = alpha*square_avg + (1 - alpha)*grad*grad
+        square_avg = real(row.alpha) * square_avg + real(1.0 - row.alpha) * grad * grad;
+        if (centered) {
+            // grad_avg = lerp(grad_avg, grad, 1 - alpha)
+            grad_avg = lerp_(grad_avg, grad, real(1.0 - row.alpha));
+            // avg = sqrt(square_avg - grad_avg*grad_avg)
+            avg = sqrt_(square_avg - grad_avg * grad_avg);
+        } else {
+            // avg = sqrt(square_avg)
+            avg = sqrt_(square_avg);
+        }
+        // avg += eps
+        avg = avg + real(row.eps);
+        if (momentum_above_0) {
+            // momentum_buffer = momentum*momentum_buffer + grad/avg
+            momentum_buffer = real(row.momentum) * momentum_buffer + grad / avg;
+            // p -= lr*momentum_buffer
+            p = p - real(row.lr) * momentum_buffer;
+        } else {
+            // p -= lr*grad/avg
+            p = p - real(row.lr) * grad / avg;
+        }
+        store(row.p[i], p);
+        store(row.square_avg[i], square_avg);
+        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+        if (has_grad_avg) store(row.grad_avg[i], grad_avg);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_rmsprop(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.square_avg = (square_avg_t *)table->columns[2][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[3][at];
+        row.grad_avg = (grad_avg_t *)table->columns[4][at];
+        row.step = (step_t *)table->columns[5][at];
+        const double *hyper = table->hypers + 5 * table->group[at];
+        row.lr = *hyper++;
+        row.alpha = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        row.momentum = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_rmsprop",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "square_avg", "momentum_buffer", "grad_avg"),
+    numbers=("step",),
+    optional=("grad_avg", "momentum_buffer"),
+    options=("maximize", "weight_decay_is_not_0", "centered", "momentum_above_0"),
+)

@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content b873db6b95dc.
+# Compiled by optdsl from rprop.opt, content 75f56aa7319d.
 
 import math
 import warnings
@@ -26,6 +26,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Rprop"]
 
@@ -47,8 +52,9 @@ class Rprop(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -88,7 +94,11 @@ class Rprop(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -158,6 +168,20 @@ class Rprop(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -184,6 +208,10 @@ class Rprop(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -191,6 +219,12 @@ class Rprop(Optimizer):
             step_sizes: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, prevs, step_sizes, steps)
+            groups.append((group, [params, grads, prevs, step_sizes, steps]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, prevs, step_sizes, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
             if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -440,3 +474,122 @@ def _differentiable_rprop(
 
         for each, new in zip(kept, (p, prev, step_size, step), strict=True):
             each.copy_(new)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [*group["etas"], *group["step_sizes"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, prevs, step_sizes, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, prevs, step_sizes],
+            numbers=[steps],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Rprop in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    prev_t *prev;
+    step_size_t *step_size;
+    step_t *step;
+    double etas[2];
+    double step_sizes[2];
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, shrink, grow, smallest, largest;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // shrink, grow = etas
+    n.shrink = row.etas[0];
+    n.grow = row.etas[1];
+    // smallest, largest = step_sizes
+    n.smallest = row.step_sizes[0];
+    n.largest = row.step_sizes[1];
+    return are_finite();
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real prev = load(row.prev[i]);
+        real step_size = load(row.step_size[i]);
+        // agreement = sign(grad*prev)
+        const real agreement = sign_(grad * prev);
+        // step_size *= where(agreement > 0, grow, 1)
+        step_size = step_size * (agreement > real(0.0) ? real(n.grow) : real(1.0));
+        // step_size *= where(agreement < 0, shrink, 1)
+        step_size = step_size * (agreement < real(0.0) ? real(n.shrink) : real(1.0));
+        // step_size = clamp(step_size, smallest, largest)
+        step_size = clamp_(step_size, real(n.smallest), real(n.largest));
+        // prev = where(agreement < 0, 0, grad)
+        prev = agreement < real(0.0) ? real(0.0) : grad;
+        // p -= sign(prev)*step_size
+        p = p - sign_(prev) * step_size;
+        store(row.p[i], p);
+        store(row.prev[i], prev);
+        store(row.step_size[i], step_size);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_rprop(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.prev = (prev_t *)table->columns[2][at];
+        row.step_size = (step_size_t *)table->columns[3][at];
+        row.step = (step_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.etas[0] = *hyper++;
+        row.etas[1] = *hyper++;
+        row.step_sizes[0] = *hyper++;
+        row.step_sizes[1] = *hyper++;
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_rprop",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "prev", "step_size"),
+    numbers=("step",),
+    options=("maximize",),
+)

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content fd2778b019b6.
+# Compiled by optdsl from sgd.opt, content 158807d5f02b.
 
 import math
 import warnings
@@ -28,6 +28,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["SGD"]
 
@@ -49,8 +54,9 @@ class SGD(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: like p.
@@ -92,7 +98,11 @@ class SGD(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -163,6 +173,20 @@ class SGD(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -191,12 +215,22 @@ class SGD(Optimizer):
                 state.pop("first", None)
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
             firsts: list[bool] = []
             self._init_group(group, params, grads, momentum_buffers, firsts)
+            groups.append((group, [params, grads, momentum_buffers, firsts]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers, firsts = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -227,6 +261,8 @@ class SGD(Optimizer):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
             )
+        for _, columns in groups:
+            params, grads, momentum_buffers, firsts = columns
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -514,3 +550,119 @@ def _multi_tensor_sgd_capturable(
         # p -= lr*grad
         products = torch._foreach_mul(grads, -lr)
         torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["momentum"], group["dampening"], group["weight_decay"]]
+    options = [
+        group["maximize"],
+        group["weight_decay"] != 0,
+        group["momentum"] != 0,
+        group["nesterov"],
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, momentum_buffers, firsts = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, momentum_buffers],
+            numbers=[],
+            asked=[firsts],
+        )
+    return launch.run()
+
+
+_CPU = r"""// SGD in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    double lr;
+    double momentum;
+    double dampening;
+    double weight_decay;
+    double first;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
+        if (weight_decay_is_not_0) {
+            // grad += weight_decay*p
+            grad = grad + real(row.weight_decay) * p;
+        }
+        if (momentum_is_not_0) {
+            if (row.first) {
+                // momentum_buffer = grad
+                momentum_buffer = grad;
+            } else {
+                // momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+                momentum_buffer = real(row.momentum) * momentum_buffer + real(1.0 -
+                    row.dampening) * grad;
+            }
+            if (nesterov) {
+                // grad += momentum*momentum_buffer
+                grad = grad + real(row.momentum) * momentum_buffer;
+            } else {
+                // grad = momentum_buffer
+                grad = momentum_buffer;
+            }
+        }
+        // p -= lr*grad
+        p = p - real(row.lr) * grad;
+        store(row.p[i], p);
+        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sgd(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.dampening = *hyper++;
+        row.weight_decay = *hyper++;
+        row.first = table->asked[1 * at + 0];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_sgd",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "momentum_buffer"),
+    optional=("momentum_buffer",),
+    options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0", "nesterov"),
+)

@@ -7,7 +7,7 @@ first gradient without deviation, as of a single number, whose norm theirs divid
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
 """
-# Compiled by optdsl from sgd_sai.opt, content 0c15afe2add9.
+# Compiled by optdsl from sgd_sai.opt, content f97f2ff4be0f.
 
 import math
 import warnings
@@ -25,6 +25,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["SGDSaI"]
 
@@ -46,8 +51,9 @@ class SGDSaI(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         gsnr: signal-to-noise ratio of the first gradient (0-d tensor).
@@ -88,7 +94,11 @@ class SGDSaI(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -153,6 +163,20 @@ class SGDSaI(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -179,12 +203,22 @@ class SGDSaI(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             gsnrs: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
             self._init_group(group, params, grads, gsnrs, momentum_buffers)
+            groups.append((group, [params, grads, gsnrs, momentum_buffers]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, gsnrs, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -409,3 +443,101 @@ def _multi_tensor_sgdsai_capturable(
         # p -= lr*gsnr*update
         products = torch._foreach_mul(gsnrs, -lr)
         torch._foreach_addcmul_(params, products, updates)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["momentum"], group["weight_decay"]]
+    options = [group["maximize"], group["momentum"] != 0]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, gsnrs, momentum_buffers = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, momentum_buffers],
+            numbers=[gsnrs],
+        )
+    return launch.run()
+
+
+_CPU = r"""// SGDSaI in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    gsnr_t *gsnr;
+    double lr;
+    double momentum;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double gsnr;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
+        if (momentum_is_not_0) {
+            // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+            momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 - row.momentum));
+        }
+        // update = momentum_buffer if momentum != 0 else grad
+        const real update = momentum_is_not_0 ? momentum_buffer : grad;
+        // p *= 1 - lr*weight_decay
+        p = p * real(1.0 - row.lr * row.weight_decay);
+        // p -= lr*gsnr*update
+        p = p - real(row.lr * n.gsnr) * update;
+        store(row.p[i], p);
+        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sgdsai(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        row.gsnr = (gsnr_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 3 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.weight_decay = *hyper++;
+        numbers[at].gsnr = load(*row.gsnr);
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_sgdsai",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "momentum_buffer"),
+    numbers=("gsnr",),
+    optional=("momentum_buffer",),
+    options=("maximize", "momentum_is_not_0"),
+)

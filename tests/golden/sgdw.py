@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content d707d763e93a.
+# Compiled by optdsl from sgdw.opt, content 72d4d040a3e5.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["SGDW"]
 
@@ -45,8 +50,9 @@ class SGDW(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: like p.
@@ -88,7 +94,11 @@ class SGDW(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -147,6 +157,20 @@ class SGDW(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -175,12 +199,22 @@ class SGDW(Optimizer):
                 state.pop("first", None)
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
             firsts: list[bool] = []
             self._init_group(group, params, grads, momentum_buffers, firsts)
+            groups.append((group, [params, grads, momentum_buffers, firsts]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers, firsts = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -207,6 +241,8 @@ class SGDW(Optimizer):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
             )
+        for _, columns in groups:
+            params, grads, momentum_buffers, firsts = columns
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -524,3 +560,115 @@ def _multi_tensor_sgdw_capturable(
             # p -= lr*update
             products = torch._foreach_mul(updates, -lr)
             torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["momentum"], group["dampening"], group["weight_decay"]]
+    options = [
+        group["maximize"],
+        group["weight_decay"] != 0,
+        group["momentum"] == 0,
+        group["nesterov"],
+    ]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, momentum_buffers, firsts = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, momentum_buffers],
+            numbers=[],
+            asked=[firsts],
+        )
+    return launch.run()
+
+
+_CPU = r"""// SGDW in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    double lr;
+    double momentum;
+    double dampening;
+    double weight_decay;
+    double first;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
+        real update = 0;
+        if (weight_decay_is_not_0) {
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+        }
+        if (momentum_is_0) {
+            // p -= lr*grad
+            p = p - real(row.lr) * grad;
+        } else {
+            // momentum_buffer = grad if first else momentum*momentum_buffer + (1 -
+            //     dampening)*grad
+            momentum_buffer = row.first ? grad : real(row.momentum) * momentum_buffer +
+                real(1.0 - row.dampening) * grad;
+            // update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
+            update = nesterov ? grad + real(row.momentum) * momentum_buffer :
+                momentum_buffer;
+            // p -= lr*update
+            p = p - real(row.lr) * update;
+        }
+        store(row.p[i], p);
+        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sgdw(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.dampening = *hyper++;
+        row.weight_decay = *hyper++;
+        row.first = table->asked[1 * at + 0];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_sgdw",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "momentum_buffer"),
+    optional=("momentum_buffer",),
+    options=("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov"),
+)

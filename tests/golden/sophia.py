@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 70a55261d0b4.
+# Compiled by optdsl from sophia.opt, content f2c4b87d984f.
 
 import math
 import warnings
@@ -27,6 +27,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Sophia"]
 
@@ -53,8 +58,9 @@ class Sophia(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         exp_avg: momentum (like p).
@@ -99,7 +105,11 @@ class Sophia(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -160,6 +170,20 @@ class Sophia(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -186,12 +210,22 @@ class Sophia(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
             hessians: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, hessians)
+            groups.append((group, [params, grads, exp_avgs, hessians]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, hessians = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -506,3 +540,111 @@ def _multi_tensor_sophia_capturable(
         signs = torch._foreach_sign(exp_avgs)
         products = torch._foreach_mul(signs, -lr)
         torch._foreach_addcmul_(params, products, ratios)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        *group["betas"],
+        group["rho"],
+        group["batch_size"],
+        group["weight_decay"],
+        group["eps"],
+    ]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, hessians = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, hessians],
+            numbers=[],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Sophia in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    hessian_t *hessian;
+    double lr;
+    double betas[2];
+    double rho;
+    double batch_size;
+    double weight_decay;
+    double eps;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real exp_avg = load(row.exp_avg[i]);
+        const real hessian = load(row.hessian[i]);
+        // p *= 1 - lr*weight_decay
+        p = p * real(1.0 - row.lr * row.weight_decay);
+        // exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+        exp_avg = lerp_(exp_avg, grad, real(1.0 - row.betas[0]));
+        // ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
+        const real ratio = min_(abs_(exp_avg) / (real(row.rho * row.batch_size) *
+            hessian + real(row.eps)), real(1.0));
+        // p -= lr*sign(exp_avg)*ratio
+        p = p - real(row.lr) * sign_(exp_avg) * ratio;
+        store(row.p[i], p);
+        store(row.exp_avg[i], exp_avg);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sophia(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.hessian = (hessian_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 7 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.rho = *hyper++;
+        row.batch_size = *hyper++;
+        row.weight_decay = *hyper++;
+        row.eps = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_sophia",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "exp_avg", "hessian"),
+    options=("maximize",),
+)

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content a333ec12c382.
+# Compiled by optdsl from tiger.opt, content 4be334214957.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime import Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    Kernel = None
 
 __all__ = ["Tiger"]
 
@@ -43,8 +48,9 @@ class Tiger(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         m: running mean of the gradient (like p).
@@ -82,7 +88,11 @@ class Tiger(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -135,6 +145,20 @@ class Tiger(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -161,11 +185,21 @@ class Tiger(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             ms: list[Tensor] = []
             self._init_group(group, params, grads, ms)
+            groups.append((group, [params, grads, ms]))
+        left = groups
+        if _KERNELS and not torch.compiler.is_compiling():
+            left = _fused(self, left)
+        for group, columns in left:
+            params, grads, ms = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -401,3 +435,136 @@ def _multi_tensor_tiger_capturable(
             signs = torch._foreach_sign(ms)
             products = torch._foreach_mul(signs, -0.5 * lr)
             torch._foreach_add_(params, products)
+
+
+def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["beta"], group["weight_decay"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, ms = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, ms],
+            numbers=[],
+            asked=[[p.ndim for p in params], [p.numel() for p in params]],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Tiger in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    m_t *m;
+    double lr;
+    double beta;
+    double weight_decay;
+    double ndim;
+    double numel_;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double norm, rate;
+};
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double norm = 0;
+    #pragma omp simd reduction(+: norm)
+    for (int64_t i = begin; i < end; ++i) {
+        const real p = load(row.p[i]);
+        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real m = load(row.m[i]);
+        // m = lerp(m, grad, 1 - beta)
+        m = lerp_(m, grad, real(1.0 - row.beta));
+        if (row.ndim > 1.0) {
+            // norm(p)
+            norm += square_(double(p));
+        }
+        store(row.m[i], m);
+    }
+    sums[0] = norm;
+}
+
+static void numbers_1(const Row &row, Numbers &n) {
+    if (row.ndim > 1.0) {
+        // rate = lr*norm(p)/max(1, numel(p))**0.5
+        n.rate = row.lr * n.norm / std::pow(max_(1.0, row.numel_), 0.5);
+    }
+}
+
+static void pass_2(
+    const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        const real m = load(row.m[i]);
+        if (row.ndim > 1.0) {
+            // p *= 1 - rate*weight_decay
+            p = p * real(1.0 - n.rate * row.weight_decay);
+            // p -= rate*sign(m)
+            p = p - real(n.rate) * sign_(m);
+        } else {
+            // p -= 0.5*lr*sign(m)
+            p = p - real(0.5 * row.lr) * sign_(m);
+        }
+        store(row.p[i], p);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_tiger(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.m = (m_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 3 * table->group[at];
+        row.lr = *hyper++;
+        row.beta = *hyper++;
+        row.weight_decay = *hyper++;
+        row.ndim = table->asked[2 * at + 0];
+        row.numel_ = table->asked[2 * at + 1];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    std::vector<double> parts(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);
+    });
+    const auto sums = gathered<1>(
+        *table, chunks, parts, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].norm = std::sqrt(sums[1 * at + 0]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = Kernel and Kernel(
+    "step_tiger",
+    _CPU,
+    _numbers,
+    elements=("p", "grad", "m"),
+    options=("maximize",),
+)

@@ -12,7 +12,7 @@ from ...ir.kernels import Across, Elements, Numbers, Program
 from ..names import Names, snake
 from .block import GATHERINGS, INDENT, Block, declared, gathered, takes
 from .expr import Printer, is_element
-from .layout import comment, fit
+from .layout import WIDTH, comment, fit
 from .table import Columns, columns_of
 
 _KEYWORDS = (
@@ -41,23 +41,22 @@ class Kernels:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.rule = program.rule
+        self.together = self.rule.in_phases
         self.columns: Columns = columns_of(program)
         self.names = Names(_KEYWORDS)
         names = ["maximize", *(each.name for each in program.options)]
         self.options = [self.names.own(each) for each in names]
         self.function = self.names.claim(f"step_{snake(self.rule.name)}")
         self.printer = Printer(self._name)
-        self.elements = {*self.columns.elements}
+        self.elements = {"grad", *self.columns.elements}
 
     def _name(self, ref: ir.Ref) -> str:
         own = self.names.own(ref.name)
         match ref.role:
-            case ir.Role.OPTION:
-                return own
+            case ir.Role.OPTION | ir.Role.FLAG:
+                return f"row.{own}" if self.together else own
             case ir.Role.HYPER:
                 return f"row.{own}"
-            case ir.Role.FLAG:
-                return own
             case ir.Role.FIRST:
                 return f"row.{own}"
             case ir.Role.COUNT:
@@ -112,23 +111,27 @@ class Kernels:
             yield f"    double {own(hyper.name)}{size};"
         for name in columns.asked:
             yield f"    double {own(name)};"
+        if self.together:
+            # Groups of one launch may differ in them.
+            yield f"    bool {', '.join(self.options)};"
         yield "};"
 
     def _struct(self) -> Iterator[str]:
         own = self.names.own
         yield ""
         yield "// What is worked out once a tensor."
-        yield "struct Numbers {"
         flags = [each for each in self.program.numbers if each.type.element == "flag"]
         names = [own(x) for x in self.columns.numbers if x != "step"]
         names += ["t"] * self.columns.counts
         names += [own(x.name) for x in self.program.numbers if x not in flags]
         names = [*dict.fromkeys(names)]
+        yield "struct Numbers {" + "};" * (not names and not flags)
         if names:
             yield f"    double {', '.join(names)};"
         if flags:
             yield f"    bool {', '.join(own(each.name) for each in flags)};"
-        yield "};"
+        if names or flags:
+            yield "};"
 
     # ---- once a tensor
 
@@ -203,8 +206,12 @@ class Kernels:
 
         yield ""
         more = ", double *sums" if sums else ""
-        yield f"static void pass_{number}("
-        yield f"    const Row row, const Numbers n, int64_t begin, int64_t end{more}) {{"
+        head = f"static void pass_{number}("
+        parameters = f"const Row row, const Numbers n, int64_t begin, int64_t end{more}"
+        if len(head + parameters) + 3 > WIDTH:
+            yield head
+            head = INDENT
+        yield f"{head}{parameters}) {{"
         for each in sums:
             how = GATHERINGS[each.value.function]
             nans = f", {own(each.target.name)}_nans = 0" * (not how.takes)
@@ -216,9 +223,11 @@ class Kernels:
         yield "    for (int64_t i = begin; i < end; ++i) {"
         for name in step.loads:
             yield INDENT * 2 + self._load(name, name in self._changed(step))
-        for name in step.stores:
-            if name not in step.loads:
-                yield f"{INDENT * 2}real {own(name)};"
+        fresh = [x for x in step.stores if x not in step.loads]
+        if "grad" in self._changed(step) and "grad" not in step.loads:
+            fresh.append("grad")
+        for name in fresh:
+            yield f"{INDENT * 2}real {own(name)} = 0;"
         flags = {x.name for x in ir.targets(step.body) if x.type.element == "flag"}
         for name in sorted(below):
             kind = "bool" if name in flags else "real"
@@ -227,7 +236,7 @@ class Kernels:
         for each in block.lines(step.body):
             yield INDENT * 2 + each
         for name in step.stores:
-            guard = f"if (has_{own(name)}) " * (name in self.columns.optional)
+            guard = f"if ({self._has(name)}) " * (name in self.columns.optional)
             yield f"{INDENT * 2}{guard}store(row.{own(name)}[i], {own(name)});"
         yield "    }"
         for at, each in enumerate(sums):
@@ -256,11 +265,17 @@ class Kernels:
     def _load(self, name: str, changed: bool) -> str:
         own = self.names.own(name)
         value = f"load(row.{own}[i])"
-        if name == "grad" and "grad" not in {x.name for x in self.program.scratch}:
-            value = f"maximize ? -real({value}) : real({value})"
+        if name == "grad":
+            sign = "row.maximize" if self.together else "maximize"
+            value = f"({sign} ? -1 : 1) * real({value})"
         elif name in self.columns.optional:
-            value = f"has_{own} ? {value} : 0"
+            value = f"{self._has(name)} ? {value} : 0"
         return f"{'' if changed else 'const '}real {own} = {value};"
+
+    def _has(self, name: str, row: str = "row") -> str:
+        """Whether a tensor has a state."""
+        own = self.names.own(name)
+        return f"{row}.{own} != nullptr" if self.together else f"has_{own}"
 
     def _call_pass(self, step: Elements, number: int) -> Iterator[str]:
         sums = gathered(step.body)
@@ -301,8 +316,8 @@ class Kernels:
         yield "        row.numel = table->numel[at];"
         for k, name in enumerate((*columns.elements, *columns.numbers)):
             yield f"        row.{own(name)} = ({own(name)}_t *)table->columns[{k}][at];"
-        if columns.hypers:
-            size = columns.hyper_count
+        if columns.hypers or self.together:
+            size = columns.hyper_count + self.together * len(self.options)
             yield f"        const double *hyper = table->hypers + {size} * table->group[at];"
         for hyper in columns.hypers:
             length = hyper.type.length if hyper.type.element == "tuple" else 0
@@ -310,6 +325,8 @@ class Kernels:
                 yield f"        row.{own(hyper.name)}[{k}] = *hyper++;"
             if not length:
                 yield f"        row.{own(hyper.name)} = *hyper++;"
+        for name in self.options if self.together else ():
+            yield f"        row.{name} = *hyper++ != 0;"
         for k, name in enumerate(columns.asked):
             size = len(columns.asked)
             yield f"        row.{own(name)} = table->asked[{size} * at + {k}];"
@@ -319,7 +336,7 @@ class Kernels:
             else:
                 value = f"load(*row.{own(name)})"
                 if name in columns.optional:
-                    value = f"has_{own(name)} ? {value} : 0"
+                    value = f"{self._has(name)} ? {value} : 0"
                 yield f"        numbers[at].{own(name)} = {value};"
         if columns.counts and "step" not in columns.numbers:
             yield f"        numbers[at].t = row.{own('t')};"
@@ -332,7 +349,8 @@ class Kernels:
             yield "    for (int64_t at = 0; at < table->rows; ++at) {"
             for name in kept:
                 value = "t" if name == "step" else own(name)
-                guard = f"if (has_{own(name)}) " * (name in columns.optional)
+                has = self._has(name, "rows[at]")
+                guard = f"if ({has}) " * (name in columns.optional)
                 stored = f"store(*rows[at].{own(name)}, numbers[at].{value});"
                 yield f"        {guard}{stored}"
             yield "    }"

@@ -54,7 +54,7 @@ class Printer:
                 return f"{self.name(ref)}[{at}]", call
             case ir.Unary(operator, operand):
                 sign = "!" if operator == "not" else "-"
-                return sign + self.number(operand, PRECEDENCE["unary"]), PRECEDENCE[
+                return sign + self.number(operand, PRECEDENCE["call"]), PRECEDENCE[
                     "unary"
                 ]
             case ir.Binary("**", base, exponent):
@@ -90,7 +90,7 @@ class Printer:
                 return self.name(expr), call
             case ir.Unary(operator, operand):
                 sign = "!" if operator == "not" else "-"
-                written = sign + self.element(operand, PRECEDENCE["unary"])
+                written = sign + self.element(operand, PRECEDENCE["call"])
                 return written, PRECEDENCE["unary"]
             case ir.Binary("**", base, ir.Const("2" | "2.0")):
                 return f"square_({self.element(base)})", call
