@@ -24,17 +24,19 @@ class Passes:
 def passes(placed: list[Placed]) -> Passes:
     found = Passes({})
     slots = sorted({each.slot for each in placed if each.slot % 3 == ELEMENTS})
-    for slot in slots:
-        places = None
-        while places is None:
-            places = _places(placed, slot, found)
-        found.of[slot] = places
+    while len(found.of) < len(slots):
+        slot = slots[len(found.of)]
+        places = _places(placed, slot, found)
+        if places is None:
+            found.of.clear()
+        else:
+            found.of[slot] = places
     return found
 
 
 def _places(placed: list[Placed], slot: int, found: Passes) -> list[int] | None:
-    """The assignments of a pass; None where one more name has to be kept, so that all of
-    them are to be looked at again.
+    """The assignments of a pass; None where one more name has to be kept, so that all
+    passes are to be looked at again.
     """
     places = {at for at, each in enumerate(placed) if each.slot == slot}
     while wanted := _earlier(placed, places, slot, found):

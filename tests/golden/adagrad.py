@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 75091ebedbc9.
+# Compiled by optdsl from adagrad.opt, content 159fc6e3761d.
 
 import math
 import warnings
@@ -29,7 +29,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -677,12 +677,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.clr);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real sum_ = load(row.sum_[i]);
         if (weight_decay_is_not_0) {
             // grad += weight_decay*p

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content fbd5eb5c630f.
+# Compiled by optdsl from adagrad_norm.opt, content 8dfc910b1299.
 
 import math
 import warnings
@@ -24,7 +24,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -481,6 +481,7 @@ struct Row {
     b_sq_t *b_sq;
     double lr;
     double weight_decay;
+    bool maximize, weight_decay_is_not_0;
 };
 
 // What is worked out once a tensor.
@@ -494,8 +495,8 @@ static void pass_1(
     #pragma omp simd reduction(+: b_sq_part)
     for (int64_t i = begin; i < end; ++i) {
         const real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
-        if (weight_decay_is_not_0) {
+        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+        if (row.weight_decay_is_not_0) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
@@ -512,13 +513,12 @@ static void numbers_1(const Row &row, Numbers &n) {
     n.root = sqrt_(n.b_sq);
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
-        if (weight_decay_is_not_0) {
+        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+        if (row.weight_decay_is_not_0) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
@@ -538,9 +538,11 @@ extern "C" int step_ada_grad_norm(const Table *table) {
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.b_sq = (b_sq_t *)table->columns[2][at];
-        const double *hyper = table->hypers + 2 * table->group[at];
+        const double *hyper = table->hypers + 4 * table->group[at];
         row.lr = *hyper++;
         row.weight_decay = *hyper++;
+        row.maximize = *hyper++ != 0;
+        row.weight_decay_is_not_0 = *hyper++ != 0;
         numbers[at].b_sq = load(*row.b_sq);
     }
     const std::vector<Chunk> chunks = chunks_of(*table);

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
 """
-# Compiled by optdsl from adam_atan2.opt, content 3449fb70669d.
+# Compiled by optdsl from adam_atan2.opt, content 1ccfd7f65ca0.
 
 import math
 import warnings
@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -740,12 +740,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.correction);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg = lerp(exp_avg, grad, 1 - beta1)

@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 4e6c1ebbce84.
+# Compiled by optdsl from adamw.opt, content 02360170eafc.
 
 import math
 import warnings
@@ -29,7 +29,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -802,12 +802,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.power, n.quotient);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         real max_exp_avg_sq = has_max_exp_avg_sq ? load(row.max_exp_avg_sq[i]) : 0;

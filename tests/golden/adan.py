@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content 6f0eee23495e.
+# Compiled by optdsl from adan.opt, content 360ac8499f82.
 
 import math
 import warnings
@@ -27,7 +27,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -944,12 +944,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.power, n.quotient, n.quotient_2);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_diff = load(row.exp_avg_diff[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content e3573496103f.
+# Compiled by optdsl from asgd.opt, content d7b4aab34b5a.
 
 import math
 import warnings
@@ -28,7 +28,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -757,12 +757,11 @@ struct Numbers {
     double eta, mu, t;
 };
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real ax = load(row.ax[i]);
         real way = 0;
         if (weight_decay_is_not_0) {

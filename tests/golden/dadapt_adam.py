@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content aaa127bf6db3.
+# Compiled by optdsl from dadapt_adam.opt, content 52423bcbf9de.
 
 import math
 import warnings
@@ -27,7 +27,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -877,6 +877,7 @@ struct Row {
     double eps;
     double weight_decay;
     double growth_rate;
+    bool maximize, use_bias_correction, weight_decay_is_not_0, decouple;
 };
 
 // What is worked out once a tensor.
@@ -896,7 +897,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
     n.dlr = n.d * row.lr;
     // corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
     //     1
-    n.corrected = use_bias_correction ? sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 -
+    n.corrected = row.use_bias_correction ? sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 -
         std::pow(n.beta1, n.t)) : 1.0;
     return are_finite(n.beta3, n.corrected);
 }
@@ -908,11 +909,11 @@ static void pass_1(
     #pragma omp simd reduction(+: dot, length_part)
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         real s = load(row.s[i]);
-        if (weight_decay_is_not_0 && !decouple) {
+        if (row.weight_decay_is_not_0 && !row.decouple) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
@@ -927,7 +928,7 @@ static void pass_1(
         s = real(n.beta3) * s + real((1.0 - n.beta3) * n.corrected * n.dlr) * grad;
         // length = sum(abs(s), over=model)
         length_part += double(abs_(s));
-        if (weight_decay_is_not_0 && decouple) {
+        if (row.weight_decay_is_not_0 && row.decouple) {
             // p -= weight_decay*corrected*dlr*p
             p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
         }
@@ -972,13 +973,17 @@ extern "C" int step_dadapt_adam(const Table *table) {
         row.d = (d_t *)table->columns[5][at];
         row.numerator = (numerator_t *)table->columns[6][at];
         row.step = (step_t *)table->columns[7][at];
-        const double *hyper = table->hypers + 6 * table->group[at];
+        const double *hyper = table->hypers + 10 * table->group[at];
         row.lr = *hyper++;
         row.betas[0] = *hyper++;
         row.betas[1] = *hyper++;
         row.eps = *hyper++;
         row.weight_decay = *hyper++;
         row.growth_rate = *hyper++;
+        row.maximize = *hyper++ != 0;
+        row.use_bias_correction = *hyper++ != 0;
+        row.weight_decay_is_not_0 = *hyper++ != 0;
+        row.decouple = *hyper++ != 0;
         numbers[at].d = load(*row.d);
         numbers[at].numerator = load(*row.numerator);
         numbers[at].t = load(*row.step) + 1;

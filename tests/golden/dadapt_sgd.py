@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content ba4c921c1c5d.
+# Compiled by optdsl from dadapt_sgd.opt, content dd159f8601db.
 
 import math
 import warnings
@@ -27,7 +27,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -642,6 +642,7 @@ struct Row {
     double momentum;
     double weight_decay;
     double growth_rate;
+    bool maximize, weight_decay_is_not_0;
 };
 
 // What is worked out once a tensor.
@@ -657,9 +658,9 @@ static void pass_1(
     #pragma omp simd reduction(+: g0_norm_part, dot)
     for (int64_t i = begin; i < end; ++i) {
         const real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
         const real s = load(row.s[i]);
-        if (weight_decay_is_not_0) {
+        if (row.weight_decay_is_not_0) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
@@ -687,10 +688,10 @@ static void pass_2(
     #pragma omp simd reduction(+: length_part)
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
         real s = load(row.s[i]);
         const real x0 = load(row.x0[i]);
-        if (weight_decay_is_not_0) {
+        if (row.weight_decay_is_not_0) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
@@ -732,11 +733,13 @@ extern "C" int step_dadaptsgd(const Table *table) {
         row.d = (d_t *)table->columns[4][at];
         row.numerator = (numerator_t *)table->columns[5][at];
         row.g0_norm = (g0_norm_t *)table->columns[6][at];
-        const double *hyper = table->hypers + 4 * table->group[at];
+        const double *hyper = table->hypers + 6 * table->group[at];
         row.lr = *hyper++;
         row.momentum = *hyper++;
         row.weight_decay = *hyper++;
         row.growth_rate = *hyper++;
+        row.maximize = *hyper++ != 0;
+        row.weight_decay_is_not_0 = *hyper++ != 0;
         numbers[at].d = load(*row.d);
         numbers[at].numerator = load(*row.numerator);
         numbers[at].g0_norm = load(*row.g0_norm);

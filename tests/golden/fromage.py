@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 19ab98e478f1.
+# Compiled by optdsl from fromage.opt, content 259aba8ebe6b.
 
 import math
 import warnings
@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -510,7 +510,7 @@ static void pass_1(
     #pragma omp simd reduction(+: length, steepness)
     for (int64_t i = begin; i < end; ++i) {
         const real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         // length = norm(p)
         length += square_(double(p));
         // steepness = norm(grad)
@@ -532,7 +532,7 @@ static void pass_2(
     #pragma omp simd reduction(+: grown)
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
         p = p - real(n.product) * grad;
         // p /= sqrt(1 + lr*lr)
@@ -553,8 +553,7 @@ static void numbers_3(const Row &row, Numbers &n) {
     }
 }
 
-static void pass_3(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_3(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);

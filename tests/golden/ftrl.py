@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content 190b9e618966.
+# Compiled by optdsl from ftrl.opt, content 2e739c793698.
 
 import math
 import warnings
@@ -27,7 +27,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -543,12 +543,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.strength);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real z = load(row.z[i]);
         real n_ = load(row.n_[i]);
         // root_before = sqrt(n)

@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content e95cf3038b27.
+# Compiled by optdsl from gravity.opt, content b4b1475080c3.
 
 import math
 import warnings
@@ -24,7 +24,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -490,7 +490,7 @@ static void pass_1(
     double max_ = -infinity, max__nans = 0;
     #pragma omp simd reduction(max: max_) reduction(+: max__nans)
     for (int64_t i = begin; i < end; ++i) {
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         if (row.numel_ > 0.0) {
             // max(abs(grad))
             const double max__next = double(abs_(grad));
@@ -501,12 +501,11 @@ static void pass_1(
     sums[0] = max__nans > 0 ? NAN : max_;
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real velocity = load(row.velocity[i]);
         real held = 0;
         if (row.numel_ > 0.0) {

@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 46690c61f0e6.
+# Compiled by optdsl from lamb.opt, content 5de500fb7fbf.
 
 import math
 import warnings
@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -781,7 +781,7 @@ static void pass_1(
     #pragma omp simd reduction(+: p_norm, update_norm)
     for (int64_t i = begin; i < end; ++i) {
         const real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg = lerp(exp_avg, grad, 1 - beta1)
@@ -809,8 +809,7 @@ static void numbers_2(const Row &row, Numbers &n) {
     n.ratio = n.p_norm > 0.0 && n.update_norm > 0.0 ? n.p_norm / n.update_norm : 1.0;
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);

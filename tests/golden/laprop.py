@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content d26f2146c9f4.
+# Compiled by optdsl from laprop.opt, content 6153d0bc4a44.
 
 import math
 import warnings
@@ -28,7 +28,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -707,12 +707,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.power, n.quotient);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad

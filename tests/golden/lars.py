@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content 066023358823.
+# Compiled by optdsl from lars.opt, content 06c34f54cb36.
 
 import math
 import warnings
@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -554,7 +554,7 @@ static void pass_1(
     #pragma omp simd reduction(+: p_norm, norm)
     for (int64_t i = begin; i < end; ++i) {
         const real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         if (row.ndim > 1.0) {
             // p_norm = norm(p)
             p_norm += square_(double(p));
@@ -576,12 +576,11 @@ static void numbers_1(const Row &row, Numbers &n) {
     }
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real momentum_buffer = load(row.momentum_buffer[i]);
         if (row.ndim > 1.0) {
             // grad = ratio*(grad + weight_decay*p)

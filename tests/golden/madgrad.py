@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content 80b0caf0e037.
+# Compiled by optdsl from madgrad.opt, content 48aaaf963e50.
 
 import math
 import warnings
@@ -28,7 +28,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -875,12 +875,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.rate, n.lamb, n.quotient, n.quotient_2, n.quotient_3);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real grad_sum_sq = load(row.grad_sum_sq[i]);
         real s = load(row.s[i]);
         const real x0 = has_x0 ? load(row.x0[i]) : 0;

@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 5a86757ebfc0.
+# Compiled by optdsl from novograd.opt, content 1fc7485dbc31.
 
 import math
 import warnings
@@ -25,7 +25,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -604,7 +604,7 @@ static void pass_1(
     double norm = 0;
     #pragma omp simd reduction(+: norm)
     for (int64_t i = begin; i < end; ++i) {
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         // norm(grad)
         norm += square_(double(grad));
     }
@@ -622,12 +622,11 @@ static void numbers_2(const Row &row, Numbers &n) {
     n.sum_ = sqrt_(n.exp_avg_sq) + row.eps;
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         // normed = grad/(sqrt(exp_avg_sq) + eps)
         real normed = grad / real(n.sum_);

@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content bd9a45e4a5b1.
+# Compiled by optdsl from prodigy.opt, content e4c2a5911518.
 
 import math
 import warnings
@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -1030,6 +1030,7 @@ struct Row {
     double d0;
     double d_coef;
     double growth_rate;
+    bool maximize, beta3_is_none, use_bias_correction, weight_decay_is_not_0, decouple;
 };
 
 // What is worked out once a tensor.
@@ -1044,12 +1045,12 @@ static bool numbers_1(const Row &row, Numbers &n) {
     n.beta1 = row.betas[0];
     n.beta2 = row.betas[1];
     // decay = sqrt(beta2) if beta3 == none else beta3
-    n.decay = beta3_is_none ? sqrt_(n.beta2) : row.beta3;
+    n.decay = row.beta3_is_none ? sqrt_(n.beta2) : row.beta3;
     // dlr = d*lr
     n.dlr = n.d * row.lr;
     // corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
     //     1
-    n.corrected = use_bias_correction ? sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 -
+    n.corrected = row.use_bias_correction ? sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 -
         std::pow(n.beta1, n.t)) : 1.0;
     // d/d0*corrected*dlr
     n.product = n.d / row.d0 * n.corrected * n.dlr;
@@ -1063,12 +1064,12 @@ static void pass_1(
     #pragma omp simd reduction(+: dot, d_denom_part)
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         real s = load(row.s[i]);
         const real p0 = load(row.p0[i]);
-        if (weight_decay_is_not_0 && !decouple) {
+        if (row.weight_decay_is_not_0 && !row.decouple) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
@@ -1083,7 +1084,7 @@ static void pass_1(
         s = real(n.decay) * s + real(n.product) * grad;
         // d_denom = sum(abs(s), over=model)
         d_denom_part += double(abs_(s));
-        if (weight_decay_is_not_0 && decouple) {
+        if (row.weight_decay_is_not_0 && row.decouple) {
             // p -= weight_decay*corrected*dlr*p
             p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
         }
@@ -1114,8 +1115,7 @@ static void numbers_3(const Row &row, Numbers &n) {
     n.d = min_(n.d_max, (n.d == row.d0 ? max_(n.d, n.d_hat) : n.d) * row.growth_rate);
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
@@ -1145,7 +1145,7 @@ extern "C" int step_prodigy(const Table *table) {
         row.d_max = (d_max_t *)table->columns[7][at];
         row.d_numerator = (d_numerator_t *)table->columns[8][at];
         row.step = (step_t *)table->columns[9][at];
-        const double *hyper = table->hypers + 9 * table->group[at];
+        const double *hyper = table->hypers + 14 * table->group[at];
         row.lr = *hyper++;
         row.betas[0] = *hyper++;
         row.betas[1] = *hyper++;
@@ -1155,6 +1155,11 @@ extern "C" int step_prodigy(const Table *table) {
         row.d0 = *hyper++;
         row.d_coef = *hyper++;
         row.growth_rate = *hyper++;
+        row.maximize = *hyper++ != 0;
+        row.beta3_is_none = *hyper++ != 0;
+        row.use_bias_correction = *hyper++ != 0;
+        row.weight_decay_is_not_0 = *hyper++ != 0;
+        row.decouple = *hyper++ != 0;
         numbers[at].d = load(*row.d);
         numbers[at].d_max = load(*row.d_max);
         numbers[at].d_numerator = load(*row.d_numerator);

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content 331cc7d45f5a.
+# Compiled by optdsl from qhadam.opt, content d0b63d8b9bfe.
 
 import math
 import warnings
@@ -27,7 +27,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -879,12 +879,11 @@ static bool numbers_1(const Row &row, Numbers &n) {
     return are_finite(n.new1, n.new2);
 }
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         if (weight_decay_is_not_0 && decoupled_weight_decay) {

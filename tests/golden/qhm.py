@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.06801
 Follows the authors' code, https://github.com/facebookresearch/qhoptim, which has no
 default for momentum and nu; these are the paper's rule of thumb.
 """
-# Compiled by optdsl from qhm.opt, content 17103f05b17c.
+# Compiled by optdsl from qhm.opt, content 9314986a88b4.
 
 import math
 import warnings
@@ -25,7 +25,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -521,15 +521,13 @@ struct Row {
 };
 
 // What is worked out once a tensor.
-struct Numbers {
-};
+struct Numbers {};
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real momentum_buffer = load(row.momentum_buffer[i]);
         if (weight_decay_is_not_0 && decoupled_weight_decay) {
             // p *= 1 - lr*weight_decay

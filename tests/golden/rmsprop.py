@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 33e0606eb58b.
+# Compiled by optdsl from rmsprop.opt, content b7d3a5f0e5d1.
 
 import math
 import warnings
@@ -30,7 +30,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -720,12 +720,11 @@ struct Numbers {
     double t;
 };
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real square_avg = load(row.square_avg[i]);
         real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
         real grad_avg = has_grad_avg ? load(row.grad_avg[i]) : 0;

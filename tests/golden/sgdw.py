@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content 72d4d040a3e5.
+# Compiled by optdsl from sgdw.opt, content 5c362216ed7c.
 
 import math
 import warnings
@@ -25,7 +25,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -605,15 +605,13 @@ struct Row {
 };
 
 // What is worked out once a tensor.
-struct Numbers {
-};
+struct Numbers {};
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
         real update = 0;
         if (weight_decay_is_not_0) {

@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content 6a335f86c04b.
+# Compiled by optdsl from signsgd.opt, content 7fcd12782358.
 
 import math
 import warnings
@@ -24,7 +24,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -529,15 +529,13 @@ struct Row {
 };
 
 // What is worked out once a tensor.
-struct Numbers {
-};
+struct Numbers {};
 
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
-        real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
         if (weight_decay_is_not_0 && decoupled_weight_decay) {
             // p *= 1 - lr*weight_decay

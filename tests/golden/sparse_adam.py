@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content fbc60cfa1e85.
+# Compiled by optdsl from sparse_adam.opt, content 299f91f6a8e9.
 
 import math
 import warnings
@@ -24,11 +24,6 @@ from torch.optim.optimizer import (
     _default_to_fused_or_foreach,
     _to_scalar,
 )
-
-try:
-    from optdsl.runtime import Kernel
-except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
 
 __all__ = ["SparseAdam"]
 
@@ -48,9 +43,8 @@ class SparseAdam(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): update by kernels that pass over memory as few times as
-            can be; None does so where they carry all tensors of a group (default:
-            None).
+        fused (bool, optional): there are no fused kernels in this file; foreach stands
+            in for them (default: None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (int).
@@ -90,11 +84,7 @@ class SparseAdam(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            self._step_supports_amp_scaling = True
-            if _KERNELS is None:
-                warnings.warn(
-                    "no fused kernels here: foreach in their place", stacklevel=2
-                )
+            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -169,20 +159,6 @@ class SparseAdam(Optimizer):
             for group in self.param_groups
         )
 
-    def _unscale(self) -> bool:
-        """Take the scale of a GradScaler out of the gradients; false where one of them
-        has overflowed, so that there is no step.
-        """
-        found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
-        scale = getattr(self, "grad_scale", None)
-        if scale is not None:
-            groups = self.param_groups
-            grads = [p.grad for group in groups for p in group["params"]]
-            torch._foreach_div_([x for x in grads if x is not None], scale.item())
-        return True
-
     @torch.compiler.disable
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -210,10 +186,6 @@ class SparseAdam(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
-        if not self._unscale():
-            return loss
-
-        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -221,12 +193,6 @@ class SparseAdam(Optimizer):
             exp_avg_sqs: list[Tensor] = []
             steps: list[int] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
-            groups.append((group, [params, grads, exp_avgs, exp_avg_sqs, steps]))
-        left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
-        for group, columns in left:
-            params, grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group.get("foreach") or group.get("fused")
             if group.get("foreach") is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -467,122 +433,3 @@ def _multi_tensor_sparse_adam(
             for each, values in zip(tensors, part, strict=True):
                 if each is not None:
                     each[at] = values
-
-
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"]]
-    options = [group["maximize"]]
-    return hypers, options
-
-
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
-    """Update by kernels the groups that ask for it; return those that are left."""
-    launch = _KERNELS.launch(optimizer)
-    for group, columns in groups:
-        params, grads, exp_avgs, exp_avg_sqs, steps = columns
-        launch.add(
-            group,
-            columns,
-            elements=[params, grads, exp_avgs, exp_avg_sqs],
-            numbers=[],
-            asked=[steps],
-        )
-    return launch.run()
-
-
-_CPU = r"""// SparseAdam in one pass over memory.
-
-// A tensor: its columns, and what its group says.
-struct Row {
-    int64_t numel;
-    p_t *p;
-    const grad_t *grad;
-    exp_avg_t *exp_avg;
-    exp_avg_sq_t *exp_avg_sq;
-    double lr;
-    double betas[2];
-    double eps;
-    double t;
-};
-
-// What is worked out once a tensor.
-struct Numbers {
-    double t, beta1, beta2, quotient;
-};
-
-// Once a tensor; false where a number that Python raises for comes out.
-static bool numbers_1(const Row &row, Numbers &n) {
-    // beta1, beta2 = betas
-    n.beta1 = row.betas[0];
-    n.beta2 = row.betas[1];
-    // lr*sqrt(1 - beta2**t)/(1 - beta1**t)
-    n.quotient = row.lr * sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 - std::pow(n.beta1,
-        n.t));
-    return are_finite(n.quotient);
-}
-
-static void pass_1(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // change = (1 - beta1)*(grad - exp_avg)
-        const real change = real(1.0 - n.beta1) * (grad - exp_avg);
-        // change_sq = (1 - beta2)*(grad*grad - exp_avg_sq)
-        const real change_sq = real(1.0 - n.beta2) * (grad * grad - exp_avg_sq);
-        // exp_avg += change
-        exp_avg = exp_avg + change;
-        // exp_avg_sq += change_sq
-        exp_avg_sq = exp_avg_sq + change_sq;
-        // update = exp_avg/(sqrt(exp_avg_sq) + eps)
-        real update = exp_avg / (sqrt_(exp_avg_sq) + real(row.eps));
-        // update *= lr*sqrt(1 - beta2**t)/(1 - beta1**t)
-        update = update * real(n.quotient);
-        // p -= update
-        p = p - update;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-    }
-}
-
-// 0, or 1 where nothing was changed since the host has to work it out.
-extern "C" int step_sparse_adam(const Table *table) {
-    std::vector<Row> rows(table->rows);
-    std::vector<Numbers> numbers(table->rows, Numbers{});
-    for (int64_t at = 0; at < table->rows; ++at) {
-        Row &row = rows[at];
-        row.numel = table->numel[at];
-        row.p = (p_t *)table->columns[0][at];
-        row.grad = (grad_t *)table->columns[1][at];
-        row.exp_avg = (exp_avg_t *)table->columns[2][at];
-        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[3][at];
-        const double *hyper = table->hypers + 4 * table->group[at];
-        row.lr = *hyper++;
-        row.betas[0] = *hyper++;
-        row.betas[1] = *hyper++;
-        row.eps = *hyper++;
-        row.t = table->asked[1 * at + 0];
-        numbers[at].t = row.t;
-    }
-    const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
-    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
-        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
-    });
-    return 0;
-}
-"""
-
-_KERNELS = Kernel and Kernel(
-    "step_sparse_adam",
-    _CPU,
-    _numbers,
-    elements=("p", "grad", "exp_avg", "exp_avg_sq"),
-    options=("maximize",),
-)

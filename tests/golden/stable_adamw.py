@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 75ed75c2c58d.
+# Compiled by optdsl from stable_adamw.opt, content 438c4ac809a0.
 
 import math
 import warnings
@@ -28,7 +28,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -775,7 +775,7 @@ static void pass_1(
     double mean = 0;
     #pragma omp simd reduction(+: mean)
     for (int64_t i = begin; i < end; ++i) {
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
@@ -799,8 +799,7 @@ static void numbers_2(const Row &row, Numbers &n) {
     n.difference = 1.0 - row.lr * row.weight_decay / n.slower;
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);

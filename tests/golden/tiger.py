@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 4be334214957.
+# Compiled by optdsl from tiger.opt, content 66ee8ac965b5.
 
 import math
 import warnings
@@ -25,7 +25,7 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime import Kernel
+    from optdsl.runtime.kernel import Kernel
 except ImportError:  # The kernels need it; the other targets do not.
     Kernel = None
 
@@ -485,7 +485,7 @@ static void pass_1(
     #pragma omp simd reduction(+: norm)
     for (int64_t i = begin; i < end; ++i) {
         const real p = load(row.p[i]);
-        const real grad = maximize ? -real(load(row.grad[i])) : real(load(row.grad[i]));
+        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real m = load(row.m[i]);
         // m = lerp(m, grad, 1 - beta)
         m = lerp_(m, grad, real(1.0 - row.beta));
@@ -505,8 +505,7 @@ static void numbers_1(const Row &row, Numbers &n) {
     }
 }
 
-static void pass_2(
-    const Row row, const Numbers n, int64_t begin, int64_t end) {
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
