@@ -195,6 +195,7 @@ _FILE_FUNCTIONS = (
     "get_capturable_supported_devices", "use_grad_for_differentiable", "capturable_",
     "single_tensor_", "multi_tensor_", "as_float", "mixed", "new_seed",
     "randn_like", "rand_like", "as_loss", "topk", "batched", "precise", "stacked",
+    "kernel_numbers", "by_kernels",
 )  # fmt: skip
 """What the generated file's own functions are called, after an underscore."""
 

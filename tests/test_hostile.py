@@ -23,7 +23,14 @@ from oracle import every, examples
 from torch.nn import Parameter
 from torch.optim import optimizer as torch_optimizer
 
-from optdsl import OptdslError, compile_source, from_string, load, resources
+from optdsl import (
+    OptdslError,
+    compile_source,
+    from_string,
+    load,
+    resources,
+    vocabulary,
+)
 from optdsl.check import check
 from optdsl.emit import is_untouched
 from optdsl.find import read
@@ -69,6 +76,45 @@ BORROWED = {"Optimizer", "ParamsT"} | {
 }
 
 
+RUNTIME = """\
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+except ImportError:
+    _Kernel = None"""
+# What a GradScaler leaves on an optimizer whose step is fused.
+OF_SCALER = {
+    "getattr(self, 'found_inf', None)",
+    "getattr(self, 'grad_scale', None)",
+}
+# What kernels call beside the functions of the language, each with an underscore.
+OF_KERNELS = set(
+    "for if while load store real double square_ size columns std vector numbers rows parts "
+    "sums across gathered each_chunk chunks chunks_of are_finite modulo floor_divide "
+    "epsilon_of pow sqrt".split()
+)
+
+
+def assert_nothing_but_kernels(text: ast.Assign, called: ast.Assign) -> None:
+    """Whether C++ has no strings, no directives but one, and calls what kernels call."""
+    assert [ast.unparse(each.targets[0]) for each in (text, called)] == [
+        "_CPU",
+        "_KERNELS",
+    ]
+    assert isinstance(called.value, ast.BoolOp)
+    assert isinstance(text.value, ast.Constant)
+    code = re.sub(r"//[^\n]*", "", text.value.value)
+    lines = {line.strip().split(" reduction")[0] for line in code.splitlines()}
+    assert {x for x in lines if "#" in x} <= {"#pragma omp simd"}
+    code = code.replace('extern "C" int step_', "int step_")
+    assert not {*code} & {*"\"'\\@$`"}
+    functions = {f"{each}_" for each in vocabulary.FUNCTIONS}
+    for name in re.findall(r"(\w+)(?:<\w+>)?\s*\(", code):
+        known = name in OF_KERNELS | functions
+        assert known or re.fullmatch(
+            r"(numbers|pass|sums|parts)_\d+|step_\w+|reduction|\w+_t", name
+        ), name
+
+
 def words(text: str) -> str:
     return " ".join(text.split())
 
@@ -80,6 +126,10 @@ def assert_nothing_but_the_compilers_code(page: str, text: str) -> None:
     assert words(spec.doc) in words(ast.literal_eval(doc.value))
     kinds = [type(each).__name__ for each in body]
     imports = [each for each in kinds if each.startswith("Import")]
+    if "Try" in kinds:
+        assert ast.unparse(body.pop(len(imports))) == RUNTIME
+        assert_nothing_but_kernels(body.pop(-2), body.pop(-1))
+        kinds = [type(each).__name__ for each in body]
     rest = kinds[len(imports) :]
     assert kinds[: len(imports)] == imports
     assert rest == ["Assign", "ClassDef", *["FunctionDef"] * (len(rest) - 2)], rest
@@ -95,7 +145,11 @@ def assert_nothing_but_the_compilers_code(page: str, text: str) -> None:
     assert all(each.startswith("_") for each in functions)
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id in {*CALLED, *BORROWED, *functions}, node.func.id
+            if ast.unparse(node) in OF_SCALER:
+                continue
+            assert node.func.id in {*CALLED, *BORROWED, *functions, "_Kernel"}, (
+                node.func.id
+            )
     class_doc = words(
         ast.get_docstring(next(each for each in body if isinstance(each, ast.ClassDef)))
     )

@@ -18,9 +18,9 @@ KERNELS = "_KERNELS"
 GROUPS = "list[Any]"
 IMPORT = """
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 """
 
 
@@ -59,8 +59,8 @@ def without(targets: ir.Targets) -> list[str]:
 def call(groups: str) -> list[str]:
     """The lines that take out of the groups what kernels carry."""
     return [
-        f"if {KERNELS} and not torch.compiler.is_compiling():",
-        f"    {groups} = _fused(self, {groups})",
+        f"if not torch.compiler.is_compiling() and {KERNELS}:",
+        f"    {groups} = _by_kernels(self, {groups})",
     ]
 
 
@@ -73,7 +73,7 @@ def kernels(targets: ir.Targets) -> list[str]:
     arguments = [
         f'"{printed.function}"',
         "_CPU",
-        "_numbers",
+        "_kernel_numbers",
         f"elements=({keys(map(own, columns.tensors))})",
     ]
     named = {
@@ -88,7 +88,7 @@ def kernels(targets: ir.Targets) -> list[str]:
     if targets.kernels.rule.in_phases:
         arguments.append("together=True")
     body = [f"{INDENT}{each}," for each in arguments]
-    lines = [f"{KERNELS} = Kernel and Kernel(", *body, ")"]
+    lines = [f"{KERNELS} = _Kernel and _Kernel(", *body, ")"]
     fitted = [part for line in lines for part in fit(line)]
     return ["", "", f'_CPU = r"""{printed.text()}"""', "", *fitted, ""]
 
@@ -129,14 +129,14 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     result = [
         "",
         "",
-        "def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:",
+        "def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:",
         '    """What kernels read of a group, and what they are built for."""',
         f"    hypers = [{', '.join(hypers)}]",
         f"    options = [{', '.join(options)}]",
         "    return hypers, options",
         "",
         "",
-        f"def _fused(optimizer: Optimizer, groups: {GROUPS}) -> {GROUPS}:",
+        f"def _by_kernels(optimizer: Optimizer, groups: {GROUPS}) -> {GROUPS}:",
         '    """Update by kernels the groups that ask for it; return those that are left."""',
         f"    launch = {KERNELS}.launch(optimizer)",
         "    for group, columns in groups:",

@@ -5,7 +5,7 @@ Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
 """
-# Compiled by optdsl from accsgd.opt, content 05385f05a84f.
+# Compiled by optdsl from accsgd.opt, content 224d11f8e9e9.
 
 import math
 import warnings
@@ -25,9 +25,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["AccSGD"]
 
@@ -202,8 +202,8 @@ class AccSGD(Optimizer):
             self._init_group(group, params, grads, momentum_buffers)
             groups.append((group, [params, grads, momentum_buffers]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -481,7 +481,7 @@ def _multi_tensor_accsgd_capturable(
         torch._foreach_lerp_(params, momentum_buffers, 1 - zeta)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -494,7 +494,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -587,10 +587,10 @@ extern "C" int step_accsgd(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_accsgd",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     options=("maximize", "weight_decay_is_not_0"),
 )

@@ -5,7 +5,7 @@ Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
 """
-# Compiled by optdsl from adabound.opt, content 3adb2d032d12.
+# Compiled by optdsl from adabound.opt, content 00dc0ada490d.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["AdaBound"]
 
@@ -249,8 +249,8 @@ class AdaBound(Optimizer):
                 (group, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps])
             )
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -877,7 +877,7 @@ def _differentiable_ada_bound_capturable(
                 each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -897,7 +897,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -1022,10 +1022,10 @@ extern "C" int step_ada_bound(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_ada_bound",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
     numbers=("step",),
     optional=("max_exp_avg_sq",),

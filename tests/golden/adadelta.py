@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content efcdfe9cb628.
+# Compiled by optdsl from adadelta.opt, content 43e3ad6b3c11.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Adadelta"]
 
@@ -219,8 +219,8 @@ class Adadelta(Optimizer):
             self._init_group(group, params, grads, square_avgs, acc_deltas, steps)
             groups.append((group, [params, grads, square_avgs, acc_deltas, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, square_avgs, acc_deltas, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
@@ -556,14 +556,14 @@ def _multi_tensor_adadelta_capturable(
         torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["rho"], group["eps"], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -655,10 +655,10 @@ extern "C" int step_adadelta(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_adadelta",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "square_avg", "acc_delta"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 159fc6e3761d.
+# Compiled by optdsl from adagrad.opt, content 4796a0375cb7.
 
 import math
 import warnings
@@ -29,9 +29,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Adagrad"]
 
@@ -236,8 +236,8 @@ class Adagrad(Optimizer):
             self._init_group(group, params, grads, sums, steps)
             groups.append((group, [params, grads, sums, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, sums, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -629,14 +629,14 @@ def _differentiable_adagrad_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["lr_decay"], group["weight_decay"], group["eps"]]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -727,10 +727,10 @@ extern "C" int step_adagrad(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_adagrad",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "sum_"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 8dfc910b1299.
+# Compiled by optdsl from adagrad_norm.opt, content 26fee0826d09.
 
 import math
 import warnings
@@ -24,9 +24,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["AdaGradNorm"]
 
@@ -212,8 +212,8 @@ class AdaGradNorm(Optimizer):
                 groups.append((group, [params, grads]))
         if groups:
             self._init_shared()
-        if _KERNELS and not torch.compiler.is_compiling():
-            groups = _fused(self, groups)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            groups = _by_kernels(self, groups)
         if groups:
             group, (params, grads) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
@@ -450,14 +450,14 @@ def _multi_tensor_ada_grad_norm_capturable(
             torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -575,10 +575,10 @@ extern "C" int step_ada_grad_norm(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_ada_grad_norm",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad"),
     numbers=("b_sq",),
     options=("maximize", "weight_decay_is_not_0"),

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content a3f17af3aff2.
+# Compiled by optdsl from adamax.opt, content 2db3b27e1b0b.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Adamax"]
 
@@ -221,8 +221,8 @@ class Adamax(Optimizer):
             self._init_group(group, params, grads, exp_avgs, exp_infs, steps)
             groups.append((group, [params, grads, exp_avgs, exp_infs, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, exp_avgs, exp_infs, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
@@ -637,14 +637,14 @@ def _differentiable_adamax_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -745,10 +745,10 @@ extern "C" int step_adamax(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_adamax",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_inf"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),

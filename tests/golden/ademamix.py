@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content 7c65812c8c13.
+# Compiled by optdsl from ademamix.opt, content f1d27bfd1854.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["AdEMAMix"]
 
@@ -246,8 +246,8 @@ class AdEMAMix(Optimizer):
                 )
             )
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, exp_avg_fasts, exp_avg_slows, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -856,7 +856,7 @@ def _differentiable_ademamix_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -876,7 +876,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -1009,10 +1009,10 @@ extern "C" int step_ademamix(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_ademamix",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg_fast", "exp_avg_slow", "exp_avg_sq"),
     numbers=("step",),
     options=(

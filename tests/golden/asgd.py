@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content d7b4aab34b5a.
+# Compiled by optdsl from asgd.opt, content 388d5a67ac5c.
 
 import math
 import warnings
@@ -28,9 +28,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["ASGD"]
 
@@ -256,8 +256,8 @@ class ASGD(Optimizer):
             self._init_group(group, params, grads, etas, mus, axes, steps)
             groups.append((group, [params, grads, etas, mus, axes, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, etas, mus, axes, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
@@ -707,7 +707,7 @@ def _differentiable_asgd_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -720,7 +720,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -831,10 +831,10 @@ extern "C" int step_asgd(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_asgd",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "ax"),
     numbers=("eta", "mu", "step"),
     options=("maximize", "weight_decay_is_not_0"),

@@ -7,7 +7,7 @@ stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 14e3e52c5cad.
+# Compiled by optdsl from cautious_adamw.opt, content 6df06134bce0.
 
 import math
 import warnings
@@ -28,9 +28,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["CautiousAdamW"]
 
@@ -220,8 +220,8 @@ class CautiousAdamW(Optimizer):
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
             groups.append((group, [params, grads, exp_avgs, exp_avg_sqs, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -696,14 +696,14 @@ def _differentiable_cautious_adamw_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -844,10 +844,10 @@ extern "C" int step_cautious_adamw(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_cautious_adamw",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 52423bcbf9de.
+# Compiled by optdsl from dadapt_adam.opt, content 127e32761415.
 
 import math
 import warnings
@@ -27,9 +27,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["DAdaptAdam"]
 
@@ -275,8 +275,8 @@ class DAdaptAdam(Optimizer):
                 )
         if groups:
             self._init_shared()
-        if _KERNELS and not torch.compiler.is_compiling():
-            groups = _fused(self, groups)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            groups = _by_kernels(self, groups)
         if groups:
             group, (params, grads, exp_avgs, exp_avg_sqs, ses, steps) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
@@ -823,7 +823,7 @@ def _multi_tensor_dadapt_adam_capturable(
     torch.maximum(d, torch.minimum(d * growth_rate, d_hat), out=d)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -841,7 +841,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -1027,10 +1027,10 @@ extern "C" int step_dadapt_adam(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_dadapt_adam",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_avg_sq", "s"),
     numbers=("d", "numerator", "step"),
     options=("maximize", "use_bias_correction", "weight_decay_is_not_0", "decouple"),

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content dd159f8601db.
+# Compiled by optdsl from dadapt_sgd.opt, content 3f3766e28f90.
 
 import math
 import warnings
@@ -27,9 +27,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["DAdaptSGD"]
 
@@ -243,8 +243,8 @@ class DAdaptSGD(Optimizer):
                 groups.append((group, [params, grads, ses, x0s]))
         if groups:
             self._init_shared()
-        if _KERNELS and not torch.compiler.is_compiling():
-            groups = _fused(self, groups)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            groups = _by_kernels(self, groups)
         if groups:
             group, (params, grads, ses, x0s) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
@@ -596,7 +596,7 @@ def _multi_tensor_dadaptsgd_capturable(
     torch.maximum(d, torch.minimum(d * growth_rate, d_hat), out=d)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -608,7 +608,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -801,10 +801,10 @@ extern "C" int step_dadaptsgd(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_dadaptsgd",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "s", "x0"),
     numbers=("d", "numerator", "g0_norm"),
     options=("maximize", "weight_decay_is_not_0"),

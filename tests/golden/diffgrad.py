@@ -7,7 +7,7 @@ https://github.com/shivram1987/diffGrad, where eps is added before the second mo
 corrected; the paper adds it after, and was run with code that saw no change ever.
 pytorch_optimizer decays weights apart from the gradient unless told otherwise.
 """
-# Compiled by optdsl from diffgrad.opt, content b6c419fd96d6.
+# Compiled by optdsl from diffgrad.opt, content d2afd4f098c0.
 
 import math
 import warnings
@@ -28,9 +28,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["DiffGrad"]
 
@@ -230,8 +230,8 @@ class DiffGrad(Optimizer):
                 (group, [params, grads, exp_avgs, exp_avg_sqs, previous_grads, steps])
             )
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, exp_avgs, exp_avg_sqs, previous_grads, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -726,14 +726,14 @@ def _differentiable_diff_grad_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -843,10 +843,10 @@ extern "C" int step_diff_grad(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_diff_grad",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_avg_sq", "previous_grad"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),

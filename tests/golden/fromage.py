@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 259aba8ebe6b.
+# Compiled by optdsl from fromage.opt, content ba8bdea871bc.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Fromage"]
 
@@ -194,8 +194,8 @@ class Fromage(Optimizer):
             self._init_group(group, params, grads, bounds)
             groups.append((group, [params, grads, bounds]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, bounds = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -459,14 +459,14 @@ def _multi_tensor_fromage_capturable(
             torch._foreach_mul_(params, wheres)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"]]
     options = [group["maximize"], group["p_bound"] is not None]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -614,10 +614,10 @@ extern "C" int step_fromage(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_fromage",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad"),
     numbers=("bound",),
     optional=("bound",),

@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content 2e739c793698.
+# Compiled by optdsl from ftrl.opt, content b3685d1213a6.
 
 import math
 import warnings
@@ -27,9 +27,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["FTRL"]
 
@@ -207,8 +207,8 @@ class FTRL(Optimizer):
             self._init_group(group, params, grads, zs, ns)
             groups.append((group, [params, grads, zs, ns]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, zs, ns = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -495,14 +495,14 @@ def _multi_tensor_ftrl_capturable(
         torch._foreach_copy_(params, clampeds)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["beta"], group["lambda_1"], group["lambda_2"]]
     options = [group["maximize"]]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -594,10 +594,10 @@ extern "C" int step_ftrl(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_ftrl",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "z", "n_"),
     options=("maximize",),
 )

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content adf494f6cc6d.
+# Compiled by optdsl from kate.opt, content ff97c8307ea5.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Kate"]
 
@@ -199,8 +199,8 @@ class Kate(Optimizer):
             self._init_group(group, params, grads, ms, bs)
             groups.append((group, [params, grads, ms, bs]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, ms, bs = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -454,14 +454,14 @@ def _multi_tensor_kate_capturable(
         torch._foreach_addcdiv_(params, products, denoms)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["eta"], group["eps"]]
     options = [group["maximize"]]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -539,10 +539,10 @@ extern "C" int step_kate(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_kate",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "m", "b"),
     options=("maximize",),
 )

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content 48aaaf963e50.
+# Compiled by optdsl from madgrad.opt, content aa6552d731cd.
 
 import math
 import warnings
@@ -28,9 +28,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["MADGRAD"]
 
@@ -229,8 +229,8 @@ class MADGRAD(Optimizer):
             self._init_group(group, params, grads, grad_sum_sqs, ses, x0s, steps)
             groups.append((group, [params, grads, grad_sum_sqs, ses, x0s, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, grad_sum_sqs, ses, x0s, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -806,7 +806,7 @@ def _differentiable_madgrad_capturable(
                 each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["momentum"], group["weight_decay"], group["eps"]]
     options = [
@@ -820,7 +820,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -959,10 +959,10 @@ extern "C" int step_madgrad(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_madgrad",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "grad_sum_sq", "s", "x0"),
     numbers=("step",),
     optional=("x0",),

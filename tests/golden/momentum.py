@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 35d1a3077400.
+# Compiled by optdsl from momentum.opt, content a29480b49fe9.
 
 import math
 import warnings
@@ -24,9 +24,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Momentum"]
 
@@ -188,8 +188,8 @@ class Momentum(Optimizer):
             self._init_group(group, params, grads, bufs)
             groups.append((group, [params, grads, bufs]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, bufs = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -384,14 +384,14 @@ def _multi_tensor_momentum_capturable(
         torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["momentum"]]
     options = [group["maximize"]]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -457,10 +457,10 @@ extern "C" int step_momentum(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_momentum",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "buf"),
     options=("maximize",),
 )

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content 2af42e8ba25d.
+# Compiled by optdsl from pid.opt, content 5ae8138044f2.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["PID"]
 
@@ -229,8 +229,8 @@ class PID(Optimizer):
                 (group, [params, grads, i_buffers, d_buffers, grad_buffers, firsts])
             )
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, i_buffers, d_buffers, grad_buffers, firsts = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -585,7 +585,7 @@ def _multi_tensor_pid_capturable(
         torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -598,7 +598,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -696,10 +696,10 @@ extern "C" int step_pid(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_pid",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "i_buffer", "d_buffer", "grad_buffer"),
     options=("maximize", "weight_decay_is_not_0"),
 )

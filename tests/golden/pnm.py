@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content 23636f0ceb25.
+# Compiled by optdsl from pnm.opt, content 2eaeb59a83ba.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["PNM"]
 
@@ -218,8 +218,8 @@ class PNM(Optimizer):
             self._init_group(group, params, grads, pos_momentums, neg_momentums, steps)
             groups.append((group, [params, grads, pos_momentums, neg_momentums, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, pos_momentums, neg_momentums, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -688,14 +688,14 @@ def _differentiable_pnm_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], *group["betas"], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0, group["decoupled"]]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -807,10 +807,10 @@ extern "C" int step_pnm(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_pnm",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "pos_momentum", "neg_momentum"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled"),

@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content e4c2a5911518.
+# Compiled by optdsl from prodigy.opt, content a65443784ec2.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Prodigy"]
 
@@ -302,8 +302,8 @@ class Prodigy(Optimizer):
                 )
         if groups:
             self._init_shared()
-        if _KERNELS and not torch.compiler.is_compiling():
-            groups = _fused(self, groups)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            groups = _by_kernels(self, groups)
         if groups:
             group, (params, grads, exp_avgs, exp_avg_sqs, ses, p0s, steps) = groups[0]
             use_foreach = group["foreach"] or group["fused"]
@@ -966,7 +966,7 @@ def _multi_tensor_prodigy_capturable(
             torch._foreach_addcdiv_(params, product_2s, roots, value=-1)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -988,7 +988,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -1208,10 +1208,10 @@ extern "C" int step_prodigy(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_prodigy",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_avg_sq", "s", "p0"),
     numbers=("d", "d_max", "d_numerator", "step"),
     options=(

@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content b7d3a5f0e5d1.
+# Compiled by optdsl from rmsprop.opt, content af6a5076e753.
 
 import math
 import warnings
@@ -30,9 +30,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["RMSprop"]
 
@@ -248,8 +248,8 @@ class RMSprop(Optimizer):
                 )
             )
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, square_avgs, momentum_buffers, grad_avgs, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
@@ -665,7 +665,7 @@ def _multi_tensor_rmsprop_capturable(
             torch._foreach_addcdiv_(params, products, avgs)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
@@ -683,7 +683,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -794,10 +794,10 @@ extern "C" int step_rmsprop(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_rmsprop",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "square_avg", "momentum_buffer", "grad_avg"),
     numbers=("step",),
     optional=("grad_avg", "momentum_buffer"),

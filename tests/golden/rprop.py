@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content d5750139e065.
+# Compiled by optdsl from rprop.opt, content 090d27769e66.
 
 import math
 import warnings
@@ -28,9 +28,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Rprop"]
 
@@ -221,8 +221,8 @@ class Rprop(Optimizer):
             self._init_group(group, params, grads, prevs, step_sizes, steps)
             groups.append((group, [params, grads, prevs, step_sizes, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, prevs, step_sizes, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
@@ -476,14 +476,14 @@ def _differentiable_rprop(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [*group["etas"], *group["step_sizes"]]
     options = [group["maximize"]]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -584,10 +584,10 @@ extern "C" int step_rprop(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_rprop",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "prev", "step_size"),
     numbers=("step",),
     options=("maximize",),

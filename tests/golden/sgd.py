@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 71f4c2d056de.
+# Compiled by optdsl from sgd.opt, content 93d520d0807b.
 
 import math
 import warnings
@@ -30,9 +30,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["SGD"]
 
@@ -227,8 +227,8 @@ class SGD(Optimizer):
             self._init_group(group, params, grads, momentum_buffers, firsts)
             groups.append((group, [params, grads, momentum_buffers, firsts]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, momentum_buffers, firsts = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -552,7 +552,7 @@ def _multi_tensor_sgd_capturable(
         torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["momentum"], group["dampening"], group["weight_decay"]]
     options = [
@@ -564,7 +564,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -656,10 +656,10 @@ extern "C" int step_sgd(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_sgd",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0", "nesterov"),

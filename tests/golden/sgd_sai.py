@@ -7,7 +7,7 @@ first gradient without deviation, as of a single number, whose norm theirs divid
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
 """
-# Compiled by optdsl from sgd_sai.opt, content 1f7204d06179.
+# Compiled by optdsl from sgd_sai.opt, content 9bca2f55fa21.
 
 import math
 import warnings
@@ -27,9 +27,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["SGDSaI"]
 
@@ -215,8 +215,8 @@ class SGDSaI(Optimizer):
             self._init_group(group, params, grads, gsnrs, momentum_buffers)
             groups.append((group, [params, grads, gsnrs, momentum_buffers]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, gsnrs, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -445,14 +445,14 @@ def _multi_tensor_sgdsai_capturable(
         torch._foreach_addcmul_(params, products, updates)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["momentum"], group["weight_decay"]]
     options = [group["maximize"], group["momentum"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -531,10 +531,10 @@ extern "C" int step_sgdsai(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_sgdsai",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     numbers=("gsnr",),
     optional=("momentum_buffer",),

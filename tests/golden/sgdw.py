@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content 5c362216ed7c.
+# Compiled by optdsl from sgdw.opt, content a90aa27a2345.
 
 import math
 import warnings
@@ -25,9 +25,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["SGDW"]
 
@@ -211,8 +211,8 @@ class SGDW(Optimizer):
             self._init_group(group, params, grads, momentum_buffers, firsts)
             groups.append((group, [params, grads, momentum_buffers, firsts]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, momentum_buffers, firsts = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -562,7 +562,7 @@ def _multi_tensor_sgdw_capturable(
             torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["momentum"], group["dampening"], group["weight_decay"]]
     options = [
@@ -574,7 +574,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -662,10 +662,10 @@ extern "C" int step_sgdw(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_sgdw",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov"),

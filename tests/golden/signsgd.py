@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content 7fcd12782358.
+# Compiled by optdsl from signsgd.opt, content 2efae0063da8.
 
 import math
 import warnings
@@ -24,9 +24,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["SignSGD"]
 
@@ -200,8 +200,8 @@ class SignSGD(Optimizer):
             self._init_group(group, params, grads, momentum_buffers)
             groups.append((group, [params, grads, momentum_buffers]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -489,7 +489,7 @@ def _multi_tensor_signsgd_capturable(
             torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["momentum"], group["weight_decay"]]
     options = [
@@ -501,7 +501,7 @@ def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -581,10 +581,10 @@ extern "C" int step_signsgd(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_signsgd",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=(

@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 438c4ac809a0.
+# Compiled by optdsl from stable_adamw.opt, content 6a7a3795a718.
 
 import math
 import warnings
@@ -28,9 +28,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["StableAdamW"]
 
@@ -220,8 +220,8 @@ class StableAdamW(Optimizer):
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
             groups.append((group, [params, grads, exp_avgs, exp_avg_sqs, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -716,14 +716,14 @@ def _differentiable_stable_adamw_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
     options = [group["maximize"]]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -859,10 +859,10 @@ extern "C" int step_stable_adamw(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_stable_adamw",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize",),

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 66ee8ac965b5.
+# Compiled by optdsl from tiger.opt, content 07ec3fe22c3f.
 
 import math
 import warnings
@@ -25,9 +25,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Tiger"]
 
@@ -196,8 +196,8 @@ class Tiger(Optimizer):
             self._init_group(group, params, grads, ms)
             groups.append((group, [params, grads, ms]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, ms = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -437,14 +437,14 @@ def _multi_tensor_tiger_capturable(
             torch._foreach_add_(params, products)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["beta"], group["weight_decay"]]
     options = [group["maximize"]]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -560,10 +560,10 @@ extern "C" int step_tiger(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_tiger",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "m"),
     options=("maximize",),
 )

@@ -5,7 +5,7 @@ https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
 Follows TensorFlow Addons, whose decay is a proximal step. pytorch_optimizer starts the
 first moment at initial_accumulator too, and adds eps after the bias correction.
 """
-# Compiled by optdsl from yogi.opt, content fcab1a85b44e.
+# Compiled by optdsl from yogi.opt, content f3d7514df540.
 
 import math
 import warnings
@@ -26,9 +26,9 @@ from torch.optim.optimizer import (
 )
 
 try:
-    from optdsl.runtime.kernel import Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel
 except ImportError:  # The kernels need it; the other targets do not.
-    Kernel = None
+    _Kernel = None
 
 __all__ = ["Yogi"]
 
@@ -226,8 +226,8 @@ class Yogi(Optimizer):
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
             groups.append((group, [params, grads, exp_avgs, exp_avg_sqs, steps]))
         left = groups
-        if _KERNELS and not torch.compiler.is_compiling():
-            left = _fused(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
         for group, columns in left:
             params, grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -705,14 +705,14 @@ def _differentiable_yogi_capturable(
             each.copy_(new)
 
 
-def _numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
-def _fused(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
     launch = _KERNELS.launch(optimizer)
     for group, columns in groups:
@@ -819,10 +819,10 @@ extern "C" int step_yogi(const Table *table) {
 }
 """
 
-_KERNELS = Kernel and Kernel(
+_KERNELS = _Kernel and _Kernel(
     "step_yogi",
     _CPU,
-    _numbers,
+    _kernel_numbers,
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
