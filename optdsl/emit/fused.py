@@ -64,6 +64,13 @@ def call(groups: str) -> list[str]:
     ]
 
 
+def kernel_text(targets: ir.Targets) -> str:
+    """The kernels as they stand in the file."""
+    if targets.kernels is None:
+        return f"// There are none: the rule has {targets.no_kernels}.\n"
+    return Kernels(targets.kernels).text()
+
+
 def kernels(targets: ir.Targets) -> list[str]:
     """The lines of the kernels and of what they are called by."""
     if targets.kernels is None:

@@ -2,6 +2,7 @@
 
 from .. import ir
 from ..emit import differentiable
+from ..ir.kernels import Elements
 from ..pipeline import Artifacts
 
 _IN_PLACE = {
@@ -18,6 +19,7 @@ def targets(artifacts: Artifacts) -> dict[str, str]:
     return {
         "loop": "yes",
         "foreach": _foreach(lowered.foreach),
+        "fused": _fused(lowered),
         "capturable": captured,
         "differentiable": "yes" if pure else f"no: {_IN_PLACE[rule.in_phases]}",
         "sparse gradients": _sparse(rule),
@@ -37,6 +39,14 @@ def _foreach(rule: ir.Rule) -> str:
         what += [f"{defs} def{'s' * (defs != 1)}"] * bool(defs)
         parts.append(f"{' and '.join(what)} for each by itself")
     return ", ".join(parts)
+
+
+def _fused(lowered: ir.Targets) -> str:
+    """How often its kernels pass over memory."""
+    if lowered.kernels is None:
+        return f"no: it has {lowered.no_kernels}"
+    passes = sum(isinstance(each, Elements) for each in lowered.kernels.steps)
+    return f"yes: {passes} pass{'es' * (passes != 1)} over memory"
 
 
 def _sparse(rule: ir.Rule) -> str:

@@ -4,15 +4,15 @@ In: columns of tensors. Out: their dtypes or their addresses, or NotCarried. Not
 handed over whose device, dtype, layout and size has not been looked at.
 """
 
-from array import array
 from collections.abc import Sequence
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .launch import Entry
+    from .launch import Batch, Entry
 
 TYPES = {
     torch.float32: "float",
@@ -82,19 +82,17 @@ def _are_views(
 
 
 def gradients(
-    column: Sequence[Tensor], dtype: torch.dtype | None, sizes: array
-) -> array:
+    column: Sequence[Tensor], dtype: torch.dtype | None, sizes: list[int]
+) -> list[int]:
     """Where gradients begin.
 
     Raises:
         NotCarried: they are not all of this dtype and these sizes.
     """
-    if dtype is not None and dtype.is_complex:
-        sizes = array("q", (each // 2 for each in sizes))
     try:
-        if _of_column(column, sizes.tolist()) != {dtype}:
+        if _of_column(column, sizes) != {dtype}:
             raise NotCarried
-        return array("q", [*map(Tensor.data_ptr, column)])
+        return [*map(Tensor.data_ptr, column)]
     except RuntimeError as error:
         raise NotCarried from error
 
@@ -107,15 +105,21 @@ def addresses(column: Sequence[Any]) -> list[int]:
         return [0 if each is None else each.data_ptr() for each in column]
 
 
-def same_addresses(
-    columns: list[list[Any]], pointers: list[array], but: int | None
-) -> bool:
-    """Whether the tensors of all columns `but` one are where they were. What is there is
-    the same then: a tensor of another size or precision has other memory.
+def same(columns: Sequence[Sequence[Any]], batch: "Batch", but: int | None) -> bool:
+    """Whether all columns `but` one are those of a batch, where they were. Parameters are
+    the model's, which may give one another view of its memory; a state is the optimizer's.
     """
-    if not all(map(Tensor.is_contiguous, columns[0])):
+    params = columns[0]
+    if len(params) != len(batch.sizes) or not all(map(is_, params, batch.columns[0])):
         return False
-    for at, (column, known) in enumerate(zip(columns, pointers, strict=True)):
-        if at != but and addresses(column) != known.tolist():
+    if not all(map(Tensor.is_contiguous, params)):
+        return False
+    if [*map(Tensor.numel, params)] != batch.sizes:
+        return False
+    if {*map(_dtype, params)} != {batch.types[0]}:
+        return False
+    for at, (new, old) in enumerate(zip(columns, batch.columns, strict=True)):
+        if at != but and not all(map(is_, new, old)):
             return False
-    return True
+    known = enumerate(zip(columns, batch.addresses, strict=True))
+    return all(at == but or addresses(new) == old for at, (new, old) in known)

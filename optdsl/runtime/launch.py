@@ -10,13 +10,12 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .carried import NotCarried, addresses, dtypes, gradients, same_addresses
+from .carried import NotCarried, addresses, dtypes, gradients, same
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -74,26 +73,37 @@ class Batch:
 
     types: Types
     options: tuple[bool, ...]
-    entries: list[Entry]
+    entries: list[Entry] = field(default_factory=list)
     hypers: list[float] = field(default_factory=list)
-    columns: list[list[Any]] = field(default_factory=list)
-    pointers: list[array] = field(default_factory=list)
+    columns: list[Sequence[Any]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    of_groups: list[int] = field(default_factory=list)
+    addresses: list[list[int]] = field(default_factory=list)
     numel: array = field(default_factory=lambda: array("q"))
     group: array = field(default_factory=lambda: array("q"))
 
     def lay_out(self) -> None:
-        """Fill the tables with everything but the gradients."""
+        """Fill the tables."""
         self.columns = _end_to_end(self.entries)
+        self.sizes = [*map(Tensor.numel, self.columns[0])]
         factor = 2 if self.types[0].is_complex else 1
-        self.numel = array("q", (factor * x.numel() for x in self.columns[0]))
-        for at, entry in enumerate(self.entries):
-            self.group.extend([at] * len(entry.elements[0]))
-        self.pointers = [array("q", addresses(column)) for column in self.columns]
+        self.numel = array("q", (factor * each for each in self.sizes))
+        self.of_groups = [len(entry.elements[0]) for entry in self.entries]
+        for at, rows in enumerate(self.of_groups):
+            self.group.extend([at] * rows)
+        self.addresses = [addresses(column) for column in self.columns]
+
+    def without_gradients(self, grads: int | None) -> "Batch":
+        """What the next step may need; no gradient is kept alive for it."""
+        self.entries = []
+        if grads is not None:
+            self.columns[grads] = ()
+        return self
 
 
-def _end_to_end(entries: list[Entry]) -> list[list[Any]]:
+def _end_to_end(entries: list[Entry]) -> list[Sequence[Any]]:
     if len(entries) == 1:
-        return [[*column] for column in entries[0].tensors]
+        return entries[0].tensors
     several = zip(*(entry.tensors for entry in entries), strict=True)
     return [[*chain.from_iterable(columns)] for columns in several]
 
@@ -140,6 +150,10 @@ class Launch:
         for batch in batches:
             if not self._run(batch):
                 self.left += [entry.back for entry in batch.entries]
+        self.kernel.plans.pop(self.optimizer, None)
+        if len(batches) == 1:
+            plan = batches[0].without_gradients(self.kernel.grads)
+            self.kernel.plans[self.optimizer] = plan
         return self.left
 
     # ---- what is carried
@@ -147,25 +161,23 @@ class Launch:
     def _known(self) -> list[Batch] | None:
         """The batch of the step before, where nothing but its gradients is new."""
         batch = self.kernel.plans.get(self.optimizer)
-        if batch is None or len(batch.entries) != len(self.entries):
+        if batch is None:
             return None
         columns = _end_to_end(self.entries)
         grads = self.kernel.grads
-        for at, (new, old) in enumerate(zip(columns, batch.columns, strict=True)):
-            if len(new) != len(old) or at != grads and not all(map(is_, new, old)):
-                return None
+        sizes = [len(entry.elements[0]) for entry in self.entries]
+        if sizes != batch.of_groups or not same(columns, batch, grads):
+            return None
         numbers = [self.kernel.numbers_of(entry.group) for entry in self.entries]
         if {options for _, options in numbers} != {batch.options}:
             return None
-        if not same_addresses(columns, batch.pointers, grads):
-            return None
         if grads is not None:
-            dtype, sizes = batch.types[grads], batch.numel
             try:
-                batch.pointers[grads] = gradients(columns[grads], dtype, sizes)
+                where = gradients(columns[grads], batch.types[grads], batch.sizes)
             except NotCarried:
                 return None
-        batch.entries = self.entries
+            batch.addresses[grads] = where
+        batch.columns, batch.entries = columns, self.entries
         batch.hypers = [*chain.from_iterable(hypers for hypers, _ in numbers)]
         return [batch]
 
@@ -185,7 +197,7 @@ class Launch:
         batches: dict[tuple, Batch] = {}
         for types, part in parts:
             hypers, options = self.kernel.numbers_of(part.group)
-            fresh = Batch(types, options, [])
+            fresh = Batch(types, options)
             batch = batches.setdefault((types, options), fresh)
             batch.entries.append(part)
             batch.hypers += hypers
@@ -193,13 +205,10 @@ class Launch:
         result = [*batches.values()]
         for batch in result:
             batch.lay_out()
-        self.kernel.plans.pop(self.optimizer, None)
         if any(map(_repeats, result)):
             # A parameter that is there twice is updated twice, one after the other.
             self.left += [entry.back for entry in carried]
             return []
-        if len(result) == 1:
-            self.kernel.plans[self.optimizer] = result[0]
         return result
 
     # ---- running
@@ -211,10 +220,11 @@ class Launch:
             return False
         count = len(self.kernel.elements)
         scratch = [_scratch(batch, count) for _ in self.kernel.scratch]
+        pointers = [array("q", each) for each in batch.addresses]
         columns = [
-            *batch.pointers[:count],
-            *(pointers for _, pointers in scratch),
-            *batch.pointers[count:],
+            *pointers[:count],
+            *(each for _, each in scratch),
+            *pointers[count:],
         ]
         heads = array("q", (each.buffer_info()[0] for each in columns))
         hypers = array("d", batch.hypers)
@@ -254,7 +264,9 @@ def _of_one_type(parts: list[tuple[Types, Entry]]) -> list[tuple[Types, Entry]]:
 
 def _repeats(batch: Batch) -> bool:
     """Whether a parameter is there more than once."""
-    full = [at for at, size in zip(batch.pointers[0], batch.numel, strict=True) if size]
+    full = [
+        at for at, size in zip(batch.addresses[0], batch.sizes, strict=True) if size
+    ]
     return len({*full}) != len(full)
 
 

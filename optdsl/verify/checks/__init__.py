@@ -80,6 +80,7 @@ CHECKS: tuple[Check, ...] = (
     Check("the loop does what the interpreter does", interpreter.loop),
     Check("foreach does what the interpreter does", interpreter.foreach),
     Check("capturable does what the interpreter does", interpreter.capturable),
+    Check("fused does what the interpreter does", interpreter.fused),
 )
 AGAINST = {
     "": "it steps as its reference",

@@ -12,6 +12,7 @@ from ..roundoff import measured
 from ..run import ITSELF, ONE_GROUP, Snapshot, Trace, loss_of
 from ..scene import Scene
 from ..study import Studied
+from ..subject import module_of
 from .targets import capturable_on_cpu, exact_scalars
 
 SEED = 7  # where random numbers start
@@ -23,6 +24,12 @@ def loop(studied: Studied) -> Outcome:
 
 def foreach(studied: Studied) -> Outcome:
     return _judged(studied, {"foreach": True})
+
+
+def fused(studied: Studied) -> Outcome:
+    if getattr(module_of(studied.subject.cls), "_KERNELS", None) is None:
+        return not_applicable("it has no kernels")
+    return _judged(studied, {"fused": True})
 
 
 def capturable(studied: Studied) -> Outcome:
