@@ -32,12 +32,17 @@ def init_group(rule: ir.Rule, update: Update) -> list[str]:
     loop = 'for p in group["params"]:'
     if rule.random:
         loop = 'for at, p in enumerate(group["params"]):'
-    body = [loop, "    if p.grad is None:", "        continue"]
+    body = [loop, "    grad = p.grad", "    if grad is None:", "        continue"]
     body += refusals(rule, _name(rule))
     body += _complex_refusal(rule)
     if stateful:
         body += [INDENT + line if line else "" for line in _states(rule, update)]
-    body += [f"    {each.items}.append({each.value})" for each in columns]
+    changed = any(map(_reads_grad, rule.own))
+    values = {"p.grad": "p.grad" if changed else "grad"}
+    body += [
+        f"    {each.items}.append({values.get(each.value, each.value)})"
+        for each in columns
+    ]
     return result + [INDENT + line if line else "" for line in body]
 
 

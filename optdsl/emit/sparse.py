@@ -86,17 +86,17 @@ def refusals(rule: ir.Rule, name: Name) -> list[str]:
     """What `_init_group` says to a gradient that the rule cannot use."""
     sparse = rule.sparse
     if sparse is None:
-        said = {"p.grad.is_sparse": "does not support sparse gradients"}
+        said = {"grad.is_sparse": "does not support sparse gradients"}
     elif sparse.only:
-        said = {"not p.grad.is_sparse": "does not support dense gradients"}
+        said = {"not grad.is_sparse": "does not support dense gradients"}
     else:
-        differentiable = 'p.grad.is_sparse and group.get("differentiable", False)'
+        differentiable = 'grad.is_sparse and group.get("differentiable", False)'
         said = {differentiable: "is not differentiable where a gradient is sparse"}
         if sparse.when is not None:
             when = rule.source.cut(sparse.when.span)
             when = when.replace("\\", "\\\\").replace('"', "'")
             dense = ir.Unary("not", sparse.when, ir.FLAG, sparse.when.span)
-            asked = f"p.grad.is_sparse and {text(dense, name)}"
+            asked = f"grad.is_sparse and {text(dense, name)}"
             said[asked] = f"supports sparse gradients only where {when}"
     result = []
     for asked, reason in said.items():

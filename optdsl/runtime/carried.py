@@ -4,7 +4,7 @@ In: columns of tensors. Out: their dtypes or their addresses, or NotCarried. Not
 handed over whose device, dtype, layout and size has not been looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ _NONE = type(None)
 # Called for each of a thousand tensors: no lookup of a name in between.
 _dtype = Tensor.dtype.__get__
 _is_cpu = Tensor.is_cpu.__get__
+
+
+Guard = Callable[[Sequence[Tensor]], bool]
 
 
 class NotCarried(Exception):
@@ -81,20 +84,29 @@ def _are_views(
     return any(each.is_complex for each in kinds) and any(map(Tensor.is_conj, column))
 
 
-def gradients(
-    column: Sequence[Tensor], dtype: torch.dtype | None, sizes: list[int]
-) -> list[int]:
-    """Where gradients begin.
-
-    Raises:
-        NotCarried: they are not all of this dtype and these sizes.
+def guard(column: Sequence[Tensor]) -> Guard:
+    """Whether other tensors look like these: type, device, dtype, layout, sizes, strides.
+    torch's own check of what a compiled graph was made for does so in one call.
     """
+    sizes = [[*each.shape] for each in column]
+    strides = [[*each.stride()] for each in column]
     try:
-        if _of_column(column, sizes) != {dtype}:
-            raise NotCarried
-        return [*map(Tensor.data_ptr, column)]
-    except RuntimeError as error:
-        raise NotCarried from error
+        from torch._C._dynamo.guards import TensorGuards
+
+        whole = TensorGuards(
+            *column, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
+        )
+        return lambda others: whole.check(*others)
+    except (ImportError, TypeError):
+        entry_sizes, kinds = [*map(Tensor.numel, column)], {*map(_dtype, column)}
+        return lambda others: _look_alike(others, entry_sizes, kinds)
+
+
+def _look_alike(column: Sequence[Tensor], sizes: list[int], kinds: set) -> bool:
+    try:
+        return _of_column(column, sizes) == kinds
+    except (NotCarried, RuntimeError):
+        return False
 
 
 def addresses(column: Sequence[Any]) -> list[int]:
@@ -110,13 +122,7 @@ def same(columns: Sequence[Sequence[Any]], batch: "Batch", but: int | None) -> b
     the model's, which may give one another view of its memory; a state is the optimizer's.
     """
     params = columns[0]
-    if len(params) != len(batch.sizes) or not all(map(is_, params, batch.columns[0])):
-        return False
-    if not all(map(Tensor.is_contiguous, params)):
-        return False
-    if [*map(Tensor.numel, params)] != batch.sizes:
-        return False
-    if {*map(_dtype, params)} != {batch.types[0]}:
+    if len(params) != len(batch.sizes) or not batch.guards[0](params):
         return False
     for at, (new, old) in enumerate(zip(columns, batch.columns, strict=True)):
         if at != but and not all(map(is_, new, old)):

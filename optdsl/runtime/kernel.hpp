@@ -111,8 +111,8 @@ template <class... T> inline bool are_finite(T... x) {
 
 // ---- many tensors
 
-// The tensors of a launch: of each its size, its group, what the host knows of it, and
-// where its columns begin.
+// The tensors of a launch: of each its size, its group, what the host knows of it (column
+// by column), and where its columns begin.
 struct Table {
     int64_t rows;
     int64_t threads;

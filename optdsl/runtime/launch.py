@@ -7,7 +7,7 @@ before, at the same addresses, takes its tables over and looks at the gradients 
 
 import ctypes
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .carried import NotCarried, addresses, dtypes, gradients, same
+from .carried import Guard, NotCarried, addresses, dtypes, guard, same
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -79,6 +79,8 @@ class Batch:
     sizes: list[int] = field(default_factory=list)
     of_groups: list[int] = field(default_factory=list)
     addresses: list[list[int]] = field(default_factory=list)
+    tables: list[array] = field(default_factory=list)
+    guards: dict[int, Guard] = field(default_factory=dict)
     numel: array = field(default_factory=lambda: array("q"))
     group: array = field(default_factory=lambda: array("q"))
 
@@ -92,9 +94,13 @@ class Batch:
         for at, rows in enumerate(self.of_groups):
             self.group.extend([at] * rows)
         self.addresses = [addresses(column) for column in self.columns]
+        self.tables = [array("q", each) for each in self.addresses]
 
-    def without_gradients(self, grads: int | None) -> "Batch":
+    def for_later(self, grads: int | None) -> "Batch":
         """What the next step may need; no gradient is kept alive for it."""
+        watched = [0] if grads is None else [0, grads]
+        if not self.guards:
+            self.guards = {at: guard(self.columns[at]) for at in watched}
         self.entries = []
         if grads is not None:
             self.columns[grads] = ()
@@ -152,7 +158,7 @@ class Launch:
                 self.left += [entry.back for entry in batch.entries]
         self.kernel.plans.pop(self.optimizer, None)
         if len(batches) == 1:
-            plan = batches[0].without_gradients(self.kernel.grads)
+            plan = batches[0].for_later(self.kernel.grads)
             self.kernel.plans[self.optimizer] = plan
         return self.left
 
@@ -172,11 +178,9 @@ class Launch:
         if {options for _, options in numbers} != {batch.options}:
             return None
         if grads is not None:
-            try:
-                where = gradients(columns[grads], batch.types[grads], batch.sizes)
-            except NotCarried:
+            if not batch.guards[grads](columns[grads]):
                 return None
-            batch.addresses[grads] = where
+            batch.tables[grads] = array("q", addresses(columns[grads]))
         batch.columns, batch.entries = columns, self.entries
         batch.hypers = [*chain.from_iterable(hypers for hypers, _ in numbers)]
         return [batch]
@@ -220,15 +224,17 @@ class Launch:
             return False
         count = len(self.kernel.elements)
         scratch = [_scratch(batch, count) for _ in self.kernel.scratch]
-        pointers = [array("q", each) for each in batch.addresses]
         columns = [
-            *pointers[:count],
+            *batch.tables[:count],
             *(each for _, each in scratch),
-            *pointers[count:],
+            *batch.tables[count:],
         ]
         heads = array("q", (each.buffer_info()[0] for each in columns))
         hypers = array("d", batch.hypers)
-        asked = array("d", _row_by_row(batch.entries))
+        asked = array("d")
+        of_entries = (entry.asked for entry in batch.entries)
+        for column in chain.from_iterable(zip(*of_entries, strict=True)):
+            asked.extend(column)
         tables = (batch.numel, batch.group, hypers, asked, heads)
         begin = (each.buffer_info()[0] for each in tables)
         table = Table(len(batch.numel), torch.get_num_threads(), *begin)
@@ -268,12 +274,6 @@ def _repeats(batch: Batch) -> bool:
         at for at, size in zip(batch.addresses[0], batch.sizes, strict=True) if size
     ]
     return len({*full}) != len(full)
-
-
-def _row_by_row(entries: list[Entry]) -> Iterable[float]:
-    for entry in entries:
-        for row in zip(*entry.asked, strict=True):
-            yield from map(float, row)
 
 
 def _scratch(batch: Batch, elements: int) -> tuple[Tensor, array]:

@@ -5,7 +5,7 @@ Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
 """
-# Compiled by optdsl from accsgd.opt, content 224d11f8e9e9.
+# Compiled by optdsl from accsgd.opt, content d44cc25acb86.
 
 import math
 import warnings
@@ -130,15 +130,16 @@ class AccSGD(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AccSGD does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
                 state["momentum_buffer"] = p.clone(memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state["momentum_buffer"])
 
     def _is_trial(self) -> bool:

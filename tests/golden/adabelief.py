@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content e747bd47acdd.
+# Compiled by optdsl from adabelief.opt, content 3d0e8d762ea2.
 
 import math
 import warnings
@@ -147,9 +147,10 @@ class AdaBelief(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdaBelief does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -161,7 +162,7 @@ class AdaBelief(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_vars.append(state["exp_avg_var"])
             steps.append(state["step"])

@@ -5,7 +5,7 @@ Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
 """
-# Compiled by optdsl from adabound.opt, content 00dc0ada490d.
+# Compiled by optdsl from adabound.opt, content fe1a42be53e6.
 
 import math
 import warnings
@@ -157,9 +157,10 @@ class AdaBound(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdaBound does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -175,7 +176,7 @@ class AdaBound(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             max_exp_avg_sqs.append(state.get("max_exp_avg_sq"))

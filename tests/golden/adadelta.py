@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content 43e3ad6b3c11.
+# Compiled by optdsl from adadelta.opt, content d5d26bef04e7.
 
 import math
 import warnings
@@ -137,9 +137,10 @@ class Adadelta(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Adadelta does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -151,7 +152,7 @@ class Adadelta(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             square_avgs.append(state["square_avg"])
             acc_deltas.append(state["acc_delta"])
             steps.append(state["step"])

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content a2e96dbccf65.
+# Compiled by optdsl from adafactor.opt, content ec3ae59161f0.
 
 import math
 import warnings
@@ -143,9 +143,10 @@ class Adafactor(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Adafactor does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("Adafactor does not support complex parameters")

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 4796a0375cb7.
+# Compiled by optdsl from adagrad.opt, content f9cdd65c4d70.
 
 import math
 import warnings
@@ -150,13 +150,14 @@ class Adagrad(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse and group.get("differentiable", False):
+            if grad.is_sparse and group.get("differentiable", False):
                 raise RuntimeError(
                     "Adagrad is not differentiable where a gradient is sparse"
                 )
-            if p.grad.is_sparse and not group["weight_decay"] == 0:
+            if grad.is_sparse and not group["weight_decay"] == 0:
                 raise RuntimeError(
                     "Adagrad supports sparse gradients only where weight_decay == 0"
                 )
@@ -170,7 +171,7 @@ class Adagrad(Optimizer):
                     p, fill, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             sums.append(state["sum"])
             steps.append(state["step"])
 

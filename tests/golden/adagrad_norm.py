@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 26fee0826d09.
+# Compiled by optdsl from adagrad_norm.opt, content 743f0309e220.
 
 import math
 import warnings
@@ -123,12 +123,13 @@ class AdaGradNorm(Optimizer):
     ) -> None:
         """Collect what has a gradient."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdaGradNorm does not support sparse gradients")
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
 
     def _init_shared(self) -> None:
         """Make the numbers of groups and of the model, next to the parameters."""

@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content bd820fa34d1e.
+# Compiled by optdsl from adam.opt, content a046e7960438.
 
 import math
 import warnings
@@ -150,9 +150,10 @@ class Adam(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Adam does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -168,7 +169,7 @@ class Adam(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             max_exp_avg_sqs.append(state.get("max_exp_avg_sq"))

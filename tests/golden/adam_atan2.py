@@ -5,7 +5,7 @@ https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
 """
-# Compiled by optdsl from adam_atan2.opt, content 80911e4a9790.
+# Compiled by optdsl from adam_atan2.opt, content 169b42590109.
 
 import math
 import warnings
@@ -141,9 +141,10 @@ class AdamAtan2(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdamAtan2 does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -155,7 +156,7 @@ class AdamAtan2(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

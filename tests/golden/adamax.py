@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content 2db3b27e1b0b.
+# Compiled by optdsl from adamax.opt, content eb2e990feb57.
 
 import math
 import warnings
@@ -139,9 +139,10 @@ class Adamax(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Adamax does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -153,7 +154,7 @@ class Adamax(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_infs.append(state["exp_inf"])
             steps.append(state["step"])

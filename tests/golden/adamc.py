@@ -7,7 +7,7 @@ Defazio (2025), Why Gradients Rapidly Increase Near the End of Training,
 https://arxiv.org/abs/2506.02285
 The largest rate of the schedule is the one that a group is added with.
 """
-# Compiled by optdsl from adamc.opt, content 8c8d0ef6248f.
+# Compiled by optdsl from adamc.opt, content 09c61f39f66e.
 
 import math
 import warnings
@@ -149,9 +149,10 @@ class AdamC(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdamC does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -163,7 +164,7 @@ class AdamC(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lancopku/AdaMod, where weights dec
 from the gradient and eps is added before the second moment is corrected; the paper adds
 it after. In pytorch_optimizer beta3 is the third of the betas, and beta2 is 0.99.
 """
-# Compiled by optdsl from adamod.opt, content f11e4fdd5cc1.
+# Compiled by optdsl from adamod.opt, content 353170b3594f.
 
 import math
 import warnings
@@ -144,9 +144,10 @@ class AdaMod(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdaMod does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -161,7 +162,7 @@ class AdaMod(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             exp_avg_lrs.append(state["exp_avg_lr"])

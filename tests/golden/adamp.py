@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 1a0e1626c8e4.
+# Compiled by optdsl from adamp.opt, content 69251200dec6.
 
 import math
 import warnings
@@ -145,9 +145,10 @@ class AdamP(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdamP does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("AdamP does not support complex parameters")
@@ -161,7 +162,7 @@ class AdamP(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content a47be1289a89.
+# Compiled by optdsl from adamw.opt, content 60d617f009c4.
 
 import math
 import warnings
@@ -150,9 +150,10 @@ class AdamW(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdamW does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -168,7 +169,7 @@ class AdamW(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             max_exp_avg_sqs.append(state.get("max_exp_avg_sq"))

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content 5669bd59f334.
+# Compiled by optdsl from adan.opt, content a2e88653d6f8.
 
 import math
 import warnings
@@ -145,9 +145,10 @@ class Adan(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Adan does not support sparse gradients")
             state = self.state[p]
             grad = p.grad if not group["maximize"] else -p.grad

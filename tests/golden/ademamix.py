@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content f1d27bfd1854.
+# Compiled by optdsl from ademamix.opt, content 0bbb9849c0b0.
 
 import math
 import warnings
@@ -152,9 +152,10 @@ class AdEMAMix(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AdEMAMix does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -169,7 +170,7 @@ class AdEMAMix(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avg_fasts.append(state["exp_avg_fast"])
             exp_avg_slows.append(state["exp_avg_slow"])
             exp_avg_sqs.append(state["exp_avg_sq"])

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content 7bceea0393a8.
+# Compiled by optdsl from adopt.opt, content 75fccd57201c.
 
 import math
 import warnings
@@ -149,9 +149,10 @@ class ADOPT(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("ADOPT does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -164,7 +165,7 @@ class ADOPT(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             firsts.append(state.get("first", False))
@@ -929,7 +930,7 @@ extern "C" int step_adopt(const Table *table) {
         row.eps = *hyper++;
         row.clip_exp = *hyper++;
         row.weight_decay = *hyper++;
-        row.first = table->asked[1 * at + 0];
+        row.first = table->asked[at];
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);

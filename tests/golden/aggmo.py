@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/AtheMathmo/AggMo
 That code, and pytorch_optimizer, keep the buffers by the value of beta, so that equal
 betas share one and decay it twice; here, as in the paper, each has its own.
 """
-# Compiled by optdsl from aggmo.opt, content a53294ee5f03.
+# Compiled by optdsl from aggmo.opt, content cfe681287d77.
 
 import math
 import warnings
@@ -115,9 +115,10 @@ class AggMo(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("AggMo does not support sparse gradients")
             state = self.state[p]
             for i in range(len(group["betas"])):
@@ -126,7 +127,7 @@ class AggMo(Optimizer):
                         p, memory_format=torch.preserve_format
                     )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(
                 [state[f"momentum_buffer_{i}"] for i in range(len(group["betas"]))]
             )

@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content 7861cf5fc2e5.
+# Compiled by optdsl from amos.opt, content 27d04d9a9e09.
 
 import math
 import warnings
@@ -139,9 +139,10 @@ class Amos(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Amos does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("Amos does not support complex parameters")

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 388d5a67ac5c.
+# Compiled by optdsl from asgd.opt, content fde4c65c261b.
 
 import math
 import warnings
@@ -175,9 +175,10 @@ class ASGD(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("ASGD does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -186,7 +187,7 @@ class ASGD(Optimizer):
                 state["mu"] = _zero_dim(1.0, group, p)
                 state["ax"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             etas.append(state["eta"])
             mus.append(state["mu"])
             axes.append(state["ax"])

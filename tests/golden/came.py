@@ -4,7 +4,7 @@ Luo et al. (2023), CAME: Confidence-guided Adaptive Memory Efficient Optimizatio
 https://arxiv.org/abs/2307.02047
 Follows https://github.com/yangluo7/CAME, where axes before the last two are a batch.
 """
-# Compiled by optdsl from came.opt, content 816d285e8ecb.
+# Compiled by optdsl from came.opt, content a2c53e57e604.
 
 import math
 import warnings
@@ -131,9 +131,10 @@ class CAME(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("CAME does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("CAME does not support complex parameters")

@@ -7,7 +7,7 @@ stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 6df06134bce0.
+# Compiled by optdsl from cautious_adamw.opt, content 93f048ee9d1c.
 
 import math
 import warnings
@@ -138,9 +138,10 @@ class CautiousAdamW(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("CautiousAdamW does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -152,7 +153,7 @@ class CautiousAdamW(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 127e32761415.
+# Compiled by optdsl from dadapt_adam.opt, content 8aabe5040ad2.
 
 import math
 import warnings
@@ -165,9 +165,10 @@ class DAdaptAdam(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("DAdaptAdam does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -180,7 +181,7 @@ class DAdaptAdam(Optimizer):
                 )
                 state["s"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             ses.append(state["s"])

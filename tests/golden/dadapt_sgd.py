@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content 3f3766e28f90.
+# Compiled by optdsl from dadapt_sgd.opt, content 5885cd5bdec0.
 
 import math
 import warnings
@@ -144,16 +144,17 @@ class DAdaptSGD(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("DAdaptSGD does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
                 state["s"] = torch.zeros_like(p, memory_format=torch.preserve_format)
                 state["x0"] = p.clone(memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             ses.append(state["s"])
             x0s.append(state["x0"])
 

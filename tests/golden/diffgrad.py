@@ -7,7 +7,7 @@ https://github.com/shivram1987/diffGrad, where eps is added before the second mo
 corrected; the paper adds it after, and was run with code that saw no change ever.
 pytorch_optimizer decays weights apart from the gradient unless told otherwise.
 """
-# Compiled by optdsl from diffgrad.opt, content d2afd4f098c0.
+# Compiled by optdsl from diffgrad.opt, content 18edfbfac423.
 
 import math
 import warnings
@@ -139,9 +139,10 @@ class DiffGrad(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("DiffGrad does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -156,7 +157,7 @@ class DiffGrad(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             previous_grads.append(state["previous_grad"])

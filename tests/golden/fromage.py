@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content ba8bdea871bc.
+# Compiled by optdsl from fromage.opt, content e4820ec94f2c.
 
 import math
 import warnings
@@ -119,9 +119,10 @@ class Fromage(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Fromage does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("Fromage does not support complex parameters")
@@ -130,7 +131,7 @@ class Fromage(Optimizer):
                 start = p.clone() if group["differentiable"] else p
                 state["bound"] = torch.linalg.vector_norm(start) * group["p_bound"]
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             bounds.append(state.get("bound"))
 
     def _is_trial(self) -> bool:

@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content b3685d1213a6.
+# Compiled by optdsl from ftrl.opt, content 8b1353fd8f6f.
 
 import math
 import warnings
@@ -132,16 +132,17 @@ class FTRL(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("FTRL does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
                 state["z"] = torch.zeros_like(p, memory_format=torch.preserve_format)
                 state["n"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             zs.append(state["z"])
             ns.append(state["n"])
 

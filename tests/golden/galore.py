@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content 5eac74825206.
+# Compiled by optdsl from galore.opt, content 4cfb88171f34.
 
 import math
 import warnings
@@ -145,9 +145,10 @@ class GaLoreAdamW(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("GaLoreAdamW does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("GaLoreAdamW does not support complex parameters")
@@ -173,7 +174,7 @@ class GaLoreAdamW(Optimizer):
                     (min(start.shape[0], start.shape[1]), group["rank"])
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             basises.append(state.get("basis"))
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])

@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 8173705184ad.
+# Compiled by optdsl from gradient_descent.opt, content 87e5582b8e6b.
 
 import math
 import warnings
@@ -107,12 +107,13 @@ class GradientDescent(Optimizer):
     ) -> None:
         """Collect what has a gradient."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("GradientDescent does not support sparse gradients")
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2412.17107
 Follows the authors' code, https://github.com/Gunale0926/Grams, where eps is added
 before the second moment is corrected; the paper and pytorch_optimizer add it after.
 """
-# Compiled by optdsl from grams.opt, content 21eddecf17c0.
+# Compiled by optdsl from grams.opt, content 7b534cdcb7b3.
 
 import math
 import warnings
@@ -136,9 +136,10 @@ class Grams(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Grams does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -150,7 +151,7 @@ class Grams(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content 3d9f8518058e.
+# Compiled by optdsl from gravity.opt, content ffbc92097350.
 
 import math
 import warnings
@@ -137,9 +137,10 @@ class Gravity(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for at, p in enumerate(group["params"]):
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Gravity does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("Gravity does not support complex parameters")
@@ -152,7 +153,7 @@ class Gravity(Optimizer):
                     * (group["alpha"] / group["lr"] if group["lr"] > 0 else 0)
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             velocitys.append(state["velocity"])
             steps.append(state["step"])
 
@@ -535,7 +536,7 @@ extern "C" int step_gravity(const Table *table) {
         const double *hyper = table->hypers + 2 * table->group[at];
         row.lr = *hyper++;
         row.beta = *hyper++;
-        row.numel_ = table->asked[1 * at + 0];
+        row.numel_ = table->asked[at];
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content ff97c8307ea5.
+# Compiled by optdsl from kate.opt, content 85f329947de0.
 
 import math
 import warnings
@@ -124,16 +124,17 @@ class Kate(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Kate does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
                 state["m"] = torch.zeros_like(p, memory_format=torch.preserve_format)
                 state["b"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             ms.append(state["m"])
             bs.append(state["b"])
 

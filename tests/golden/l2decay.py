@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 643e97a7f7f6.
+# Compiled by optdsl from l2decay.opt, content fa1ce863c6f0.
 
 import math
 import warnings
@@ -111,12 +111,13 @@ class L2Decay(Optimizer):
     ) -> None:
         """Collect what has a gradient."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("L2Decay does not support sparse gradients")
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
 
     def _is_trial(self) -> bool:
         """Whether a step is to make the state of a new optimizer and change nothing."""

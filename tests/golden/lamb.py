@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 41e3a912e135.
+# Compiled by optdsl from lamb.opt, content 0ba733483511.
 
 import math
 import warnings
@@ -136,9 +136,10 @@ class LAMB(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("LAMB does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -150,7 +151,7 @@ class LAMB(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content 7bce7c481699.
+# Compiled by optdsl from laprop.opt, content 6e2ac00eb899.
 
 import math
 import warnings
@@ -138,9 +138,10 @@ class LaProp(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("LaProp does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -152,7 +153,7 @@ class LaProp(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content 370d710e0e1d.
+# Compiled by optdsl from lars.opt, content b6a73537b6f1.
 
 import math
 import warnings
@@ -126,9 +126,10 @@ class LARS(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("LARS does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("LARS does not support complex parameters")
@@ -138,7 +139,7 @@ class LARS(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state["momentum_buffer"])
 
     def _is_trial(self) -> bool:
@@ -610,7 +611,7 @@ extern "C" int step_lars(const Table *table) {
         row.momentum = *hyper++;
         row.weight_decay = *hyper++;
         row.trust_coefficient = *hyper++;
-        row.ndim = table->asked[1 * at + 0];
+        row.ndim = table->asked[at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     std::vector<double> parts(2 * chunks.size());

@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content ec47e6997034.
+# Compiled by optdsl from lion.opt, content 4bbd4aa28548.
 
 import math
 import warnings
@@ -121,9 +121,10 @@ class Lion(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Lion does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -131,7 +132,7 @@ class Lion(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
 
     def _is_trial(self) -> bool:

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content aa6552d731cd.
+# Compiled by optdsl from madgrad.opt, content ef13d783b73e.
 
 import math
 import warnings
@@ -145,9 +145,10 @@ class MADGRAD(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("MADGRAD does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -159,7 +160,7 @@ class MADGRAD(Optimizer):
             if group["momentum"] != 0 and "x0" not in state:
                 state["x0"] = p.clone(memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             grad_sum_sqs.append(state["grad_sum_sq"])
             ses.append(state["s"])
             x0s.append(state.get("x0"))

@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content f68b2816af8c.
+# Compiled by optdsl from mars.opt, content 73aef7afffa7.
 
 import math
 import warnings
@@ -173,9 +173,10 @@ class MARS(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("MARS does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("MARS does not support complex parameters")
@@ -193,7 +194,7 @@ class MARS(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             last_grads.append(state.get("last_grad"))
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
@@ -1027,7 +1028,7 @@ extern "C" int step_mars(const Table *table) {
         row.betas_1d[0] = *hyper++;
         row.betas_1d[1] = *hyper++;
         row.weight_decay_1d = *hyper++;
-        row.ndim = table->asked[1 * at + 0];
+        row.ndim = table->asked[at];
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content a29480b49fe9.
+# Compiled by optdsl from momentum.opt, content d8c1a43d93f3.
 
 import math
 import warnings
@@ -116,15 +116,16 @@ class Momentum(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Momentum does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
                 state["buf"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             bufs.append(state["buf"])
 
     def _is_trial(self) -> bool:

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 9f2ec15d92a2.
+# Compiled by optdsl from muon.opt, content b546bb11a7a2.
 
 import math
 import warnings
@@ -147,9 +147,10 @@ class Muon(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Muon does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("Muon does not support complex parameters")
@@ -159,7 +160,7 @@ class Muon(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state["momentum_buffer"])
 
     def _is_trial(self) -> bool:

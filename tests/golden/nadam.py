@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 24980080b241.
+# Compiled by optdsl from nadam.opt, content 288e40a62d42.
 
 import math
 import warnings
@@ -181,9 +181,10 @@ class NAdam(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("NAdam does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -196,7 +197,7 @@ class NAdam(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             mu_products.append(state["mu_product"])
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])

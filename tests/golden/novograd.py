@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 326d049898a3.
+# Compiled by optdsl from novograd.opt, content 094eff274e73.
 
 import math
 import warnings
@@ -132,9 +132,10 @@ class NovoGrad(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("NovoGrad does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("NovoGrad does not support complex parameters")

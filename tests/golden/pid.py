@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content 5ae8138044f2.
+# Compiled by optdsl from pid.opt, content c774d25e95ea.
 
 import math
 import warnings
@@ -136,9 +136,10 @@ class PID(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("PID does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -153,7 +154,7 @@ class PID(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             i_buffers.append(state["i_buffer"])
             d_buffers.append(state["d_buffer"])
             grad_buffers.append(state["grad_buffer"])
@@ -686,7 +687,7 @@ extern "C" int step_pid(const Table *table) {
         row.weight_decay = *hyper++;
         row.integral = *hyper++;
         row.derivative = *hyper++;
-        row.first = table->asked[1 * at + 0];
+        row.first = table->asked[at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {

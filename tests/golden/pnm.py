@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content 2eaeb59a83ba.
+# Compiled by optdsl from pnm.opt, content d930471e54d5.
 
 import math
 import warnings
@@ -136,9 +136,10 @@ class PNM(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("PNM does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -150,7 +151,7 @@ class PNM(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             pos_momentums.append(state["pos_momentum"])
             neg_momentums.append(state["neg_momentum"])
             steps.append(state["step"])

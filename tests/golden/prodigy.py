@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content a65443784ec2.
+# Compiled by optdsl from prodigy.opt, content 317a7fa3aa1d.
 
 import math
 import warnings
@@ -186,9 +186,10 @@ class Prodigy(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Prodigy does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -202,7 +203,7 @@ class Prodigy(Optimizer):
                 state["s"] = torch.zeros_like(p, memory_format=torch.preserve_format)
                 state["p0"] = p.clone(memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             ses.append(state["s"])

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content 89e8f0e2a660.
+# Compiled by optdsl from qhadam.opt, content a17464325a31.
 
 import math
 import warnings
@@ -147,9 +147,10 @@ class QHAdam(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("QHAdam does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -161,7 +162,7 @@ class QHAdam(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

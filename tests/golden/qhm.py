@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.06801
 Follows the authors' code, https://github.com/facebookresearch/qhoptim, which has no
 default for momentum and nu; these are the paper's rule of thumb.
 """
-# Compiled by optdsl from qhm.opt, content bf2181c85df4.
+# Compiled by optdsl from qhm.opt, content 4bbf944c0f3a.
 
 import math
 import warnings
@@ -131,9 +131,10 @@ class QHM(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("QHM does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -141,7 +142,7 @@ class QHM(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state["momentum_buffer"])
 
     def _is_trial(self) -> bool:

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 072e3d958621.
+# Compiled by optdsl from radam.opt, content 9c6d5750d330.
 
 import math
 import warnings
@@ -144,9 +144,10 @@ class RAdam(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("RAdam does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -158,7 +159,7 @@ class RAdam(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content af6a5076e753.
+# Compiled by optdsl from rmsprop.opt, content ea01c9c5aa38.
 
 import math
 import warnings
@@ -152,9 +152,10 @@ class RMSprop(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("RMSprop does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -171,7 +172,7 @@ class RMSprop(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             square_avgs.append(state["square_avg"])
             momentum_buffers.append(state.get("momentum_buffer"))
             grad_avgs.append(state.get("grad_avg"))

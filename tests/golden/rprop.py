@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 090d27769e66.
+# Compiled by optdsl from rprop.opt, content 03514c02a695.
 
 import math
 import warnings
@@ -138,9 +138,10 @@ class Rprop(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Rprop does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -153,7 +154,7 @@ class Rprop(Optimizer):
                     p, fill, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             prevs.append(state["prev"])
             step_sizes.append(state["step_size"])
             steps.append(state["step"])

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 93d520d0807b.
+# Compiled by optdsl from sgd.opt, content 6beeb1a5ac75.
 
 import math
 import warnings
@@ -138,13 +138,14 @@ class SGD(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse and group.get("differentiable", False):
+            if grad.is_sparse and group.get("differentiable", False):
                 raise RuntimeError(
                     "SGD is not differentiable where a gradient is sparse"
                 )
-            if p.grad.is_sparse and not (
+            if grad.is_sparse and not (
                 group["momentum"] == 0 and group["weight_decay"] == 0
             ):
                 raise RuntimeError(
@@ -159,7 +160,7 @@ class SGD(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state.get("momentum_buffer"))
             firsts.append(state.get("first", False))
 
@@ -646,7 +647,7 @@ extern "C" int step_sgd(const Table *table) {
         row.momentum = *hyper++;
         row.dampening = *hyper++;
         row.weight_decay = *hyper++;
-        row.first = table->asked[1 * at + 0];
+        row.first = table->asked[at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {

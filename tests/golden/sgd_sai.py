@@ -7,7 +7,7 @@ first gradient without deviation, as of a single number, whose norm theirs divid
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
 """
-# Compiled by optdsl from sgd_sai.opt, content 9bca2f55fa21.
+# Compiled by optdsl from sgd_sai.opt, content 93d67a3593d2.
 
 import math
 import warnings
@@ -130,9 +130,10 @@ class SGDSaI(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("SGDSaI does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("SGDSaI does not support complex parameters")

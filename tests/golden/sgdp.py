@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content 1efe91fe99f5.
+# Compiled by optdsl from sgdp.opt, content 2601384debbf.
 
 import math
 import warnings
@@ -147,9 +147,10 @@ class SGDP(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("SGDP does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("SGDP does not support complex parameters")
@@ -159,7 +160,7 @@ class SGDP(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state["momentum_buffer"])
 
     def _is_trial(self) -> bool:

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content a90aa27a2345.
+# Compiled by optdsl from sgdw.opt, content 9a1e182bffe9.
 
 import math
 import warnings
@@ -131,9 +131,10 @@ class SGDW(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("SGDW does not support sparse gradients")
             state = self.state[p] if group["momentum"] != 0 else {}
             if group["momentum"] != 0 and len(state) == 0:
@@ -143,7 +144,7 @@ class SGDW(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state.get("momentum_buffer"))
             firsts.append(state.get("first", False))
 
@@ -652,7 +653,7 @@ extern "C" int step_sgdw(const Table *table) {
         row.momentum = *hyper++;
         row.dampening = *hyper++;
         row.weight_decay = *hyper++;
-        row.first = table->asked[1 * at + 0];
+        row.first = table->asked[at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {

@@ -4,7 +4,7 @@ Welling and Teh (2011), Bayesian Learning via Stochastic Gradient Langevin Dynam
 https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf
 The loss is minus the logarithm of the posterior: of the whole data, not of a batch.
 """
-# Compiled by optdsl from sgld.opt, content e98dd9e3e221.
+# Compiled by optdsl from sgld.opt, content 8eb7a6a24b69.
 
 import math
 import warnings
@@ -127,15 +127,16 @@ class SGLD(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for at, p in enumerate(group["params"]):
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("SGLD does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
                 state["step"] = _zero_dim(0.0, group, p)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             seeds.append(_mixed(group["seed"], at, int(state["step"]) + 1))
             steps.append(state["step"])
 

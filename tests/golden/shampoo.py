@@ -10,7 +10,7 @@ pytorch_optimizer starts roots at zero and computes the first at step `every`; i
 others take roots of order 1/ndim(p), not the paper's 1/(2*ndim(p)), and factors of
 gradients that are partly preconditioned.
 """
-# Compiled by optdsl from shampoo.opt, content ef205332a44d.
+# Compiled by optdsl from shampoo.opt, content 3b5826b4d221.
 
 import math
 import warnings
@@ -147,9 +147,10 @@ class Shampoo(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Shampoo does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("Shampoo does not support complex parameters")
@@ -176,7 +177,7 @@ class Shampoo(Optimizer):
                         (start.shape[axis], start.shape[axis])
                     )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state.get("momentum_buffer"))
             factors.append([state.get(f"factor_{axis}") for axis in range(p.ndim)])
             roots.append([state.get(f"root_{axis}") for axis in range(p.ndim)])

@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content 2efae0063da8.
+# Compiled by optdsl from signsgd.opt, content d6023f95bf40.
 
 import math
 import warnings
@@ -126,9 +126,10 @@ class SignSGD(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("SignSGD does not support sparse gradients")
             state = self.state[p] if group["momentum"] != 0 else {}
             if group["momentum"] != 0 and "momentum_buffer" not in state:
@@ -136,7 +137,7 @@ class SignSGD(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state.get("momentum_buffer"))
 
     def _is_trial(self) -> bool:

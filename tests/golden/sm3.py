@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content c61aae2b202e.
+# Compiled by optdsl from sm3.opt, content 505907b7e4ab.
 
 import math
 import warnings
@@ -118,9 +118,10 @@ class SM3(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("SM3 does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("SM3 does not support complex parameters")
@@ -138,7 +139,7 @@ class SM3(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             momentum_buffers.append(state.get("momentum_buffer"))
             accumulators.append(
                 [state[f"accumulator_{axis}"] for axis in range(p.ndim)]

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content e555a4074d4f.
+# Compiled by optdsl from soap.opt, content 20b44fb4d33d.
 
 import math
 import warnings
@@ -147,9 +147,10 @@ class SOAP(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("SOAP does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("SOAP does not support complex parameters")
@@ -180,7 +181,7 @@ class SOAP(Optimizer):
                         (start.shape[axis], start.shape[axis])
                     )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             factors.append([state.get(f"factor_{axis}") for axis in range(p.ndim)])

@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 0b7d289415a6.
+# Compiled by optdsl from sophia.opt, content 13045208579d.
 
 import math
 import warnings
@@ -143,9 +143,10 @@ class Sophia(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Sophia does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -156,7 +157,7 @@ class Sophia(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             hessians.append(state["hessian"])
 

@@ -8,7 +8,7 @@ count is that of the parameter.
 
 Reference: torch.optim.SparseAdam
 """
-# Compiled by optdsl from sparse_adam.opt, content 299f91f6a8e9.
+# Compiled by optdsl from sparse_adam.opt, content 9aab14fc0705.
 
 import math
 import warnings
@@ -129,9 +129,10 @@ class SparseAdam(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if not p.grad.is_sparse:
+            if not grad.is_sparse:
                 raise RuntimeError("SparseAdam does not support dense gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -144,7 +145,7 @@ class SparseAdam(Optimizer):
                 )
             state["step"] += 1
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 6a7a3795a718.
+# Compiled by optdsl from stable_adamw.opt, content 9862b3f7328b.
 
 import math
 import warnings
@@ -138,9 +138,10 @@ class StableAdamW(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("StableAdamW does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -152,7 +153,7 @@ class StableAdamW(Optimizer):
                     p, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 07ec3fe22c3f.
+# Compiled by optdsl from tiger.opt, content 80479c504209.
 
 import math
 import warnings
@@ -122,9 +122,10 @@ class Tiger(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Tiger does not support sparse gradients")
             if torch.is_complex(p):
                 raise RuntimeError("Tiger does not support complex parameters")
@@ -132,7 +133,7 @@ class Tiger(Optimizer):
             if len(state) == 0:
                 state["m"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             ms.append(state["m"])
 
     def _is_trial(self) -> bool:
@@ -537,8 +538,8 @@ extern "C" int step_tiger(const Table *table) {
         row.lr = *hyper++;
         row.beta = *hyper++;
         row.weight_decay = *hyper++;
-        row.ndim = table->asked[2 * at + 0];
-        row.numel_ = table->asked[2 * at + 1];
+        row.ndim = table->asked[at];
+        row.numel_ = table->asked[1 * table->rows + at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     std::vector<double> parts(1 * chunks.size());

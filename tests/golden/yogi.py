@@ -5,7 +5,7 @@ https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
 Follows TensorFlow Addons, whose decay is a proximal step. pytorch_optimizer starts the
 first moment at initial_accumulator too, and adds eps after the bias correction.
 """
-# Compiled by optdsl from yogi.opt, content f3d7514df540.
+# Compiled by optdsl from yogi.opt, content 66a214cc3291.
 
 import math
 import warnings
@@ -141,9 +141,10 @@ class Yogi(Optimizer):
     ) -> None:
         """Collect what has a gradient, and make the state of new parameters."""
         for p in group["params"]:
-            if p.grad is None:
+            grad = p.grad
+            if grad is None:
                 continue
-            if p.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError("Yogi does not support sparse gradients")
             state = self.state[p]
             if len(state) == 0:
@@ -158,7 +159,7 @@ class Yogi(Optimizer):
                     p, fill, memory_format=torch.preserve_format
                 )
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])

@@ -328,8 +328,8 @@ class Kernels:
         for name in self.options if self.together else ():
             yield f"        row.{name} = *hyper++ != 0;"
         for k, name in enumerate(columns.asked):
-            size = len(columns.asked)
-            yield f"        row.{own(name)} = table->asked[{size} * at + {k}];"
+            place = f"{k} * table->rows + at" if k else "at"
+            yield f"        row.{own(name)} = table->asked[{place}];"
         for name in columns.numbers:
             if name == "step":
                 yield "        numbers[at].t = load(*row.step) + 1;"
