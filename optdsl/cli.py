@@ -233,6 +233,56 @@ def verify(
     sys.exit(1 if any(each.failed for each in reports) else 0)
 
 
+@main.command()
+@click.argument("specs", nargs=-1, required=True)
+@click.option(
+    "--shapes",
+    type=click.Choice(["gpt2", "many", "large", "resnet50", "groups"]),
+    multiple=True,
+    help="Which tensors; may be repeated. Without --model: gpt2 and many.",
+)
+@click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="A module of your own.")
+@click.option("--set", "settings", metavar="HYPER=JSON", multiple=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
+    default="float32",
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="Of the CPU.")
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Measure torch.compile as well."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="Write a bar chart.")
+def bench(
+    specs: tuple[str, ...],
+    shapes: tuple[str, ...],
+    model: str | None,
+    settings: tuple[str, ...],
+    threads: int | None,
+    as_json: bool,
+    plot: str | None,
+    **options: object,
+) -> None:
+    """Measure a step of SPECS, files or names of the library, one way or another.
+
+    All ways step in turn in one run, beside torch's class where the spec names one, and
+    beside a plain loop that moves as many bytes.
+    """
+    sys.path.insert(0, os.getcwd())
+    from .bench.run import BenchError, run
+
+    try:
+        run(specs, shapes, model, settings, threads, as_json, plot, **options)
+    except OptdslError as error:
+        _print(error.diagnostics)
+        sys.exit(1)
+    except BenchError as reason:
+        raise click.UsageError(str(reason)) from None
+
+
 @main.command("list")
 @click.option(
     "--markdown",

@@ -106,19 +106,22 @@ def test_kernels_compute_a_rule_of_the_library_in_float32(name: str) -> None:
     assert_kernels_compute(text, start, torch.float32, 2.0**-20, 1)
 
 
-@examples(15)
-@given(text=specs(), seed=st.integers(0, 999))
+@examples(40)
+@given(text=specs(axes=False), seed=st.integers(0, 999))
 def test_kernels_compute_a_random_rule(text: str, seed: int) -> None:
-    """Its hooks may make gradients that lie across their memory, which kernels leave."""
-    assume(has_kernels(text) and is_calculable(text, seed))
+    """Its hooks may make gradients that lie across their memory, which kernels leave; and
+    about half of the rules need what no kernel does.
+    """
+    if not has_kernels(text):
+        return
+    assume(is_calculable(text, seed))
     with doubles():
         start = scenario(checked(text), seed)
         size = 2.0**-40
-        launches = assert_kernels_compute(text, start, torch.float64, size, seed, True)
-    assume(any(launches))
+        assert_kernels_compute(text, start, torch.float64, size, seed, True)
 
 
-@pytest.mark.parametrize("name", [each for each in every(2, ONCE_WRONG)])
+@pytest.mark.parametrize("name", every(2, ONCE_WRONG))
 def test_kernels_compute_a_rule_that_once_went_wrong(name: str) -> None:
     text = ONCE_WRONG[name]
     if not has_kernels(text):

@@ -1,0 +1,228 @@
+"""A step of a rule, measured each way in turn, in one run.
+
+In: a spec, shapes, options. Out: the median time of each way, what it moves a second, and
+what share that is of what the memory can do.
+"""
+
+import importlib
+import inspect
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from ..find import find
+from ..ir.kernels import Elements
+from ..load import load_optimizer
+from ..pipeline import Artifacts, build
+from .shapes import Shapes
+from .stream import stream
+
+STREAM = "stream"
+_OURS = {
+    "loop": {"foreach": False, "fused": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+_TORCH = {
+    "torch loop": {"foreach": False, "fused": False},
+    "torch foreach": {"foreach": True},
+    "torch fused": {"fused": True},
+}
+COMPILED = "torch.compile"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`ratio` is to the fastest way of torch's class, or to foreach; `gigabytes` are moved
+    a second, `share` is that of the memory's; the `first` step, in seconds, makes the
+    state and builds what there is to build.
+    """
+
+    way: str
+    milliseconds: float
+    ratio: float
+    gigabytes: float
+    share: float | None
+    first: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    rule: str
+    shapes: str
+    numbers: int
+    bytes: float
+    dtype: str
+    device: str
+    threads: int
+    rows: tuple[Row, ...]
+
+
+@dataclass
+class _Way:
+    step: Callable[[], Any]
+    first: float | None = None
+
+
+def measure(
+    spec: str,
+    shapes: Shapes,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    rounds: int = 20,
+    compiled: bool = False,
+    hypers: Mapping[str, Any] | None = None,
+) -> Measured:
+    """Every way to step a rule, in turn, each on parameters of its own.
+
+    Raises:
+        OptdslError: there is no such spec, or it is wrong.
+        TypeError, ValueError: the rule does not take the hypers.
+    """
+    artifacts = build(find(spec))
+    grads = [torch.randn(x, dtype=dtype, device=device) for x in shapes.sizes]
+    hypers = dict(hypers or {})
+    ways: dict[str, _Way] = {}
+    reads = writes = 1
+    for name, options in _OURS.items():
+        if name == "fused" and artifacts.lowered.kernels is None:
+            continue
+        optimizer = _made(load_optimizer(spec), shapes, grads, {**hypers, **options})
+        ways[name] = _first_step(optimizer.step, device)
+        reads, writes = _moved(artifacts, optimizer)
+    for name, cls, options in _of_torch(artifacts, hypers, compiled):
+        try:
+            optimizer = _made(cls, shapes, grads, options)
+            step = optimizer.step
+            if name == COMPILED:
+                step = torch.compile(step)
+            ways[name] = _first_step(step, device)
+        except RuntimeError:  # torch has no such kernels
+            continue
+    numbers = sum(each.numel() for each in grads)
+    size = grads[0].element_size()
+    if (plain := stream(reads, writes, numbers * size // 4, device)) is not None:
+        ways[STREAM] = _Way(plain)
+    times = _in_turn({name: each.step for name, each in ways.items()}, rounds, device)
+    moved = (reads + writes) * size * numbers
+    theirs = [times[each] for each in times if each in _TORCH] or [times["foreach"]]
+    rows = [
+        Row(
+            name,
+            1e3 * times[name],
+            times[name] / min(theirs),
+            moved / times[name] / 1e9,
+            times[STREAM] / times[name] if STREAM in times else None,
+            way.first,
+        )
+        for name, way in ways.items()
+    ]
+    return Measured(
+        artifacts.checked.name,
+        shapes.label,
+        numbers,
+        (reads + writes) * size,
+        str(dtype).removeprefix("torch."),
+        device,
+        torch.get_num_threads(),
+        tuple(rows),
+    )
+
+
+def _made(
+    cls: type[Optimizer], shapes: Shapes, grads: list[Tensor], options: dict[str, Any]
+) -> Optimizer:
+    """An optimizer of parameters of its own, with the gradients of all."""
+    torch.manual_seed(0)
+    params = [Parameter(torch.randn_like(each)) for each in grads]
+    for p, grad in zip(params, grads, strict=True):
+        p.grad = grad
+    groups = [{"params": params[at :: shapes.groups]} for at in range(shapes.groups)]
+    return cls(groups, **options)
+
+
+def _of_torch(
+    artifacts: Artifacts, hypers: dict[str, Any], compiled: bool
+) -> list[tuple[str, type[Optimizer], dict[str, Any]]]:
+    """The ways of the class that a spec names as its reference."""
+    path = artifacts.checked.reference
+    found = []
+    if path.startswith("torch."):
+        module, _, name = path.rpartition(".")
+        cls = getattr(importlib.import_module(module), name)
+        known = inspect.signature(cls).parameters
+        given = {name: value for name, value in hypers.items() if name in known}
+        for way, options in _TORCH.items():
+            asked = {key for key, value in options.items() if value}
+            if asked <= known.keys():
+                kept = {key: x for key, x in options.items() if key in known}
+                found.append((way, cls, {**given, **kept}))
+        if compiled:
+            found.append((COMPILED, cls, {**given, "foreach": True}))
+    elif compiled:
+        own = load_optimizer(artifacts.source.name.removesuffix(".opt").split("/")[-1])
+        found.append((COMPILED, own, {**hypers, "foreach": True}))
+    return found
+
+
+def _moved(artifacts: Artifacts, optimizer: Optimizer) -> tuple[int, int]:
+    """How many tensors of the size of the parameters one pass has to read, and to write.
+    What only some parameters have counts as a whole one.
+    """
+    state = next(iter(optimizer.state.values()), {})
+    sized = {
+        name
+        for name, each in state.items()
+        if isinstance(each, Tensor) and each.ndim > 0
+    }
+    program = artifacts.lowered.kernels
+    if program is None:
+        return 2 + len(sized), 1 + len(sized)
+    passes = [each for each in program.steps if isinstance(each, Elements)]
+    scratch = {each.name for each in program.scratch}
+    loads, stores = (
+        {name for each in passes for name in getattr(each, kind)} - scratch
+        for kind in ("loads", "stores")
+    )
+    present = {"p", "grad", *sized}
+    return len(loads & present), len(stores & present)
+
+
+def _first_step(step: Callable[[], Any], device: str) -> _Way:
+    """The way after a step, which builds what there is to build, and another one."""
+    first = _seconds(step, device)
+    step()
+    return _Way(step, first)
+
+
+def _seconds(step: Callable[[], Any], device: str) -> float:
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    step()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _in_turn(
+    steps: dict[str, Callable[[], Any]], rounds: int, device: str
+) -> dict[str, float]:
+    """The median of each; who goes first changes, so that no one always finds the caches
+    of the same other.
+    """
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    order = [*steps]
+    for _ in range(rounds):
+        for name in order:
+            times[name].append(_seconds(steps[name], device))
+        order = [*order[1:], order[0]]
+    return {name: statistics.median(each) for name, each in times.items()}

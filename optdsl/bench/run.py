@@ -1,0 +1,98 @@
+"""The measurements that a command asks for, as a table, JSON or a chart."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..find import find
+from .measure import Measured, measure
+from .shapes import NAMED, NoShapes, of_model
+from .table import plot, show
+
+
+class BenchError(Exception):
+    """What was asked for cannot be measured; says why."""
+
+
+def run(
+    specs: Sequence[str],
+    shapes: Sequence[str],
+    model: str | None,
+    settings: Sequence[str],
+    threads: int | None,
+    as_json: bool,
+    chart: str | None,
+    *,
+    dtype: str,
+    device: str,
+    rounds: int,
+    compiled: bool,
+) -> None:
+    """Measure and print. Kernels are built anew, in a folder of this run.
+
+    Raises:
+        OptdslError: a spec is wrong.
+        BenchError: there is no such model, device or hyper, or no matplotlib.
+    """
+    for spec in specs:
+        find(spec)
+    try:
+        chosen = [NAMED[each] for each in shapes]
+        if model is not None:
+            chosen.append(of_model(model))
+        chosen = chosen or [NAMED["gpt2"], NAMED["many"]]
+        torch.empty(0, device=device)
+    except (NoShapes, RuntimeError, AssertionError) as error:
+        raise BenchError(str(error).split("\n")[0]) from None
+    hypers = dict(map(_setting, settings))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["OPTDSL_CACHE_DIR"] = folder
+        found = [
+            _measured(spec, each, dtype, device, rounds, compiled, hypers)
+            for spec in specs
+            for each in chosen
+        ]
+    if as_json:
+        print(json.dumps([dataclasses.asdict(each) for each in found], indent=1))
+    else:
+        show(found)
+    if chart is not None:
+        try:
+            plot(found, Path(chart))
+        except ImportError:
+            raise BenchError("a chart needs matplotlib, which is not here") from None
+
+
+def _measured(
+    spec: str, shapes: Any, dtype: str, device: str, rounds: int, compiled: bool, hypers
+) -> Measured:
+    try:
+        return measure(
+            spec,
+            shapes,
+            dtype=getattr(torch, dtype),
+            device=device,
+            rounds=rounds,
+            compiled=compiled,
+            hypers=hypers,
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BenchError(f"{spec}: {error}") from None
+
+
+def _setting(written: str) -> tuple[str, Any]:
+    name, sign, value = written.partition("=")
+    try:
+        if sign:
+            return name, json.loads(value)
+    except ValueError:
+        pass
+    raise BenchError(f"--set takes HYPER=JSON, as momentum=0.9, not {written!r}")
