@@ -8,6 +8,7 @@ kernels a file has its other targets.
 from .. import ir
 from .body import INDENT
 from .cpu import Kernels
+from .cuda import emit as emit_cuda
 from .expr import text
 from .layout import fit
 from .names import keys
@@ -29,6 +30,8 @@ UNSCALE = '''
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -94,10 +97,31 @@ def kernels(targets: ir.Targets) -> list[str]:
             arguments.append(f"{name}=({listed})")
     if targets.kernels.rule.in_phases:
         arguments.append("together=True")
+    arguments.append("cuda=_CUDA")
+    if _may_scale(targets.kernels.rule):
+        arguments.append("scaled=True")
     body = [f"{INDENT}{each}," for each in arguments]
     lines = [f"{KERNELS} = _Kernel and _Kernel(", *body, ")"]
     fitted = [part for line in lines for part in fit(line)]
-    return ["", "", f'_CPU = r"""{printed.text()}"""', "", *fitted, ""]
+    on_device = f'_CUDA = r"""{emit_cuda(targets.kernels)}"""'
+    on_host = f'_CPU = r"""{printed.text()}"""'
+    return ["", "", on_host, "", on_device, "", *fitted, ""]
+
+
+def _may_scale(rule: ir.Rule) -> bool:
+    """Whether kernels may look by themselves whether a gradient has overflowed: the host
+    does not count a step, nor call a hook, nor make a state from what may be infinite.
+    """
+    makes = any(
+        ref.role is ir.Role.GRAD
+        for state in rule.own
+        for ref in ir.reads(state.initial)
+    )
+    firsts = any(
+        ref.role is ir.Role.FIRST for each in rule.step for ref in ir.mentions(each)
+    )
+    hooks = rule.pre_steps or rule.post_steps
+    return not (makes or firsts or hooks or rule.counted == "int")
 
 
 def function(targets: ir.Targets, update: Update) -> list[str]:

@@ -38,7 +38,9 @@ class NotCarried(Exception):
     """A tensor that no kernel takes."""
 
 
-def dtypes(entry: "Entry") -> list[set[torch.dtype | None]]:
+def dtypes(
+    entry: "Entry", is_here: Callable[[Tensor], bool] = _is_cpu
+) -> list[set[torch.dtype | None]]:
     """The dtypes of each column; None stands for tensors that are missing.
 
     Raises:
@@ -46,21 +48,25 @@ def dtypes(entry: "Entry") -> list[set[torch.dtype | None]]:
     """
     try:
         sizes = [*map(Tensor.numel, entry.elements[0])]
-        found = [_of_column(column, sizes) for column in entry.elements]
+        found = [_of_column(column, sizes, is_here) for column in entry.elements]
         single = [1] * len(sizes)
-        return found + [_of_column(column, single) for column in entry.numbers]
+        return found + [_of_column(x, single, is_here) for x in entry.numbers]
     except RuntimeError as error:
         # A tensor without memory, or without a layout.
         raise NotCarried from error
 
 
-def _of_column(column: Sequence[Any], sizes: list[int]) -> set[torch.dtype | None]:
+def _of_column(
+    column: Sequence[Any],
+    sizes: list[int],
+    is_here: Callable[[Tensor], bool] = _is_cpu,
+) -> set[torch.dtype | None]:
     types = {*map(type, column)}
     present: Sequence[Tensor] = column
     if _NONE in types:
         pairs = [x for x in zip(column, sizes, strict=True) if x[0] is not None]
         present, sizes = [x for x, _ in pairs], [size for _, size in pairs]
-    if not types <= _PLAIN | {_NONE} or not all(map(_is_cpu, present)):
+    if not types <= _PLAIN | {_NONE} or not all(map(is_here, present)):
         raise NotCarried
     # Sparse tensors raise: they do not know whether they are contiguous.
     if not all(map(Tensor.is_contiguous, present)):

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from torch import Tensor
+
 from .carried import TYPES
+from .cuda import DeviceKernel, Left, reads_scale, run
 from .launch import Batch, Launch, Table, Types
 from .native import library
+from .triton_text import is_there
 
 _SHARED = Path(__file__).with_name("kernel.hpp")
 
@@ -30,6 +34,9 @@ class Kernel:
         scratch: the names of the tensors that live as long as a step.
         options: the names of the conditions.
         together: whether all parameters have to be in one launch.
+        cuda: the text of the Triton kernels, which run on a GPU.
+        scaled: whether those may take the scale of a GradScaler out of the gradients;
+            else it is taken out before, and the host waits to hear of an overflow.
     """
 
     def __init__(
@@ -44,6 +51,8 @@ class Kernel:
         scratch: tuple[str, ...] = (),
         options: tuple[str, ...] = (),
         together: bool = False,
+        cuda: str = "",
+        scaled: bool = False,
     ) -> None:
         self.function = function
         self.text = text
@@ -57,12 +66,16 @@ class Kernel:
         self.grads = elements.index("grad") if "grad" in elements else None
         self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()
         self._built: dict[tuple, Callable | None] = {}
+        self.scaled = scaled
+        self.device = DeviceKernel(cuda, self) if cuda else None
 
     def is_asked_for(self, group: dict[str, Any]) -> bool:
         """Whether a group is to be updated by kernels where they carry it. Where it says
         neither `fused` nor `foreach` it is, unless OPTDSL_FUSED is 0.
         """
-        if group.get("differentiable") or group.get("capturable"):
+        if group.get("differentiable"):
+            return False
+        if group.get("capturable") and self.device is None:
             return False
         fused = group.get("fused")
         if fused is None and group.get("foreach") is None:
@@ -72,6 +85,20 @@ class Kernel:
     def launch(self, optimizer: object) -> Launch:
         """A step of an optimizer, to be filled with groups."""
         return Launch(self, optimizer)
+
+    def on_device(self, launch: Launch) -> Left:
+        """Update what is for Triton's kernels; what is left of it."""
+        return run(launch)
+
+    def reads_scale(self, optimizer: object) -> bool:
+        """Whether kernels take the scale of a GradScaler out by themselves."""
+        return reads_scale(self, optimizer)
+
+    def has_numbers_near(self, group: dict[str, Any], p: Tensor) -> bool:
+        """Whether 0-d states are to lie on the device of their parameter."""
+        if not p.is_cuda or self.device is None or not self.is_asked_for(group):
+            return False
+        return is_there(p.device)
 
     def numbers_of(
         self, group: dict[str, Any]

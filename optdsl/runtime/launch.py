@@ -148,6 +148,7 @@ class Launch:
 
     def run(self) -> list[tuple[dict[str, Any], Any]]:
         """Update what is carried; the groups that are left, or what is left of them."""
+        self.left += self.kernel.on_device(self)
         if not self.entries:
             return self.left
         batches = self._known() or self._sorted()
@@ -163,6 +164,9 @@ class Launch:
         return self.left
 
     # ---- what is carried
+
+    def _dtypes(self, entry: Entry) -> list[set[torch.dtype | None]]:
+        return dtypes(entry)
 
     def _known(self) -> list[Batch] | None:
         """The batch of the step before, where nothing but its gradients is new."""
@@ -190,7 +194,7 @@ class Launch:
         carried, parts = [], []
         for entry in self.entries:
             try:
-                rows = _by_types(dtypes(entry), entry, self.kernel.together)
+                rows = _by_types(self._dtypes(entry), entry, self.kernel.together)
             except NotCarried:
                 self.left.append(entry.back)
                 continue
