@@ -16,12 +16,13 @@ from torch import Tensor
 from .carried import dtypes
 from .device_tables import Copies, Rows, Values, is_capturing, is_tensor, parts_of
 from .launch import Batch, Entry, Launch, Types
-from .triton_text import is_there, module, on, runs_on
+from .triton_text import is_there, may_run, module, on, runs_on
 
 if TYPE_CHECKING:
     from .kernel import Hypers, Kernel
 
 Left = list[tuple[dict[str, Any], Any]]
+_CPU = torch.device("cpu")
 
 
 class DeviceKernel:
@@ -68,33 +69,32 @@ def _number(hyper: Any) -> Any:
 
 def run(launch: Launch) -> Left:
     """Update what is for Triton's kernels, and take it out of a launch; what is left of
-    it. A captured step is for no others.
+    it. A captured step is for no others. Rows that have to be in one launch are left where
+    they are not all on one device.
     """
     mine: dict[torch.device, list[Entry]] = {}
     others: list[Entry] = []
     left: list[Entry] = []
-    for entry in launch.entries:
-        for device, part in _by_device(entry):
-            if runs_on(device):
-                mine.setdefault(device, []).append(part)
-            elif entry.group.get("capturable"):
-                left.append(part)
-            else:
-                others.append(part)
+    parts = [(_CPU, entry) for entry in launch.entries]
+    if may_run():
+        parts = [part for entry in launch.entries for part in _by_device(entry)]
+    for device, part in parts:
+        if device != _CPU or runs_on(device):
+            mine.setdefault(device, []).append(part)
+        elif part.group.get("capturable"):
+            left.append(part)
+        else:
+            others.append(part)
     launch.entries = others
     kernel: DeviceKernel | None = launch.kernel.device
     result = [entry.back for entry in left]
     for device, entries in mine.items():
-        if kernel is None or not is_there(device) or _is_apart(kernel, launch, mine):
-            result += [entry.back for entry in entries]
-        else:
+        is_apart = launch.kernel.together and (len(mine) > 1 or others or launch.left)
+        if kernel and not is_apart and runs_on(device) and is_there(device):
             result += DeviceLaunch(kernel, launch.optimizer, device, entries).run()
+        else:
+            result += [entry.back for entry in entries]
     return _unscaled(kernel, launch.optimizer, result)
-
-
-def _is_apart(kernel: DeviceKernel, launch: Launch, mine: dict) -> bool:
-    """Whether rows that have to be in one launch would not be."""
-    return kernel.together and bool(len(mine) > 1 or launch.entries or launch.left)
 
 
 def _by_device(entry: Entry) -> Iterable[tuple[torch.device, Entry]]:

@@ -34,6 +34,11 @@ def module(text: str) -> ModuleType:
     return made
 
 
+def may_run() -> bool:
+    """Whether there may be tensors that are for Triton's kernels."""
+    return torch.cuda.is_initialized() or runs_on(torch.device("cpu"))
+
+
 def runs_on(device: torch.device) -> bool:
     """Whether tensors of a device are for Triton's kernels: those of a GPU are, and those
     of the CPU where OPTDSL_FUSED is `triton`, which is for Triton's interpreter.
