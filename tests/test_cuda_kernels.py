@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from built import built, of_library
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from once_wrong import ONCE_WRONG
 from oracle import (
@@ -94,7 +94,7 @@ ALTERNATING = [
 ]
 
 
-@pytest.mark.parametrize(("name", "precise"), every(4, ALTERNATING))
+@pytest.mark.parametrize(("name", "precise"), every(2, ALTERNATING))
 def test_kernels_compute_a_rule_of_the_library(name: str, precise: bool) -> None:
     """In float64 results may be wrong in the 40th binary digit. In float32 each is rounded
     to 24 digits, and errors in the 20th bound a few of them in a row; a GPU divides and
@@ -110,16 +110,17 @@ def test_kernels_compute_a_rule_of_the_library(name: str, precise: bool) -> None
         assert_kernels_compute(text, start, torch.float64, 2.0**-40, 2)
 
 
-@examples(4)
+@examples(20)
 @given(text=specs(), seed=st.integers(0, 999))
 def test_kernels_compute_a_random_rule(text: str, seed: int) -> None:
-    """Its hooks may make gradients that lie across their memory, which kernels leave."""
-    assume(built(text).lowered.kernels is not None and is_calculable(text, seed))
+    """One in five has kernels. Its hooks may make gradients that lie across their memory,
+    which kernels leave.
+    """
+    if built(text).lowered.kernels is None or not is_calculable(text, seed):
+        return
     with doubles():
         start = scenario(checked(text), seed)
-        size = 2.0**-40
-        rows = assert_kernels_compute(text, start, torch.float64, size, seed, True)
-    assume(any(rows))
+        assert_kernels_compute(text, start, torch.float64, 2.0**-40, seed, True)
 
 
 @pytest.mark.parametrize("name", every(6, ONCE_WRONG))
@@ -142,14 +143,14 @@ FUNCTIONS = (
 @pytest.mark.parametrize("function", every(3, FUNCTIONS))
 def test_a_function_of_numbers_and_of_elements(function: str) -> None:
     """Of what lies in the domain of all of them."""
-    text = f"""optimizer Called {{
-        hyper lr: float = 0.5 in [0, inf)
-        step {{
-            a = 0.1 + 0.8*sigmoid(grad)
-            n = 0.1 + 0.8*sigmoid(norm(grad))
-            p -= lr*{function}(a) + {function}(n)
-        }}
-    }}"""
+    text = f"""optimizer Called
+hyper lr: float = 0.5 in [0, inf)
+
+step:
+    of_elements = 0.1 + 0.8*sigmoid(grad)
+    of_numbers = 0.1 + 0.8*sigmoid(norm(grad))
+    p -= lr*{function}(of_elements) + {function}(of_numbers)
+"""
     with doubles():
         start = scenario(checked(text), 1)
         assert_kernels_compute(text, start, torch.float64, 2.0**-40, 0)
@@ -363,7 +364,7 @@ def test_a_step_that_overflowed_changes_nothing(name: str, unscaled: bool) -> No
             if not unscaled:
                 for p, grad in zip(twins.params, grads, strict=True):
                     assert torch.equal(p.grad, grad)
-    assert len(rows) == 3 if unscaled and not rows[2:] else 4
+    assert rows == [2] * 4
     twins.assert_close()
 
 
