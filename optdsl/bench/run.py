@@ -13,7 +13,7 @@ import torch
 from ..find import find
 from .measure import Measured, measure
 from .shapes import NAMED, NoShapes, of_model
-from .table import plot, show
+from .table import chart_formats, plot, show
 
 
 class BenchError(Exception):
@@ -29,7 +29,7 @@ def run(
     as_json: bool,
     chart: str | None,
     *,
-    dtype: str,
+    dtype: str | None,
     device: str,
     rounds: int,
     compiled: bool,
@@ -51,6 +51,8 @@ def run(
     except (NoShapes, RuntimeError, AssertionError) as error:
         raise BenchError(str(error).split("\n")[0]) from None
     hypers = dict(map(_setting, settings))
+    if chart is not None:
+        _check_chart(Path(chart))
     if threads is not None:
         torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,18 +69,41 @@ def run(
     if chart is not None:
         try:
             plot(found, Path(chart))
-        except ImportError:
-            raise BenchError("a chart needs matplotlib, which is not here") from None
+        except OSError as error:
+            raise BenchError(f"cannot write {chart}: {error.strerror}") from None
+
+
+def _check_chart(path: Path) -> None:
+    """Before minutes of measuring: whether a chart can be written there.
+
+    Raises:
+        BenchError: it cannot.
+    """
+    try:
+        formats = chart_formats()
+    except ImportError:
+        raise BenchError("a chart needs matplotlib, which is not here") from None
+    if path.suffix[1:].lower() not in formats:
+        known = ", ".join(sorted(formats))
+        raise BenchError(f"no chart is written as {path.name}; there are {known}")
+    if not path.parent.is_dir():
+        raise BenchError(f"there is no folder {path.parent}")
 
 
 def _measured(
-    spec: str, shapes: Any, dtype: str, device: str, rounds: int, compiled: bool, hypers
+    spec: str,
+    shapes: Any,
+    dtype: str | None,
+    device: str,
+    rounds: int,
+    compiled: bool,
+    hypers,
 ) -> Measured:
     try:
         return measure(
             spec,
             shapes,
-            dtype=getattr(torch, dtype),
+            dtype=None if dtype is None else getattr(torch, dtype),
             device=device,
             rounds=rounds,
             compiled=compiled,
@@ -92,7 +117,8 @@ def _setting(written: str) -> tuple[str, Any]:
     name, sign, value = written.partition("=")
     try:
         if sign:
-            return name, json.loads(value)
+            read = json.loads(value)
+            return name, tuple(read) if isinstance(read, list) else read
     except ValueError:
         pass
     raise BenchError(f"--set takes HYPER=JSON, as momentum=0.9, not {written!r}")
