@@ -18,6 +18,10 @@ TINY = """import torch
 def tiny():
     return torch.nn.Linear(3, 2)
 
+def loud():
+    print("made")
+    return tiny()
+
 def half():
     return tiny().bfloat16()
 
@@ -40,12 +44,43 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "of_the_user.py").write_text(TINY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("OPTDSL_CACHE_DIR", str(tmp_path))
+    for name in ("OPTDSL_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
     return "of_the_user:tiny"
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["bench", *arguments, "--rounds", "2"])
+
+
+def test_what_a_factory_prints_is_no_json(model: str) -> None:
+    result = run("lion", "--model", "of_the_user:loud", "--json")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)) == 1
+
+
+def test_kernels_are_built_once_in_a_run(model: str) -> None:
+    """So only the first table says how long that takes."""
+    Path("mine.opt").write_text("optimizer Mine\nstep: p -= 0.5*grad\n")
+    result = run("mine.opt", "mine.opt", "--model", model, "--json")
+    assert result.exit_code == 0, result.output
+    cold, warm = (
+        next(row["first"] for row in each["rows"] if row["way"] == "fused")
+        for each in json.loads(result.stdout)
+    )
+    assert cold is not None and warm is None
+
+
+def test_what_torch_cannot_compile_is_said(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(step: object) -> None:
+        raise RuntimeError("nothing compiles here")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    result = run("lion", "--model", model, "--compile")
+    assert result.exit_code == 2
+    assert "nothing compiles here" in result.stderr
 
 
 def test_sizes_are_those_of_the_models() -> None:
@@ -168,6 +203,7 @@ def test_a_table_and_a_chart(model: str, tmp_path: Path) -> None:
         (("lion", "--model", "of_the_user:tiny", "--set", "lr=-1"), "Invalid lr"),
         (("lion", "--model", "of_the_user:tiny", "--set", "speed=1"), "speed"),
         (("lion", "--device", "moon"), "moon"),
+        (("lion", "--device", "meta"), "meta"),
         (("lion", "--plot", "chart.xyz"), "no chart is written as chart.xyz"),
         (("lion", "--plot", "nosuch/chart.png"), "no folder nosuch"),
     ],

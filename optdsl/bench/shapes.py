@@ -5,7 +5,9 @@ many param groups they are.
 """
 
 import importlib
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -74,14 +76,16 @@ NAMED = {
 
 
 def of_model(factory: str) -> Shapes:
-    """The trained parameters of the module that `package.module:factory` makes.
+    """The trained parameters of the module that `package.module:factory` makes. What
+    it prints goes to standard error.
 
     Raises:
         NoShapes: there is no such factory, or it makes no module with parameters.
     """
     module, _, name = factory.partition(":")
     try:
-        made = getattr(importlib.import_module(module), name)()
+        with redirect_stdout(sys.stderr):
+            made = getattr(importlib.import_module(module), name)()
         trained = [each for each in made.parameters() if each.requires_grad]
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
