@@ -246,9 +246,11 @@ def verify(
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
-    default="float32",
+    help="Of all parameters; else those of the model, or float32.",
 )
-@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True
+)
 @click.option("--threads", type=click.IntRange(1), help="Of the CPU.")
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
 @click.option(

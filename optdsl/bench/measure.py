@@ -7,6 +7,7 @@ what share that is of what the memory can do.
 import importlib
 import inspect
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ..find import find
-from ..ir.kernels import Elements
 from ..load import load_optimizer
 from ..pipeline import Artifacts, build
+from ..runtime import compiler
+from ..vocabulary import FLAGS
+from .moved import moved
 from .shapes import Shapes
 from .stream import stream
 
@@ -30,10 +33,11 @@ _OURS = {
     "foreach": {"foreach": True},
     "fused": {"fused": True},
 }
+TORCH_FUSED = "torch fused"
 _TORCH = {
     "torch loop": {"foreach": False, "fused": False},
     "torch foreach": {"foreach": True},
-    "torch fused": {"fused": True},
+    TORCH_FUSED: {"fused": True},
 }
 COMPILED = "torch.compile"
 
@@ -75,7 +79,7 @@ def measure(
     spec: str,
     shapes: Shapes,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: str = "cpu",
     rounds: int = 20,
     compiled: bool = False,
@@ -88,38 +92,45 @@ def measure(
         TypeError, ValueError: the rule does not take the hypers.
     """
     artifacts = build(find(spec))
-    grads = [torch.randn(x, dtype=dtype, device=device) for x in shapes.sizes]
     hypers = dict(hypers or {})
+    cls = load_optimizer(spec)
+    kinds = shapes.dtypes_or(dtype)
+    grads = [
+        torch.randn(size, dtype=kind, device=device)
+        for size, kind in zip(shapes.sizes, kinds, strict=True)
+    ]
     ways: dict[str, _Way] = {}
-    reads = writes = 1
     for name, options in _OURS.items():
         if name == "fused" and artifacts.lowered.kernels is None:
             continue
-        optimizer = _made(load_optimizer(spec), shapes, grads, {**hypers, **options})
-        ways[name] = _first_step(optimizer.step, device)
-        reads, writes = _moved(artifacts, optimizer)
-    for name, cls, options in _of_torch(artifacts, hypers, compiled):
+        optimizer = _made(cls, shapes, grads, {**hypers, **options})
+        way = _first_step(optimizer.step, device)
+        if name != "fused" or _is_carried(cls, optimizer):
+            ways[name] = way
+    for name, stepped, options in _of_torch(artifacts, cls, hypers, compiled):
         try:
-            optimizer = _made(cls, shapes, grads, options)
+            optimizer = _made(stepped, shapes, grads, options)
             step = optimizer.step
             if name == COMPILED:
+                torch.compiler.reset()
                 step = torch.compile(step)
             ways[name] = _first_step(step, device)
-        except RuntimeError:  # torch has no such kernels
-            continue
+        except RuntimeError:
+            if name != TORCH_FUSED:  # of which torch has only some
+                raise
     numbers = sum(each.numel() for each in grads)
-    size = grads[0].element_size()
-    if (plain := stream(reads, writes, numbers * size // 4, device)) is not None:
+    parts = moved(artifacts.checked, hypers, shapes, dtype)
+    if (plain := stream(parts, device)) is not None:
         ways[STREAM] = _Way(plain)
     times = _in_turn({name: each.step for name, each in ways.items()}, rounds, device)
-    moved = (reads + writes) * size * numbers
+    total = sum(each.bytes for each in parts)
     theirs = [times[each] for each in times if each in _TORCH] or [times["foreach"]]
     rows = [
         Row(
             name,
             1e3 * times[name],
             times[name] / min(theirs),
-            moved / times[name] / 1e9,
+            total / times[name] / 1e9,
             times[STREAM] / times[name] if STREAM in times else None,
             way.first,
         )
@@ -129,8 +140,8 @@ def measure(
         artifacts.checked.name,
         shapes.label,
         numbers,
-        (reads + writes) * size,
-        str(dtype).removeprefix("torch."),
+        total / numbers,
+        " and ".join(dict.fromkeys(str(x).removeprefix("torch.") for x in kinds)),
         device,
         torch.get_num_threads(),
         tuple(rows),
@@ -150,50 +161,48 @@ def _made(
 
 
 def _of_torch(
-    artifacts: Artifacts, hypers: dict[str, Any], compiled: bool
+    artifacts: Artifacts, own: type[Optimizer], hypers: dict[str, Any], compiled: bool
 ) -> list[tuple[str, type[Optimizer], dict[str, Any]]]:
-    """The ways of the class that a spec names as its reference."""
+    """The ways of the class that a spec names as its reference. It gets our hypers, the
+    defaults too, where it has one of the name: both compute the same.
+    """
     path = artifacts.checked.reference
     found = []
     if path.startswith("torch."):
         module, _, name = path.rpartition(".")
         cls = getattr(importlib.import_module(module), name)
         known = inspect.signature(cls).parameters
-        given = {name: value for name, value in hypers.items() if name in known}
+        ours = inspect.signature(own).parameters
+        both = (ours.keys() & known.keys()) - {"params", *FLAGS}
+        given = {name: ours[name].default for name in both}
+        given |= {name: value for name, value in hypers.items() if name in known}
         for way, options in _TORCH.items():
             asked = {key for key, value in options.items() if value}
             if asked <= known.keys():
                 kept = {key: x for key, x in options.items() if key in known}
                 found.append((way, cls, {**given, **kept}))
         if compiled:
-            found.append((COMPILED, cls, {**given, "foreach": True}))
+            many = {"foreach": True} if "foreach" in known else {}
+            found.append((COMPILED, cls, {**given, **many}))
     elif compiled:
-        own = load_optimizer(artifacts.source.name.removesuffix(".opt").split("/")[-1])
         found.append((COMPILED, own, {**hypers, "foreach": True}))
     return found
 
 
-def _moved(artifacts: Artifacts, optimizer: Optimizer) -> tuple[int, int]:
-    """How many tensors of the size of the parameters one pass has to read, and to write.
-    What only some parameters have counts as a whole one.
+def _is_carried(cls: type[Optimizer], optimizer: Optimizer) -> bool:
+    """Whether kernels made the step, not what stands in for them: there are none for the
+    rule, for the device, or no compiler for them.
     """
-    state = next(iter(optimizer.state.values()), {})
-    sized = {
-        name
-        for name, each in state.items()
-        if isinstance(each, Tensor) and each.ndim > 0
-    }
-    program = artifacts.lowered.kernels
-    if program is None:
-        return 2 + len(sized), 1 + len(sized)
-    passes = [each for each in program.steps if isinstance(each, Elements)]
-    scratch = {each.name for each in program.scratch}
-    loads, stores = (
-        {name for each in passes for name in getattr(each, kind)} - scratch
-        for kind in ("loads", "stores")
-    )
-    present = {"p", "grad", *sized}
-    return len(loads & present), len(stores & present)
+    kernel = getattr(sys.modules[cls.__module__], "_KERNELS", None)
+    if kernel is None:
+        return False
+    plan = kernel.plans.get(optimizer)
+    if plan is None:  # several launches, or none
+        of = {
+            p.device.type for group in optimizer.param_groups for p in group["params"]
+        }
+        return of == {"cpu"} and compiler.command() is not None
+    return kernel.built(plan.types, plan.options) is not None
 
 
 def _first_step(step: Callable[[], Any], device: str) -> _Way:

@@ -5,8 +5,12 @@ many param groups they are.
 """
 
 import importlib
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+
+import torch
 
 
 class NoShapes(Exception):
@@ -15,9 +19,18 @@ class NoShapes(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
+    """`dtypes` are those of a model; none where it does not matter."""
+
     label: str
     sizes: tuple[tuple[int, ...], ...]
     groups: int = 1
+    dtypes: tuple[torch.dtype, ...] = ()
+
+    def dtypes_or(self, dtype: torch.dtype | None) -> tuple[torch.dtype, ...]:
+        """The dtype of each parameter: one for all, else its own, else float32."""
+        if dtype is None and self.dtypes:
+            return self.dtypes
+        return (dtype or torch.float32,) * len(self.sizes)
 
 
 def _gpt2_small() -> Iterator[tuple[int, ...]]:
@@ -63,18 +76,24 @@ NAMED = {
 
 
 def of_model(factory: str) -> Shapes:
-    """The parameters of the module that `package.module:factory` makes.
+    """The trained parameters of the module that `package.module:factory` makes. What
+    it prints goes to standard error.
 
     Raises:
         NoShapes: there is no such factory, or it makes no module with parameters.
     """
     module, _, name = factory.partition(":")
     try:
-        made = getattr(importlib.import_module(module), name)()
-        sizes = tuple(tuple(each.shape) for each in made.parameters())
+        with redirect_stdout(sys.stderr):
+            made = getattr(importlib.import_module(module), name)()
+        trained = [each for each in made.parameters() if each.requires_grad]
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
         raise NoShapes(f"`{factory}` makes no module: {said}") from None
-    if not sizes:
-        raise NoShapes(f"what `{factory}` makes has no parameters")
-    return Shapes(factory, sizes)
+    if not any(each.numel() for each in trained):
+        raise NoShapes(f"what `{factory}` makes has no parameters to train")
+    return Shapes(
+        factory,
+        tuple(tuple(each.shape) for each in trained),
+        dtypes=tuple(each.dtype for each in trained),
+    )

@@ -43,6 +43,17 @@ def table(measured: Measured) -> Table:
     return made
 
 
+def chart_formats() -> set[str]:
+    """The endings of files that a chart can be written to.
+
+    Raises:
+        ImportError: there is no matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    return {*Figure().canvas.get_supported_filetypes()}
+
+
 def plot(measured: Sequence[Measured], path: Path) -> None:
     """Write a bar chart of the times.
 

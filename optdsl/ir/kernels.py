@@ -69,8 +69,9 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The step of a rule. `numbers` are those that one step hands on to another, and
-    `scratch` the tensors; `asked` are numbers of a tensor that the host looks up.
+    """The step of a rule. `numbers` are all that are worked out once a tensor; `scratch`
+    are the tensors that one pass hands on to another; `asked` are numbers of a tensor that
+    the host looks up.
     """
 
     rule: Rule

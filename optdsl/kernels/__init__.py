@@ -58,7 +58,7 @@ def program(rule: ir.Rule) -> Program:
         rule,
         tuple(steps),
         tuple(plain.options.values()),
-        _numbers(placed, plain),
+        _numbers(placed),
         tuple(found.kept.values()),
         tuple(plain.asked.items()),
     )
@@ -97,11 +97,11 @@ def _is_tensor(state: ir.State) -> bool:
     return state.type.kind is ir.Kind.TENSOR and not state.host
 
 
-def _numbers(placed: list[Placed], plain: Plain) -> tuple[ir.Ref, ...]:
-    """The numbers that are assigned in the step and read in another one."""
+def _numbers(placed: list[Placed]) -> tuple[ir.Ref, ...]:
+    """The numbers that are assigned anywhere in the step."""
     found: dict[str, ir.Ref] = {}
     for each in placed:
         target = each.statement.target
         if target.type.kind is not ir.Kind.TENSOR:
-            found.setdefault(target.name, replace(target, type=target.type))
+            found.setdefault(target.name, target)
     return tuple(found.values())

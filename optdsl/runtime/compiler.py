@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 FLAGS = (
@@ -58,9 +57,7 @@ def identity(command: list[str]) -> tuple[object, ...]:
     return tuple(said)
 
 
-def make_library(
-    command: list[str], source: Path, library: Path, defines: Iterable[str]
-) -> None:
+def make_library(command: list[str], source: Path, library: Path) -> None:
     """Compile a file to a shared library.
 
     Without OpenMP, or without what only this processor can, where the compiler has no
@@ -69,12 +66,11 @@ def make_library(
     Raises:
         Failed: with the first line of what the compiler has against it.
     """
-    wanted = [*FLAGS, *(f"-D{each}" for each in defines)]
-    error = _run(command, wanted, source, library)
+    error = _run(command, [*FLAGS], source, library)
     if error:
         refused = [flag for flag in _DISPENSABLE if _refuses(command, flag)]
         if refused:
-            kept = [flag for flag in wanted if flag not in refused]
+            kept = [flag for flag in FLAGS if flag not in refused]
             error = _run(command, kept, source, library)
     if error:
         raise Failed(error)

@@ -90,9 +90,8 @@ template <class T> inline T clamp_(T x, T low, T high) {
     return min_(max_(x, low), high);
 }
 template <class T> inline T lerp_(T start, T end, T weight) {
-    // From the nearer end, so that the last weight gives the end itself.
-    const bool far = !(std::fabs(weight) < T(0.5));
-    return far ? end - (end - start) * (1 - weight) : start + weight * (end - start);
+    // Either end itself where the weight is 0 or 1.
+    return (1 - weight) * start + weight * end;
 }
 template <class T> inline bool isnan_(T x) { return x != x; }
 template <class T> inline bool isfinite_(T x) { return x - x == 0; }

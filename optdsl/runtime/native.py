@@ -8,33 +8,31 @@ from pathlib import Path
 from . import cache, compiler
 from .machine import machine
 
-_loaded: dict[tuple[str, tuple[str, ...]], ctypes.CDLL | None] = {}
+_loaded: dict[str, ctypes.CDLL | None] = {}
 _loading = threading.Lock()
 _has_warned = False
 
 
-def library(text: str, defines: tuple[str, ...] = ()) -> ctypes.CDLL | None:
+def library(text: str) -> ctypes.CDLL | None:
     """The library that a kernel compiles to, or None, with a warning, where it cannot.
 
     There is one warning in a process, and a kernel that failed is not tried again.
 
     Args:
         text: C++ that declares what it offers as extern "C".
-        defines: what the preprocessor is told, as "WIDTH=4".
     """
-    asked = (text, tuple(defines))
-    if asked not in _loaded:
+    if text not in _loaded:
         with _loading:
-            if asked not in _loaded:
+            if text not in _loaded:
                 failure = None
                 try:
-                    loaded = _load(*asked)
+                    loaded = _load(text)
                 except (compiler.Failed, OSError) as error:
                     loaded, failure = None, error
-                _loaded[asked] = loaded  # before the warning, which may be an error
+                _loaded[text] = loaded  # before the warning, which may be an error
                 if failure:
                     _warn(failure)
-    return _loaded[asked]
+    return _loaded[text]
 
 
 def _warn(failure: Exception) -> None:
@@ -48,7 +46,7 @@ def _warn(failure: Exception) -> None:
         )
 
 
-def _load(text: str, defines: tuple[str, ...]) -> ctypes.CDLL:
+def _load(text: str) -> ctypes.CDLL:
     command = compiler.command()
     if command is None:
         raise compiler.Failed("there is no compiler, neither CXX nor g++ nor clang++")
@@ -56,11 +54,9 @@ def _load(text: str, defines: tuple[str, ...]) -> ctypes.CDLL:
     def make(path: Path) -> None:
         source = path.with_suffix(".cpp")
         source.write_text(text, encoding="utf-8", newline="\n")
-        compiler.make_library(command, source, path, defines)
+        compiler.make_library(command, source, path)
 
-    key = cache.key(
-        text, defines, compiler.identity(command), compiler.FLAGS, machine()
-    )
+    key = cache.key(text, compiler.identity(command), compiler.FLAGS, machine())
     try:
         return ctypes.CDLL(str(cache.store(key, ".so", make)))
     except OSError:  # kept where nothing may be run, or removed just now

@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content 3d0e8d762ea2.
+# Compiled by optdsl from adabelief.opt, content 8099975d4252.
 
 import math
 import warnings
@@ -979,7 +979,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         exp_avg_var = exp_avg_var + real(row.eps);
         if (!rectify) {
             // p -= rate*exp_avg/(sqrt(exp_avg_var)/root + eps)
-            p = p - real(n.rate) * exp_avg / (sqrt_(exp_avg_var) / real(n.root) +
+            p = p - real(n.rate) * exp_avg / (sqrt_(exp_avg_var) * real(1.0 / n.root) +
                 real(row.eps));
         } else if (n.rho >= 5.0) {
             // p -= rate*rectified(rho, rho_inf)*root*exp_avg/(sqrt(exp_avg_var) + eps)

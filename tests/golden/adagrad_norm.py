@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 743f0309e220.
+# Compiled by optdsl from adagrad_norm.opt, content 2ef3d2f3021e.
 
 import math
 import warnings
@@ -524,7 +524,7 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
             grad = grad + real(row.weight_decay) * p;
         }
         // p -= lr*grad/sqrt(b_sq)
-        p = p - real(row.lr) * grad / real(n.root);
+        p = p - real(row.lr) * grad * real(1.0 / n.root);
         store(row.p[i], p);
     }
 }

@@ -7,7 +7,7 @@ Defazio (2025), Why Gradients Rapidly Increase Near the End of Training,
 https://arxiv.org/abs/2506.02285
 The largest rate of the schedule is the one that a group is added with.
 """
-# Compiled by optdsl from adamc.opt, content 09c61f39f66e.
+# Compiled by optdsl from adamc.opt, content 5a6505ca898b.
 
 import math
 import warnings
@@ -774,7 +774,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
         // denom = sqrt(exp_avg_sq)/sqrt(1 - beta2**t) + eps
-        const real denom = sqrt_(exp_avg_sq) / real(n.root) + real(row.eps);
+        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.root) + real(row.eps);
         // p -= lr/(1 - beta1**t) * exp_avg/denom
         p = p - real(n.quotient) * exp_avg / denom;
         store(row.p[i], p);

@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 60d617f009c4.
+# Compiled by optdsl from adamw.opt, content 752d7ebfab88.
 
 import math
 import warnings
@@ -829,7 +829,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         // second = max_exp_avg_sq if amsgrad else exp_avg_sq
         const real second = amsgrad ? max_exp_avg_sq : exp_avg_sq;
         // denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
-        const real denom = sqrt_(second) / real(n.power) + real(row.eps);
+        const real denom = sqrt_(second) * real(1.0 / n.power) + real(row.eps);
         // p -= lr/(1 - beta1**t) * exp_avg/denom
         p = p - real(n.quotient) * exp_avg / denom;
         store(row.p[i], p);

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content a2e88653d6f8.
+# Compiled by optdsl from adan.opt, content 68f5d9657a28.
 
 import math
 import warnings
@@ -967,7 +967,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         // exp_avg_sq = beta3*exp_avg_sq + (1 - beta3)*ahead*ahead
         exp_avg_sq = real(n.beta3) * exp_avg_sq + real(1.0 - n.beta3) * ahead * ahead;
         // denom = sqrt(exp_avg_sq)/(1 - beta3**t)**0.5 + eps
-        const real denom = sqrt_(exp_avg_sq) / real(n.power) + real(row.eps);
+        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
         if (weight_decay_is_not_0 && no_prox) {
             // p *= 1 - lr*weight_decay
             p = p * real(1.0 - row.lr * row.weight_decay);
@@ -978,7 +978,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         p = p - real(n.quotient_2) * exp_avg_diff / denom;
         if (weight_decay_is_not_0 && !no_prox) {
             // p /= 1 + lr*weight_decay
-            p = p / real(1.0 + row.lr * row.weight_decay);
+            p = p * real(1.0 / (1.0 + row.lr * row.weight_decay));
         }
         store(row.p[i], p);
         store(row.exp_avg[i], exp_avg);

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content 0bbb9849c0b0.
+# Compiled by optdsl from ademamix.opt, content 953507741472.
 
 import math
 import warnings
@@ -957,14 +957,14 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
         // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
-        const real denom = sqrt_(exp_avg_sq) / real(n.power) + real(row.eps);
+        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
         if (weight_decay_is_not_0) {
             // p *= 1 - lr*weight_decay
             p = p * real(1.0 - row.lr * row.weight_decay);
         }
         // p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
-        p = p - real(row.lr) * (exp_avg_fast / real(n.difference) + real(n.share) *
-            exp_avg_slow) / denom;
+        p = p - real(row.lr) * (exp_avg_fast * real(1.0 / n.difference) + real(n.share)
+            * exp_avg_slow) / denom;
         store(row.p[i], p);
         store(row.exp_avg_fast[i], exp_avg_fast);
         store(row.exp_avg_slow[i], exp_avg_slow);

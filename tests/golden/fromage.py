@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content e4820ec94f2c.
+# Compiled by optdsl from fromage.opt, content 2e7e5aed175c.
 
 import math
 import warnings
@@ -537,7 +537,7 @@ static void pass_2(
         // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
         p = p - real(n.product) * grad;
         // p /= sqrt(1 + lr*lr)
-        p = p / real(n.root);
+        p = p * real(1.0 / n.root);
         if (p_bound_is_not_none) {
             // grown = norm(p)
             grown += square_(double(p));

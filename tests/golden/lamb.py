@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 0ba733483511.
+# Compiled by optdsl from lamb.opt, content 0224a706cc7e.
 
 import math
 import warnings
@@ -790,9 +790,9 @@ static void pass_1(
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
         // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
-        const real denom = sqrt_(exp_avg_sq / real(n.difference)) + real(row.eps);
+        const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) + real(row.eps);
         // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
-        const real update = exp_avg / real(n.difference_2) / denom +
+        const real update = exp_avg * real(1.0 / n.difference_2) / denom +
             real(row.weight_decay) * p;
         // p_norm = norm(p)
         p_norm += square_(double(p));
@@ -817,9 +817,9 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         const real exp_avg = load(row.exp_avg[i]);
         const real exp_avg_sq = load(row.exp_avg_sq[i]);
         // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
-        const real denom = sqrt_(exp_avg_sq / real(n.difference)) + real(row.eps);
+        const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) + real(row.eps);
         // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
-        const real update = exp_avg / real(n.difference_2) / denom +
+        const real update = exp_avg * real(1.0 / n.difference_2) / denom +
             real(row.weight_decay) * p;
         // p -= lr*ratio*update
         p = p - real(row.lr * n.ratio) * update;

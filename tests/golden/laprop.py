@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content 6e2ac00eb899.
+# Compiled by optdsl from laprop.opt, content 44439589bf0f.
 
 import math
 import warnings
@@ -718,7 +718,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
         // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
-        const real denom = sqrt_(exp_avg_sq) / real(n.power) + real(row.eps);
+        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
         // exp_avg = beta1*exp_avg + (1 - beta1)*grad/denom
         exp_avg = real(n.beta1) * exp_avg + real(1.0 - n.beta1) * grad / denom;
         // p -= lr/(1 - beta1**t)*exp_avg

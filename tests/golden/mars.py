@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content 73aef7afffa7.
+# Compiled by optdsl from mars.opt, content bdd2bb18eb8a.
 
 import math
 import warnings
@@ -982,7 +982,7 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         real corrected = load(row.corrected[i]);
         if (optimize_1d || row.ndim > 1.0) {
             // corrected /= max(1, norm(corrected))
-            corrected = corrected / real(n.larger_);
+            corrected = corrected * real(1.0 / n.larger_);
         } else {
             // corrected = grad
             corrected = grad;
@@ -994,8 +994,8 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
             corrected;
         // p -= rate/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 +
         //     eps)
-        p = p - real(n.quotient_2) * exp_avg / (sqrt_(exp_avg_sq) / real(n.power) +
-            real(row.eps));
+        p = p - real(n.quotient_2) * exp_avg / (sqrt_(exp_avg_sq) * real(1.0 / n.power)
+            + real(row.eps));
         store(row.p[i], p);
         store(row.exp_avg[i], exp_avg);
         store(row.exp_avg_sq[i], exp_avg_sq);

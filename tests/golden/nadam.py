@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 288e40a62d42.
+# Compiled by optdsl from nadam.opt, content 2fb14a80e2d7.
 
 import math
 import warnings
@@ -982,7 +982,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
         // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
-        const real denom = sqrt_(exp_avg_sq / real(n.difference)) + real(row.eps);
+        const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) + real(row.eps);
         // p -= lr*(1 - mu)/(1 - mu_product)*grad/denom
         p = p - real(n.quotient) * grad / denom;
         // p -= lr*mu_next/(1 - mu_product*mu_next)*exp_avg/denom

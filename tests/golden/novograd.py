@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 094eff274e73.
+# Compiled by optdsl from novograd.opt, content ba155560ba95.
 
 import math
 import warnings
@@ -630,7 +630,7 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         // normed = grad/(sqrt(exp_avg_sq) + eps)
-        real normed = grad / real(n.sum_);
+        real normed = grad * real(1.0 / n.sum_);
         if (weight_decay_is_not_0) {
             // normed += weight_decay*p
             normed = normed + real(row.weight_decay) * p;

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 9c6d5750d330.
+# Compiled by optdsl from radam.opt, content 64f9a8c02f5a.
 
 import math
 import warnings
@@ -898,7 +898,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
         // update = exp_avg/(1 - beta1**t)
-        real update = exp_avg / real(n.difference);
+        real update = exp_avg * real(1.0 / n.difference);
         // update *= lr
         update = update * real(row.lr);
         if (n.rho > 5.0) {

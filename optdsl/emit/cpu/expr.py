@@ -98,6 +98,12 @@ class Printer:
                 return f"sqrt_({self.element(base)})", call
             case ir.Binary("**", base, exponent):
                 return f"pow_({self.element(base)}, {self.element(exponent)})", call
+            case ir.Binary("/", left, right) if not is_element(right):
+                # One division a tensor, not one an element.
+                factor = f"real(1.0 / {self.number(right, PRECEDENCE['unary'])})"
+                return f"{self.element(left, PRECEDENCE['*'])} * {factor}", PRECEDENCE[
+                    "*"
+                ]
             case ir.Binary(operator, left, right):
                 return self._infix(operator, left, right, self.element)
             case ir.Choose(condition, then, otherwise):
