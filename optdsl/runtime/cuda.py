@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .carried import dtypes
 from .device_tables import Copies, Rows, Values, is_capturing, is_tensor, parts_of
-from .launch import Batch, Entry, Launch, Types
+from .launch import Batch, Entry, Launch
 from .triton_text import is_there, may_run, module, on, runs_on
 
 if TYPE_CHECKING:
@@ -179,6 +179,8 @@ class DeviceLaunch(Launch):
         return dtypes(entry, lambda x: x.device == self.device)
 
     def _run(self, batch: Batch) -> bool:
+        from .handed import Handed  # it needs Triton
+
         launch = module(self.kernel.text).launch
         count = len(self.kernel.elements)
         scratch = [*(_scratch(batch, count, self.device) for _ in self.kernel.scratch)]
@@ -192,7 +194,14 @@ class DeviceLaunch(Launch):
             for at, hyper in enumerate(batch.hypers):
                 if is_tensor(hyper):
                     values.hypers[at].copy_(hyper)
-            launch(Handed(self, batch, rows, values))
+            scale = (None, None)
+            if self.optimizer in self.kernel.scaled:
+                scale = (
+                    self.optimizer.found_inf,
+                    getattr(self.optimizer, "grad_scale", None),
+                )
+            counts = count, len(self.kernel.scratch)
+            launch(Handed(batch, *counts, rows, values, scale, self.device))
         return True
 
     def _tables(self, batch: Batch, pointers: list[array]) -> tuple[Rows, Values]:
@@ -215,53 +224,6 @@ class DeviceLaunch(Launch):
         return rows, values
 
 
-class Handed:
-    """What the function that launches the kernels is handed."""
-
-    def __init__(
-        self, launch: DeviceLaunch, batch: Batch, rows: Rows, values: Values
-    ) -> None:
-        import triton.language as tl
-
-        kinds = {
-            torch.float32: tl.float32,
-            torch.float64: tl.float64,
-            torch.bfloat16: tl.bfloat16,
-            torch.float16: tl.float16,
-            torch.complex64: tl.float32,
-            torch.complex128: tl.float64,
-        }
-        elements = batch.types[: len(launch.kernel.elements)]
-        self.real = tl.float64 if is_precise(elements) else tl.float32
-        of_columns = [kinds.get(each, self.real) for each in batch.types]
-        of_scratch = [self.real] * len(launch.kernel.scratch)
-        count = len(elements)
-        self.types = [*of_columns[:count], *of_scratch, *of_columns[count:]]
-        self.options = batch.options
-        self.device = launch.device
-        self.BLOCK, self.rows, self.groups = rows.BLOCK, rows.rows, rows.groups
-        self.chunks, self.row_of, self.starts = rows.chunks, rows.row_of, rows.starts
-        self.numel, self.group, self.bounds = rows.numel, rows.group, rows.bounds
-        self.columns, self.hypers = values.columns, values.hypers
-        self.asked, self.aligned = values.asked, values.aligned
-        self.found_inf = self.grad_scale = None
-        if launch.optimizer in launch.kernel.scaled:
-            self.found_inf = launch.optimizer.found_inf
-            self.grad_scale = getattr(launch.optimizer, "grad_scale", None)
-        # Subnormal numbers count, as they do elsewhere in torch.
-        plain = {} if torch.version.hip else {"enable_reflect_ftz": False}
-        self.of_rows = {"num_warps": 1, **plain}
-        self.of_chunks = {"num_warps": 8, **plain}
-
-    def new(self, count: int) -> Tensor:
-        """Numbers that live as long as a step."""
-        return torch.empty(max(count, 1), dtype=torch.float64, device=self.device)
-
-
-def is_precise(types: Types) -> bool:
-    return bool({torch.float64, torch.complex128} & {*types})
-
-
 def _stream(device: torch.device) -> int:
     """Tables are copied on the stream that reads them."""
     if device.type == "cpu":
@@ -271,7 +233,8 @@ def _stream(device: torch.device) -> int:
 
 def _scratch(batch: Batch, elements: int, device: torch.device) -> tuple[Tensor, array]:
     """Memory for what one pass hands on to another, and where it is for each row."""
-    real = torch.float64 if is_precise(batch.types[:elements]) else torch.float32
+    precise = {torch.float64, torch.complex128} & {*batch.types[:elements]}
+    real = torch.float64 if precise else torch.float32
     size = real.itemsize
     lengths: Sequence[int] = [-(-size * each // 16) * 16 for each in batch.numel]
     *starts, total = accumulate(lengths, initial=0)
