@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content f9cdd65c4d70.
+# Compiled by optdsl from adagrad.opt, content 2c992be4b7fa.
 
 import math
 import warnings
@@ -189,6 +189,8 @@ class Adagrad(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -327,8 +329,11 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group.get("capturable", False) else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
+    device read it.
+    """
+    near = group.get("capturable", False) or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -728,6 +733,118 @@ extern "C" int step_adagrad(const Table *table) {
 }
 """
 
+_CUDA = r"""# Adagrad in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    number,
+    overflowed,
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    lr_decay = tl.load(of + 1)
+    t = number(columns, rows, row, 3, step_t) + 1
+    # clr = lr/(1 + (t - 1)*lr_decay)
+    clr = lr / (1.0 + (t - 1.0) * lr_decay)
+    tl.store(n + 0 * rows, clr)
+    keep_number(columns, rows, row, 3, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    sum__t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    weight_decay = tl.load(of + 2)
+    eps = tl.load(of + 3)
+    clr = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    sum__at = column(columns, rows, row, 2, sum__t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    sum_ = elements(sum__at, i, left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # sum += grad*grad
+    sum_ = sum_ + grad * grad
+    # p -= clr*grad/(sqrt(sum) + eps)
+    p = p - clr.to(real) * grad / (tl.sqrt(sum_) + eps.to(real))
+    keep(p_at, i, left, p)
+    keep(sum__at, i, left, sum_)
+
+
+def launch(x):
+    numbers = x.new(1 * x.rows)
+    numbers_1[(x.rows,)](
+        x.columns,
+        x.rows,
+        x.group,
+        x.hypers,
+        numbers,
+        x.found_inf,
+        step_t=x.types[3],
+        **x.of_rows,
+    )
+    if x.chunks:
+        pass_1[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            numbers,
+            x.found_inf,
+            x.grad_scale,
+            p_t=x.types[0],
+            grad_t=x.types[1],
+            sum__t=x.types[2],
+            maximize=x.options[0],
+            weight_decay_is_not_0=x.options[1],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_adagrad",
     _CPU,
@@ -735,4 +852,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "sum_"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    cuda=_CUDA,
+    scaled=True,
 )

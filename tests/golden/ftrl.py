@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content 8b1353fd8f6f.
+# Compiled by optdsl from ftrl.opt, content c2de43c29342.
 
 import math
 import warnings
@@ -160,6 +160,8 @@ class FTRL(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -595,10 +597,122 @@ extern "C" int step_ftrl(const Table *table) {
 }
 """
 
+_CUDA = r"""# FTRL in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    clamp,
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    larger,
+    overflowed,
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    beta = tl.load(of + 1)
+    lambda_2 = tl.load(of + 3)
+    # strength = max(beta + lr*lambda_2, 1e-30)
+    strength = larger(beta + lr * lambda_2, double(1e-30))
+    tl.store(n + 0 * rows, strength)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    z_t: tl.constexpr,
+    n__t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    lambda_1 = tl.load(of + 2)
+    strength = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    z_at = column(columns, rows, row, 2, z_t, aligned) + begin
+    n__at = column(columns, rows, row, 3, n__t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    z = elements(z_at, i, left, real)
+    n_ = elements(n__at, i, left, real)
+    # root_before = sqrt(n)
+    root_before = tl.sqrt(n_)
+    # n += grad*grad
+    n_ = n_ + grad * grad
+    # root = sqrt(n)
+    root = tl.sqrt(n_)
+    # z = z + lr*grad + (root_before - root)*p
+    z = z + lr.to(real) * grad + (root_before - root) * p
+    # p = (clamp(z, -lr*lambda_1, lr*lambda_1) - z)/(root + strength)
+    p = (clamp(z, (-lr * lambda_1).to(real), (lr * lambda_1).to(real)) - z) / (
+        root + strength.to(real)
+    )
+    keep(p_at, i, left, p)
+    keep(z_at, i, left, z)
+    keep(n__at, i, left, n_)
+
+
+def launch(x):
+    numbers = x.new(1 * x.rows)
+    numbers_1[(x.rows,)](x.rows, x.group, x.hypers, numbers, x.found_inf, **x.of_rows)
+    if x.chunks:
+        pass_1[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            numbers,
+            x.found_inf,
+            x.grad_scale,
+            p_t=x.types[0],
+            grad_t=x.types[1],
+            z_t=x.types[2],
+            n__t=x.types[3],
+            maximize=x.options[0],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_ftrl",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "z", "n_"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

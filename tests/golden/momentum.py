@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content d8c1a43d93f3.
+# Compiled by optdsl from momentum.opt, content fabbbcdb2e08.
 
 import math
 import warnings
@@ -142,6 +142,8 @@ class Momentum(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -458,10 +460,78 @@ extern "C" int step_momentum(const Table *table) {
 }
 """
 
+_CUDA = r"""# Momentum in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    buf_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 2 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    buf_at = column(columns, rows, row, 2, buf_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    buf = elements(buf_at, i, left, real)
+    # buf = momentum*buf + grad
+    buf = momentum.to(real) * buf + grad
+    # p -= lr*buf
+    p = p - lr.to(real) * buf
+    keep(p_at, i, left, p)
+    keep(buf_at, i, left, buf)
+
+
+def launch(x):
+    if x.chunks:
+        pass_1[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            x.found_inf,
+            x.grad_scale,
+            p_t=x.types[0],
+            grad_t=x.types[1],
+            buf_t=x.types[2],
+            maximize=x.options[0],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_momentum",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "buf"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 6beeb1a5ac75.
+# Compiled by optdsl from sgd.opt, content a964cc137fd7.
 
 import math
 import warnings
@@ -178,6 +178,8 @@ class SGD(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -657,6 +659,108 @@ extern "C" int step_sgd(const Table *table) {
 }
 """
 
+_CUDA = r"""# SGD in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    overflowed,
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    momentum_is_not_0: tl.constexpr,
+    nesterov: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    dampening = tl.load(of + 2)
+    weight_decay = tl.load(of + 3)
+    first = tl.load(asked + 0 * rows + row) != 0
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    if momentum_is_not_0:
+        if first:
+            # momentum_buffer = grad
+            momentum_buffer = grad
+        else:
+            # momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+            momentum_buffer = momentum.to(real) * momentum_buffer + (
+                1.0 - dampening
+            ).to(real) * grad
+        if nesterov:
+            # grad += momentum*momentum_buffer
+            grad = grad + momentum.to(real) * momentum_buffer
+        else:
+            # grad = momentum_buffer
+            grad = momentum_buffer
+    # p -= lr*grad
+    p = p - lr.to(real) * grad
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    if x.chunks:
+        pass_1[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            x.asked,
+            x.found_inf,
+            x.grad_scale,
+            p_t=x.types[0],
+            grad_t=x.types[1],
+            momentum_buffer_t=x.types[2],
+            maximize=x.options[0],
+            weight_decay_is_not_0=x.options[1],
+            momentum_is_not_0=x.options[2],
+            nesterov=x.options[3],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_sgd",
     _CPU,
@@ -664,4 +768,5 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0", "nesterov"),
+    cuda=_CUDA,
 )

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content 9a1e182bffe9.
+# Compiled by optdsl from sgdw.opt, content 4fb73cfb7eb1.
 
 import math
 import warnings
@@ -162,6 +162,8 @@ class SGDW(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -663,6 +665,108 @@ extern "C" int step_sgdw(const Table *table) {
 }
 """
 
+_CUDA = r"""# SGDW in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    overflowed,
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    momentum_is_0: tl.constexpr,
+    nesterov: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    dampening = tl.load(of + 2)
+    weight_decay = tl.load(of + 3)
+    first = tl.load(asked + 0 * rows + row) != 0
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    if momentum_is_0:
+        # p -= lr*grad
+        p = p - lr.to(real) * grad
+    else:
+        # momentum_buffer = grad if first else momentum*momentum_buffer + (1 -
+        #     dampening)*grad
+        momentum_buffer = tl.where(
+            first,
+            grad,
+            momentum.to(real) * momentum_buffer + (1.0 - dampening).to(real) * grad,
+        )
+        # update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
+        update = (
+            grad + momentum.to(real) * momentum_buffer if nesterov else momentum_buffer
+        )
+        # p -= lr*update
+        p = p - lr.to(real) * update
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    if x.chunks:
+        pass_1[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            x.asked,
+            x.found_inf,
+            x.grad_scale,
+            p_t=x.types[0],
+            grad_t=x.types[1],
+            momentum_buffer_t=x.types[2],
+            maximize=x.options[0],
+            weight_decay_is_not_0=x.options[1],
+            momentum_is_0=x.options[2],
+            nesterov=x.options[3],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_sgdw",
     _CPU,
@@ -670,4 +774,5 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov"),
+    cuda=_CUDA,
 )

@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 13045208579d.
+# Compiled by optdsl from sophia.opt, content 6fe16069c06a.
 
 import math
 import warnings
@@ -175,6 +175,8 @@ class Sophia(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -640,10 +642,101 @@ extern "C" int step_sophia(const Table *table) {
 }
 """
 
+_CUDA = r"""# Sophia in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    keep,
+    lerp,
+    overflowed,
+    sign,
+    smaller,
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    hessian_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 7 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    rho = tl.load(of + 3)
+    batch_size = tl.load(of + 4)
+    weight_decay = tl.load(of + 5)
+    eps = tl.load(of + 6)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    hessian_at = column(columns, rows, row, 3, hessian_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    hessian = elements(hessian_at, i, left, real)
+    # p *= 1 - lr*weight_decay
+    p = p * (1.0 - lr * weight_decay).to(real)
+    # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+    exp_avg = lerp(exp_avg, grad, (1.0 - betas_0).to(real))
+    # ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
+    ratio = smaller(
+        tl.abs(exp_avg) / ((rho * batch_size).to(real) * hessian + eps.to(real)), 1.0
+    )
+    # p -= lr*sign(exp_avg)*ratio
+    p = p - lr.to(real) * sign(exp_avg) * ratio
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+
+
+def launch(x):
+    if x.chunks:
+        pass_1[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            x.found_inf,
+            x.grad_scale,
+            p_t=x.types[0],
+            grad_t=x.types[1],
+            exp_avg_t=x.types[2],
+            hessian_t=x.types[3],
+            maximize=x.options[0],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_sophia",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "exp_avg", "hessian"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 80479c504209.
+# Compiled by optdsl from tiger.opt, content 390c0a7eb13a.
 
 import math
 import warnings
@@ -150,6 +150,8 @@ class Tiger(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
+        if _KERNELS and _KERNELS.reads_scale(self):
+            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
             return False
@@ -561,10 +563,190 @@ extern "C" int step_tiger(const Table *table) {
 }
 """
 
+_CUDA = r"""# Tiger in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    larger,
+    lerp,
+    overflowed,
+    sign,
+    square,
+    sum_of,
+    total,
+)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, asked, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    m_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 3 * tl.load(group + row)
+    beta = tl.load(of + 1)
+    ndim = tl.load(asked + 0 * rows + row)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    m_at = column(columns, rows, row, 2, m_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    m = elements(m_at, i, left, real)
+    # m = lerp(m, grad, 1 - beta)
+    m = lerp(m, grad, (1.0 - beta).to(real))
+    norm = double(0.0)
+    if ndim > 1.0:
+        # norm(p)
+        norm = norm + total(square(p.to(tl.float64)), i, left)
+    keep(m_at, i, left, m)
+    tl.store(parts + 0 * chunks + chunk, norm)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_1(
+    rows, chunks, starts, group, hypers, asked, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # norm(p)
+    norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    rate = double(0.0)
+    if ndim > 1.0:
+        # rate = lr*norm(p)/max(1, numel(p))**0.5
+        rate = lr * norm / libdevice.pow(larger(double(1.0), numel_), double(0.5))
+    tl.store(n + 0 * rows, rate)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    p_t: tl.constexpr,
+    m_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 2)
+    ndim = tl.load(asked + 0 * rows + row)
+    rate = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    m_at = column(columns, rows, row, 2, m_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    m = elements(m_at, i, left, real)
+    if ndim > 1.0:
+        # p *= 1 - rate*weight_decay
+        p = p * (1.0 - rate * weight_decay).to(real)
+        # p -= rate*sign(m)
+        p = p - rate.to(real) * sign(m)
+    else:
+        # p -= 0.5*lr*sign(m)
+        p = p - (0.5 * lr).to(real) * sign(m)
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    numbers = x.new(1 * x.rows)
+    parts_1 = x.new(1 * x.chunks)
+    if x.chunks:
+        pass_1[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.chunks,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            x.asked,
+            parts_1,
+            x.found_inf,
+            x.grad_scale,
+            p_t=x.types[0],
+            grad_t=x.types[1],
+            m_t=x.types[2],
+            maximize=x.options[0],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+    numbers_1[(x.rows,)](
+        x.rows,
+        x.chunks,
+        x.starts,
+        x.group,
+        x.hypers,
+        x.asked,
+        numbers,
+        parts_1,
+        x.found_inf,
+        **x.of_rows,
+    )
+    if x.chunks:
+        pass_2[(x.chunks,)](
+            x.columns,
+            x.rows,
+            x.row_of,
+            x.starts,
+            x.numel,
+            x.group,
+            x.hypers,
+            x.asked,
+            numbers,
+            x.found_inf,
+            p_t=x.types[0],
+            m_t=x.types[2],
+            real=x.real,
+            aligned=x.aligned,
+            BLOCK=x.BLOCK,
+            **x.of_chunks,
+        )
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_tiger",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "m"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )
