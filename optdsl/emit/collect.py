@@ -215,10 +215,12 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
 ZERO_DIM_NEAR = '''
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = {} or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = {}
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 '''

@@ -5,7 +5,7 @@ Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
 """
-# Compiled by optdsl from adabound.opt, content fd9f8872e3e6.
+# Compiled by optdsl from adabound.opt, content d6a09f2032f7.
 
 import math
 import warnings
@@ -368,10 +368,12 @@ def _as_float(value: Any) -> float:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
 """
-# Compiled by optdsl from adam_atan2.opt, content 2b412fe77f20.
+# Compiled by optdsl from adam_atan2.opt, content 7074b0c86e24.
 
 import math
 import warnings
@@ -324,10 +324,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lancopku/AdaMod, where weights dec
 from the gradient and eps is added before the second moment is corrected; the paper adds
 it after. In pytorch_optimizer beta3 is the third of the betas, and beta2 is 0.99.
 """
-# Compiled by optdsl from adamod.opt, content d024e82e11d7.
+# Compiled by optdsl from adamod.opt, content d0fd1373e303.
 
 import math
 import warnings
@@ -335,10 +335,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 

@@ -7,7 +7,7 @@ https://github.com/shivram1987/diffGrad, where eps is added before the second mo
 corrected; the paper adds it after, and was run with code that saw no change ever.
 pytorch_optimizer decays weights apart from the gradient unless told otherwise.
 """
-# Compiled by optdsl from diffgrad.opt, content 7e60c3ce0507.
+# Compiled by optdsl from diffgrad.opt, content 78d3448c9478.
 
 import math
 import warnings
@@ -327,10 +327,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 

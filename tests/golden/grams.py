@@ -5,7 +5,7 @@ https://arxiv.org/abs/2412.17107
 Follows the authors' code, https://github.com/Gunale0926/Grams, where eps is added
 before the second moment is corrected; the paper and pytorch_optimizer add it after.
 """
-# Compiled by optdsl from grams.opt, content aa23dd283410.
+# Compiled by optdsl from grams.opt, content df5562415cec.
 
 import math
 import warnings
@@ -312,10 +312,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 

@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 08e3feba0e6d.
+# Compiled by optdsl from lamb.opt, content 16cd3c90d0cc.
 
 import math
 import warnings
@@ -312,10 +312,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 

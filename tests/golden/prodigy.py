@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 13da9da7e8e5.
+# Compiled by optdsl from prodigy.opt, content 3e30dd710bc1.
 
 import math
 import warnings
@@ -413,10 +413,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 

@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content f9177308f1c5.
+# Compiled by optdsl from stable_adamw.opt, content b377ad348019.
 
 import math
 import warnings
@@ -318,10 +318,12 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on the
-    device read it.
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
     """
-    near = group["capturable"] or (_KERNELS and _KERNELS.has_numbers_near(group, p))
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
