@@ -51,6 +51,10 @@ class DeviceKernel:
         """Nothing more: what a launch of these has is there already."""
         return []
 
+    def has_scale(self, optimizer: Any) -> bool:
+        """Whether the gradients of this step have a scale that is left to kernels."""
+        return optimizer in self.scaled and hasattr(optimizer, "found_inf")
+
     def numbers_of(self, group: dict[str, Any]) -> tuple[tuple, tuple[bool, ...]]:
         """As for the CPU, but a hyper that is a tensor of the device stays one."""
         hypers, options = self.hypers(group)
@@ -114,13 +118,12 @@ def reads_scale(kernel: "Kernel", optimizer: Any) -> bool:
     """Whether kernels take the scale of a GradScaler out of all gradients of a step by
     themselves, and do not take a step that overflowed.
     """
-    if kernel.device is None:
+    if kernel.device is None or torch.compiler.is_compiling():
         return False
     kernel.device.scaled.discard(optimizer)
-    found_inf = getattr(optimizer, "found_inf", None)
-    if found_inf is None or not kernel.scaled or torch.compiler.is_compiling():
+    if not kernel.scaled:
         return False
-    device, groups = found_inf.device, optimizer.param_groups
+    device, groups = optimizer.found_inf.device, optimizer.param_groups
     if not runs_on(device) or not is_there(device):
         return False
     if not all(map(kernel.is_asked_for, groups)):
@@ -136,7 +139,7 @@ def _unscaled(kernel: DeviceKernel | None, optimizer: Any, left: Left) -> Left:
     """The same groups, without the scale in their gradients; none where one overflowed.
     What kernels leave is seldom, so that this waits for the device.
     """
-    if not left or kernel is None or optimizer not in kernel.scaled:
+    if not left or kernel is None or not kernel.has_scale(optimizer):
         return left
     if optimizer.found_inf.item():
         return []
@@ -174,7 +177,7 @@ class DeviceLaunch(Launch):
         """
         if not entry.group.get("capturable") and not is_capturing(self.device):
             for x in (x for column in entry.numbers for x in column):
-                if type(x) is Tensor and x.device.type == "cpu":
+                if type(x) is Tensor and x.is_cpu and self.device.type != "cpu":
                     x.data = x.data.to(self.device)
         return dtypes(entry, lambda x: x.device == self.device)
 
@@ -195,11 +198,9 @@ class DeviceLaunch(Launch):
                 if is_tensor(hyper):
                     values.hypers[at].copy_(hyper)
             scale = (None, None)
-            if self.optimizer in self.kernel.scaled:
-                scale = (
-                    self.optimizer.found_inf,
-                    getattr(self.optimizer, "grad_scale", None),
-                )
+            if self.kernel.has_scale(self.optimizer):
+                optimizer = self.optimizer
+                scale = optimizer.found_inf, getattr(optimizer, "grad_scale", None)
             counts = count, len(self.kernel.scratch)
             launch(Handed(batch, *counts, rows, values, scale, self.device))
         return True

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 
 from .carried import TYPES
@@ -96,7 +97,12 @@ class Kernel:
 
     def has_numbers_near(self, group: dict[str, Any], p: Tensor) -> bool:
         """Whether 0-d states are to lie on the device of their parameter."""
-        if not p.is_cuda or self.device is None or not self.is_asked_for(group):
+        if (
+            torch.compiler.is_compiling()
+            or not p.is_cuda
+            or self.device is None
+            or not self.is_asked_for(group)
+        ):
             return False
         return is_there(p.device)
 

@@ -5,7 +5,7 @@ Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
 """
-# Compiled by optdsl from accsgd.opt, content f23d8d9ac848.
+# Compiled by optdsl from accsgd.opt, content 8e1aad161637.
 
 import math
 import warnings
@@ -156,11 +156,12 @@ class AccSGD(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

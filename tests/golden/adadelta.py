@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content cff77041d48f.
+# Compiled by optdsl from adadelta.opt, content 3bb6e6c866ef.
 
 import math
 import warnings
@@ -171,11 +171,12 @@ class Adadelta(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 8ac6a1917ba1.
+# Compiled by optdsl from adagrad_norm.opt, content 2aff8cf4ff99.
 
 import math
 import warnings
@@ -161,11 +161,12 @@ class AdaGradNorm(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
 """
-# Compiled by optdsl from adam_atan2.opt, content 7074b0c86e24.
+# Compiled by optdsl from adam_atan2.opt, content ff994ac67f19.
 
 import math
 import warnings
@@ -175,11 +175,12 @@ class AdamAtan2(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -7,7 +7,7 @@ Defazio (2025), Why Gradients Rapidly Increase Near the End of Training,
 https://arxiv.org/abs/2506.02285
 The largest rate of the schedule is the one that a group is added with.
 """
-# Compiled by optdsl from adamc.opt, content 19dabe118bbd.
+# Compiled by optdsl from adamc.opt, content 5b51c9e7486b.
 
 import math
 import warnings
@@ -183,11 +183,12 @@ class AdamC(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lancopku/AdaMod, where weights dec
 from the gradient and eps is added before the second moment is corrected; the paper adds
 it after. In pytorch_optimizer beta3 is the third of the betas, and beta2 is 0.99.
 """
-# Compiled by optdsl from adamod.opt, content d0fd1373e303.
+# Compiled by optdsl from adamod.opt, content a619aa807de7.
 
 import math
 import warnings
@@ -182,11 +182,12 @@ class AdaMod(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

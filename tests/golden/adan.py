@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content cfc0376781c6.
+# Compiled by optdsl from adan.opt, content 5203778034d1.
 
 import math
 import warnings
@@ -186,11 +186,12 @@ class Adan(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content 1f1863f17dc4.
+# Compiled by optdsl from ademamix.opt, content fc8238755177.
 
 import math
 import warnings
@@ -190,11 +190,12 @@ class AdEMAMix(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content 830f64ec8bab.
+# Compiled by optdsl from adopt.opt, content 78cb1f81bb05.
 
 import math
 import warnings
@@ -185,11 +185,12 @@ class ADOPT(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

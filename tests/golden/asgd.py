@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content ad4003588c32.
+# Compiled by optdsl from asgd.opt, content 88f224d6c163.
 
 import math
 import warnings
@@ -207,11 +207,12 @@ class ASGD(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

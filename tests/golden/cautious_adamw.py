@@ -7,7 +7,7 @@ stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 5f8d95c04057.
+# Compiled by optdsl from cautious_adamw.opt, content 06a5b4c565b7.
 
 import math
 import warnings
@@ -172,11 +172,12 @@ class CautiousAdamW(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

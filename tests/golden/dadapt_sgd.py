@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content cb6642922c12.
+# Compiled by optdsl from dadapt_sgd.opt, content ffb9af18f26d.
 
 import math
 import warnings
@@ -190,11 +190,12 @@ class DAdaptSGD(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -7,7 +7,7 @@ https://github.com/shivram1987/diffGrad, where eps is added before the second mo
 corrected; the paper adds it after, and was run with code that saw no change ever.
 pytorch_optimizer decays weights apart from the gradient unless told otherwise.
 """
-# Compiled by optdsl from diffgrad.opt, content 78d3448c9478.
+# Compiled by optdsl from diffgrad.opt, content 51815f00b75e.
 
 import math
 import warnings
@@ -177,11 +177,12 @@ class DiffGrad(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

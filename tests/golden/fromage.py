@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 65a01398018f.
+# Compiled by optdsl from fromage.opt, content 2cd53e738256.
 
 import math
 import warnings
@@ -148,11 +148,12 @@ class Fromage(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

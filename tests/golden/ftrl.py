@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content c2de43c29342.
+# Compiled by optdsl from ftrl.opt, content b68b8a0e9278.
 
 import math
 import warnings
@@ -160,11 +160,12 @@ class FTRL(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

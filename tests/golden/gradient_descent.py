@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 374f28449e5a.
+# Compiled by optdsl from gradient_descent.opt, content dd128b65e0f2.
 
 import math
 import warnings
@@ -129,11 +129,12 @@ class GradientDescent(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

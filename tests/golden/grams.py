@@ -5,7 +5,7 @@ https://arxiv.org/abs/2412.17107
 Follows the authors' code, https://github.com/Gunale0926/Grams, where eps is added
 before the second moment is corrected; the paper and pytorch_optimizer add it after.
 """
-# Compiled by optdsl from grams.opt, content df5562415cec.
+# Compiled by optdsl from grams.opt, content c8281860e41f.
 
 import math
 import warnings
@@ -170,11 +170,12 @@ class Grams(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

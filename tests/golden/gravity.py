@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content c0ba5e9d2194.
+# Compiled by optdsl from gravity.opt, content a4eb85ad6449.
 
 import math
 import warnings
@@ -171,11 +171,12 @@ class Gravity(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

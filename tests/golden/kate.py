@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content 52a41061efe6.
+# Compiled by optdsl from kate.opt, content 5b19624093ad.
 
 import math
 import warnings
@@ -152,11 +152,12 @@ class Kate(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

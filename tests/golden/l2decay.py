@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 5112ac32992a.
+# Compiled by optdsl from l2decay.opt, content 61822f94602a.
 
 import math
 import warnings
@@ -133,11 +133,12 @@ class L2Decay(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

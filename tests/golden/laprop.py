@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content b15ca352c92d.
+# Compiled by optdsl from laprop.opt, content bcff4beecfac.
 
 import math
 import warnings
@@ -172,11 +172,12 @@ class LaProp(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content 9d9698b0487f.
+# Compiled by optdsl from lars.opt, content 1224e7af510f.
 
 import math
 import warnings
@@ -156,11 +156,12 @@ class LARS(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

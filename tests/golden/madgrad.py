@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content 7b4d2c438e8e.
+# Compiled by optdsl from madgrad.opt, content b55870d3b3aa.
 
 import math
 import warnings
@@ -180,11 +180,12 @@ class MADGRAD(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

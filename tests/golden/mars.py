@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content 4d0f2e52070a.
+# Compiled by optdsl from mars.opt, content 5dc9413d0472.
 
 import math
 import warnings
@@ -214,11 +214,12 @@ class MARS(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

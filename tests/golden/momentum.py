@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content fabbbcdb2e08.
+# Compiled by optdsl from momentum.opt, content 561ed974899b.
 
 import math
 import warnings
@@ -142,11 +142,12 @@ class Momentum(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

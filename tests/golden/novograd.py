@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 50507bb0b2d6.
+# Compiled by optdsl from novograd.opt, content 89dd6c9cf093.
 
 import math
 import warnings
@@ -165,11 +165,12 @@ class NovoGrad(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content 65c1e5884464.
+# Compiled by optdsl from pid.opt, content a9c13a9132ab.
 
 import math
 import warnings
@@ -174,11 +174,12 @@ class PID(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content a93e3e9881be.
+# Compiled by optdsl from pnm.opt, content 56589c0100a8.
 
 import math
 import warnings
@@ -170,11 +170,12 @@ class PNM(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

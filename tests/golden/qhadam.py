@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content aa10d22fb7b6.
+# Compiled by optdsl from qhadam.opt, content d2d1426419a4.
 
 import math
 import warnings
@@ -181,11 +181,12 @@ class QHAdam(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

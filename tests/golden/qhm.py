@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.06801
 Follows the authors' code, https://github.com/facebookresearch/qhoptim, which has no
 default for momentum and nu; these are the paper's rule of thumb.
 """
-# Compiled by optdsl from qhm.opt, content f539f9836fcc.
+# Compiled by optdsl from qhm.opt, content 2985867ea02c.
 
 import math
 import warnings
@@ -159,11 +159,12 @@ class QHM(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 545de11fdfba.
+# Compiled by optdsl from radam.opt, content e6815e90bd3b.
 
 import math
 import warnings
@@ -178,11 +178,12 @@ class RAdam(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

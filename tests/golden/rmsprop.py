@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content d7c03966559b.
+# Compiled by optdsl from rmsprop.opt, content 5056ce9c6a7d.
 
 import math
 import warnings
@@ -192,11 +192,12 @@ class RMSprop(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content eb03e7c7f8b5.
+# Compiled by optdsl from rprop.opt, content b7b5a5120212.
 
 import math
 import warnings
@@ -173,11 +173,12 @@ class Rprop(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

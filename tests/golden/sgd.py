@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content a964cc137fd7.
+# Compiled by optdsl from sgd.opt, content 090d7b565553.
 
 import math
 import warnings
@@ -178,11 +178,12 @@ class SGD(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -7,7 +7,7 @@ first gradient without deviation, as of a single number, whose norm theirs divid
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
 """
-# Compiled by optdsl from sgd_sai.opt, content 56ea3126a330.
+# Compiled by optdsl from sgd_sai.opt, content 174b797d28f9.
 
 import math
 import warnings
@@ -168,11 +168,12 @@ class SGDSaI(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content 4fb73cfb7eb1.
+# Compiled by optdsl from sgdw.opt, content 63c2a9aa28d1.
 
 import math
 import warnings
@@ -162,11 +162,12 @@ class SGDW(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content 9f2171f50268.
+# Compiled by optdsl from signsgd.opt, content db394399d3b7.
 
 import math
 import warnings
@@ -154,11 +154,12 @@ class SignSGD(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

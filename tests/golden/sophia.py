@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 6fe16069c06a.
+# Compiled by optdsl from sophia.opt, content 41a331776a09.
 
 import math
 import warnings
@@ -175,11 +175,12 @@ class Sophia(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content b377ad348019.
+# Compiled by optdsl from stable_adamw.opt, content 4387ac8e49ae.
 
 import math
 import warnings
@@ -172,11 +172,12 @@ class StableAdamW(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

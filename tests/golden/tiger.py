@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 390c0a7eb13a.
+# Compiled by optdsl from tiger.opt, content 2f7f130bc47e.
 
 import math
 import warnings
@@ -150,11 +150,12 @@ class Tiger(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups

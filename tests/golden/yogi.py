@@ -5,7 +5,7 @@ https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
 Follows TensorFlow Addons, whose decay is a proximal step. pytorch_optimizer starts the
 first moment at initial_accumulator too, and adds eps after the bias correction.
 """
-# Compiled by optdsl from yogi.opt, content 515e1e757cb6.
+# Compiled by optdsl from yogi.opt, content 5aac92fc5ca1.
 
 import math
 import warnings
@@ -178,11 +178,12 @@ class Yogi(Optimizer):
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
-        if _KERNELS and _KERNELS.reads_scale(self):
-            return True  # kernels do so, and do not wait for the device
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
