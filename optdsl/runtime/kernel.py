@@ -1,7 +1,6 @@
 """The kernels of one rule, built for the types and options that a step asks for."""
 
 import ctypes
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -57,17 +56,6 @@ class Kernel:
         self.grads = elements.index("grad") if "grad" in elements else None
         self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()
         self._built: dict[tuple, Callable | None] = {}
-
-    def is_asked_for(self, group: dict[str, Any]) -> bool:
-        """Whether a group is to be updated by kernels where they carry it. Where it says
-        neither `fused` nor `foreach` it is, unless OPTDSL_FUSED is 0.
-        """
-        if group.get("differentiable") or group.get("capturable"):
-            return False
-        fused = group.get("fused")
-        if fused is None and group.get("foreach") is None:
-            return os.environ.get("OPTDSL_FUSED", "1") != "0"
-        return bool(fused)
 
     def launch(self, optimizer: object) -> Launch:
         """A step of an optimizer, to be filled with groups."""

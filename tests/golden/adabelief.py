@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content 8099975d4252.
+# Compiled by optdsl from adabelief.opt, content 537073ca77a1.
 
 import math
 import warnings
@@ -879,7 +879,13 @@ def _differentiable_ada_belief_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [
         group["maximize"],
         group["weight_decay"] != 0,

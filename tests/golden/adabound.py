@@ -5,7 +5,7 @@ Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
 """
-# Compiled by optdsl from adabound.opt, content fe1a42be53e6.
+# Compiled by optdsl from adabound.opt, content 4e4352b68374.
 
 import math
 import warnings
@@ -882,7 +882,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["final_lr"],
         group["gamma"],
         group["eps"],

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content f9cdd65c4d70.
+# Compiled by optdsl from adagrad.opt, content 2e39f32067ff.
 
 import math
 import warnings
@@ -658,7 +658,7 @@ struct Row {
     int64_t numel;
     p_t *p;
     const grad_t *grad;
-    sum__t *sum_;
+    sum___t *sum__;
     step_t *step;
     double lr;
     double lr_decay;
@@ -683,17 +683,17 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
         real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real sum_ = load(row.sum_[i]);
+        real sum__ = load(row.sum__[i]);
         if (weight_decay_is_not_0) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
         // sum += grad*grad
-        sum_ = sum_ + grad * grad;
+        sum__ = sum__ + grad * grad;
         // p -= clr*grad/(sqrt(sum) + eps)
-        p = p - real(n.clr) * grad / (sqrt_(sum_) + real(row.eps));
+        p = p - real(n.clr) * grad / (sqrt_(sum__) + real(row.eps));
         store(row.p[i], p);
-        store(row.sum_[i], sum_);
+        store(row.sum__[i], sum__);
     }
 }
 
@@ -706,7 +706,7 @@ extern "C" int step_adagrad(const Table *table) {
         row.numel = table->numel[at];
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
-        row.sum_ = (sum__t *)table->columns[2][at];
+        row.sum__ = (sum___t *)table->columns[2][at];
         row.step = (step_t *)table->columns[3][at];
         const double *hyper = table->hypers + 4 * table->group[at];
         row.lr = *hyper++;
@@ -732,7 +732,7 @@ _KERNELS = _Kernel and _Kernel(
     "step_adagrad",
     _CPU,
     _kernel_numbers,
-    elements=("p", "grad", "sum_"),
+    elements=("p", "grad", "sum__"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
 )

@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content a62d9438602c.
+# Compiled by optdsl from adam.opt, content 10ffb69425d1.
 
 import math
 import warnings
@@ -745,7 +745,13 @@ def _multi_tensor_adam_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [
         group["maximize"],
         group["weight_decay"] != 0,

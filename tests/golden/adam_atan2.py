@@ -5,7 +5,7 @@ https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
 """
-# Compiled by optdsl from adam_atan2.opt, content 169b42590109.
+# Compiled by optdsl from adam_atan2.opt, content d33ccde53019.
 
 import math
 import warnings
@@ -685,7 +685,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["weight_decay"],
         group["a"],
         group["b"],

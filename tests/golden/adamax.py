@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content eb2e990feb57.
+# Compiled by optdsl from adamax.opt, content 6db67e4b64ec.
 
 import math
 import warnings
@@ -640,7 +640,13 @@ def _differentiable_adamax_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 

@@ -7,7 +7,7 @@ Defazio (2025), Why Gradients Rapidly Increase Near the End of Training,
 https://arxiv.org/abs/2506.02285
 The largest rate of the schedule is the one that a group is added with.
 """
-# Compiled by optdsl from adamc.opt, content 5a6505ca898b.
+# Compiled by optdsl from adamc.opt, content 5a66ee057d30.
 
 import math
 import warnings
@@ -701,7 +701,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["weight_decay"],
         group["base_lr"],

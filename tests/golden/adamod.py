@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lancopku/AdaMod, where weights dec
 from the gradient and eps is added before the second moment is corrected; the paper adds
 it after. In pytorch_optimizer beta3 is the third of the betas, and beta2 is 0.99.
 """
-# Compiled by optdsl from adamod.opt, content 353170b3594f.
+# Compiled by optdsl from adamod.opt, content aa446afda8cd.
 
 import math
 import warnings
@@ -732,7 +732,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["beta3"],
         group["eps"],
         group["weight_decay"],

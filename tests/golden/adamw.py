@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 752d7ebfab88.
+# Compiled by optdsl from adamw.opt, content 6764b106b20a.
 
 import math
 import warnings
@@ -745,7 +745,13 @@ def _multi_tensor_adamw_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [
         group["maximize"],
         group["weight_decay"] != 0,

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content 68f5d9657a28.
+# Compiled by optdsl from adan.opt, content 6a6668d5b925.
 
 import math
 import warnings
@@ -888,7 +888,14 @@ def _differentiable_adan_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["betas"][2],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0, group["no_prox"]]
     return hypers, options
 

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content 953507741472.
+# Compiled by optdsl from ademamix.opt, content b27ca632467b.
 
 import math
 import warnings
@@ -861,7 +861,9 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
+        group["betas"][2],
         group["alpha"],
         group["beta3_warmup"],
         group["alpha_warmup"],

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content 75fccd57201c.
+# Compiled by optdsl from adopt.opt, content aff00f946f67.
 
 import math
 import warnings
@@ -806,7 +806,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["clip_exp"],
         group["weight_decay"],

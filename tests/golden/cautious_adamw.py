@@ -7,7 +7,7 @@ stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 93f048ee9d1c.
+# Compiled by optdsl from cautious_adamw.opt, content cf3beb9646c9.
 
 import math
 import warnings
@@ -699,7 +699,13 @@ def _differentiable_cautious_adamw_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 8aabe5040ad2.
+# Compiled by optdsl from dadapt_adam.opt, content 6d88e421086a.
 
 import math
 import warnings
@@ -828,7 +828,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["weight_decay"],
         group["growth_rate"],

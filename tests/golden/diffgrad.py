@@ -7,7 +7,7 @@ https://github.com/shivram1987/diffGrad, where eps is added before the second mo
 corrected; the paper adds it after, and was run with code that saw no change ever.
 pytorch_optimizer decays weights apart from the gradient unless told otherwise.
 """
-# Compiled by optdsl from diffgrad.opt, content 18edfbfac423.
+# Compiled by optdsl from diffgrad.opt, content 780c2e9cf34e.
 
 import math
 import warnings
@@ -729,7 +729,13 @@ def _differentiable_diff_grad_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 

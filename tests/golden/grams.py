@@ -5,7 +5,7 @@ https://arxiv.org/abs/2412.17107
 Follows the authors' code, https://github.com/Gunale0926/Grams, where eps is added
 before the second moment is corrected; the paper and pytorch_optimizer add it after.
 """
-# Compiled by optdsl from grams.opt, content 7b534cdcb7b3.
+# Compiled by optdsl from grams.opt, content b0a13536ccbd.
 
 import math
 import warnings
@@ -671,7 +671,13 @@ def _differentiable_grams_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 

@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content ffbc92097350.
+# Compiled by optdsl from gravity.opt, content e36572b88c34.
 
 import math
 import warnings
@@ -469,17 +469,17 @@ struct Row {
     step_t *step;
     double lr;
     double beta;
-    double numel_;
+    double numel__;
 };
 
 // What is worked out once a tensor.
 struct Numbers {
-    double t, decay, max_;
+    double t, decay, max__;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
 static bool numbers_1(const Row &row, Numbers &n) {
-    if (row.numel_ > 0.0) {
+    if (row.numel__ > 0.0) {
         // decay = (beta*(t - 1) + 1)/(t + 1)
         n.decay = (row.beta * (n.t - 1.0) + 1.0) / (n.t + 1.0);
     }
@@ -488,18 +488,18 @@ static bool numbers_1(const Row &row, Numbers &n) {
 
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
-    double max_ = -infinity, max__nans = 0;
-    #pragma omp simd reduction(max: max_) reduction(+: max__nans)
+    double max__ = -infinity, max___nans = 0;
+    #pragma omp simd reduction(max: max__) reduction(+: max___nans)
     for (int64_t i = begin; i < end; ++i) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        if (row.numel_ > 0.0) {
+        if (row.numel__ > 0.0) {
             // max(abs(grad))
-            const double max__next = double(abs_(grad));
-            max_ = max__next > max_ ? max__next : max_;
-            max__nans += max__next != max__next;
+            const double max___next = double(abs_(grad));
+            max__ = max___next > max__ ? max___next : max__;
+            max___nans += max___next != max___next;
         }
     }
-    sums[0] = max__nans > 0 ? NAN : max_;
+    sums[0] = max___nans > 0 ? NAN : max__;
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
@@ -509,9 +509,9 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real velocity = load(row.velocity[i]);
         real held = 0;
-        if (row.numel_ > 0.0) {
+        if (row.numel__ > 0.0) {
             // held = grad/(1 + (grad*max(abs(grad)))**2)
-            held = grad / (real(1.0) + square_(grad * real(n.max_)));
+            held = grad / (real(1.0) + square_(grad * real(n.max__)));
             // velocity = decay*velocity + (1 - decay)*held
             velocity = real(n.decay) * velocity + real(1.0 - n.decay) * held;
             // p -= lr*velocity
@@ -536,7 +536,7 @@ extern "C" int step_gravity(const Table *table) {
         const double *hyper = table->hypers + 2 * table->group[at];
         row.lr = *hyper++;
         row.beta = *hyper++;
-        row.numel_ = table->asked[at];
+        row.numel__ = table->asked[at];
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
@@ -550,7 +550,7 @@ extern "C" int step_gravity(const Table *table) {
         *table, chunks, parts, {-infinity},
         {larger});
     for (int64_t at = 0; at < table->rows; ++at) {
-        numbers[at].max_ = sums[1 * at + 0];
+        numbers[at].max__ = sums[1 * at + 0];
     }
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_2(rows[x.row], numbers[x.row], x.begin, x.end);

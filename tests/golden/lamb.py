@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 0224a706cc7e.
+# Compiled by optdsl from lamb.opt, content b08041f9ce73.
 
 import math
 import warnings
@@ -723,7 +723,13 @@ def _differentiable_lamb_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"]]
     return hypers, options
 

@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content 44439589bf0f.
+# Compiled by optdsl from laprop.opt, content 32fd5d9f6538.
 
 import math
 import warnings
@@ -656,7 +656,13 @@ def _differentiable_la_prop_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 

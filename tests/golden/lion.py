@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 4bbd4aa28548.
+# Compiled by optdsl from lion.opt, content 4d8db6a864b6.
 
 import math
 import warnings
@@ -446,7 +446,7 @@ def _multi_tensor_lion_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["weight_decay"]]
+    hypers = [group["lr"], group["betas"][0], group["betas"][1], group["weight_decay"]]
     options = [group["maximize"]]
     return hypers, options
 

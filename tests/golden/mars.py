@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content bdd2bb18eb8a.
+# Compiled by optdsl from mars.opt, content 036dfb5aa36f.
 
 import math
 import warnings
@@ -856,12 +856,14 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["weight_decay"],
         group["gamma"],
         group["lr_1d_factor"],
-        *group["betas_1d"],
+        group["betas_1d"][0],
+        group["betas_1d"][1],
         group["weight_decay_1d"],
     ]
     options = [group["maximize"], group["optimize_1d"]]

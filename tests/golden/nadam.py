@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 2fb14a80e2d7.
+# Compiled by optdsl from nadam.opt, content ac7d6e5562ab.
 
 import math
 import warnings
@@ -891,7 +891,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["weight_decay"],
         group["momentum_decay"],
@@ -938,7 +939,7 @@ struct Row {
 
 // What is worked out once a tensor.
 struct Numbers {
-    double mu_product, t, beta1, beta2, mu, mu_next, difference, quotient, quotient_2;
+    double mu_product, t, beta1, beta2, mu, mu_next_, difference, quotient, quotient_2;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
@@ -949,7 +950,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
     // mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
     n.mu = n.beta1 * (1.0 - 0.5 * std::pow(0.96, n.t * row.momentum_decay));
     // mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
-    n.mu_next = n.beta1 * (1.0 - 0.5 * std::pow(0.96, (n.t + 1.0) *
+    n.mu_next_ = n.beta1 * (1.0 - 0.5 * std::pow(0.96, (n.t + 1.0) *
         row.momentum_decay));
     // mu_product *= mu
     n.mu_product = n.mu_product * n.mu;
@@ -958,8 +959,8 @@ static bool numbers_1(const Row &row, Numbers &n) {
     // lr*(1 - mu)/(1 - mu_product)
     n.quotient = row.lr * (1.0 - n.mu) / (1.0 - n.mu_product);
     // lr*mu_next/(1 - mu_product*mu_next)
-    n.quotient_2 = row.lr * n.mu_next / (1.0 - n.mu_product * n.mu_next);
-    return are_finite(n.mu, n.mu_next, n.mu_product, n.difference, n.quotient,
+    n.quotient_2 = row.lr * n.mu_next_ / (1.0 - n.mu_product * n.mu_next_);
+    return are_finite(n.mu, n.mu_next_, n.mu_product, n.difference, n.quotient,
         n.quotient_2);
 }
 

@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content ba155560ba95.
+# Compiled by optdsl from novograd.opt, content 596cff1a278f.
 
 import math
 import warnings
@@ -551,7 +551,13 @@ def _multi_tensor_novo_grad_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0, group["grad_averaging"]]
     return hypers, options
 
@@ -587,7 +593,7 @@ struct Row {
 
 // What is worked out once a tensor.
 struct Numbers {
-    double exp_avg_sq, beta1, beta2, norm, square, sum_, share;
+    double exp_avg_sq, beta1, beta2, norm, square, sum__, share;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
@@ -620,7 +626,7 @@ static void numbers_2(const Row &row, Numbers &n) {
     n.exp_avg_sq = n.exp_avg_sq == 0.0 ? n.square : lerp_(n.exp_avg_sq, n.square, 1.0 -
         n.beta2);
     // sqrt(exp_avg_sq) + eps
-    n.sum_ = sqrt_(n.exp_avg_sq) + row.eps;
+    n.sum__ = sqrt_(n.exp_avg_sq) + row.eps;
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
@@ -630,7 +636,7 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         // normed = grad/(sqrt(exp_avg_sq) + eps)
-        real normed = grad * real(1.0 / n.sum_);
+        real normed = grad * real(1.0 / n.sum__);
         if (weight_decay_is_not_0) {
             // normed += weight_decay*p
             normed = normed + real(row.weight_decay) * p;

@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content d930471e54d5.
+# Compiled by optdsl from pnm.opt, content c1018a93c877.
 
 import math
 import warnings
@@ -691,7 +691,7 @@ def _differentiable_pnm_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["weight_decay"]]
+    hypers = [group["lr"], group["betas"][0], group["betas"][1], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0, group["decoupled"]]
     return hypers, options
 

@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 317a7fa3aa1d.
+# Compiled by optdsl from prodigy.opt, content b9edbe565146.
 
 import math
 import warnings
@@ -971,7 +971,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["beta3"],
         group["eps"],
         group["weight_decay"],

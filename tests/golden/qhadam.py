@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content a17464325a31.
+# Compiled by optdsl from qhadam.opt, content 9b82023bf09b.
 
 import math
 import warnings
@@ -816,8 +816,10 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
-        *group["nus"],
+        group["betas"][0],
+        group["betas"][1],
+        group["nus"][0],
+        group["nus"][1],
         group["weight_decay"],
         group["eps"],
     ]

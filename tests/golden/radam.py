@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 64f9a8c02f5a.
+# Compiled by optdsl from radam.opt, content 6e348eff45ae.
 
 import math
 import warnings
@@ -806,7 +806,13 @@ def _differentiable_radam_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [
         group["maximize"],
         group["weight_decay"] != 0,

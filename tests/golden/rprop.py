@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 03514c02a695.
+# Compiled by optdsl from rprop.opt, content 03af82599ccb.
 
 import math
 import warnings
@@ -479,7 +479,12 @@ def _differentiable_rprop(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [*group["etas"], *group["step_sizes"]]
+    hypers = [
+        group["etas"][0],
+        group["etas"][1],
+        group["step_sizes"][0],
+        group["step_sizes"][1],
+    ]
     options = [group["maximize"]]
     return hypers, options
 

@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 13045208579d.
+# Compiled by optdsl from sophia.opt, content 5ad777a1d318.
 
 import math
 import warnings
@@ -547,7 +547,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["rho"],
         group["batch_size"],
         group["weight_decay"],

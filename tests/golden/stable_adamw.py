@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 9862b3f7328b.
+# Compiled by optdsl from stable_adamw.opt, content 1a4e6db2c872.
 
 import math
 import warnings
@@ -719,7 +719,13 @@ def _differentiable_stable_adamw_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"]]
     return hypers, options
 

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 80479c504209.
+# Compiled by optdsl from tiger.opt, content 70a98e9bc4f2.
 
 import math
 import warnings
@@ -472,7 +472,7 @@ struct Row {
     double beta;
     double weight_decay;
     double ndim;
-    double numel_;
+    double numel__;
 };
 
 // What is worked out once a tensor.
@@ -502,7 +502,7 @@ static void pass_1(
 static void numbers_1(const Row &row, Numbers &n) {
     if (row.ndim > 1.0) {
         // rate = lr*norm(p)/max(1, numel(p))**0.5
-        n.rate = row.lr * n.norm / std::pow(max_(1.0, row.numel_), 0.5);
+        n.rate = row.lr * n.norm / std::pow(max_(1.0, row.numel__), 0.5);
     }
 }
 
@@ -539,7 +539,7 @@ extern "C" int step_tiger(const Table *table) {
         row.beta = *hyper++;
         row.weight_decay = *hyper++;
         row.ndim = table->asked[at];
-        row.numel_ = table->asked[1 * table->rows + at];
+        row.numel__ = table->asked[1 * table->rows + at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     std::vector<double> parts(1 * chunks.size());

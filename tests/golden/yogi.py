@@ -5,7 +5,7 @@ https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
 Follows TensorFlow Addons, whose decay is a proximal step. pytorch_optimizer starts the
 first moment at initial_accumulator too, and adds eps after the bias correction.
 """
-# Compiled by optdsl from yogi.opt, content 66a214cc3291.
+# Compiled by optdsl from yogi.opt, content 4e936282f1af.
 
 import math
 import warnings
@@ -708,7 +708,13 @@ def _differentiable_yogi_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
