@@ -213,9 +213,6 @@ class Plain:
             return self._option(expr)
         if isinstance(expr, ir.Binary):
             sides = [self._expr(each, before) for each in (expr.left, expr.right)]
-            for each in sides:
-                if each.type.element not in ("number", "flag"):
-                    raise Refusal("a choice that is computed")
             return replace(expr, left=sides[0], right=sides[1])
         if expr.type.on_host and isinstance(expr, ir.Ref):
             return expr
