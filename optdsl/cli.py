@@ -1,4 +1,4 @@
-"""The command line: compile, check, show, verify, list, explain, cache.
+"""The command line: compile, check, show, verify, bench, list, explain, cache.
 
 Exit codes: 0, 1 where a spec is wrong, a file differs or an optimizer fails, 2 for wrong
 usage.

@@ -100,7 +100,7 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
     try:
         kernels = program(replace(many, pairs=pairs))
     except Refusal as refusal:
-        no_kernels = refusal.reason
+        no_kernels = str(refusal)
     return ir.Targets(
         *distinct(rules), why_not=why_not, kernels=kernels, no_kernels=no_kernels
     )

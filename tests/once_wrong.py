@@ -297,6 +297,34 @@ _BODIES = {
         on_call shrink:
             size = norm(h, over=model)
             h = h/(1 + size)""",
+    "names_of_kernels": """
+        hyper max_ = 0.5
+        state exp_ = 0
+        state has_exp_ = 0 when max_ > 0
+        step:
+            p_t = exp(-abs(grad))
+            exp__t = max(p_t, grad)
+            exp_ = 0.5*exp_ + exp__t
+            if max_ > 0: has_exp_ = max(has_exp_, exp_)
+            quotient = sqrt(abs(exp_) + 1)/(1 + max_)**0.5
+            p -= lr*quotient*p_t""",
+    "def_named_as_numbers_are": """
+        def power(x):
+            if t_of(x) > 1: return x*x
+            return x
+        def t_of(x) = max(x, 0.5)
+        step:
+            a = power(lr)
+            p -= grad*0.5**a
+            b = power(2*lr)
+            p -= grad*0.25**b*0.5**a""",
+    "a_text_by_another_name": """
+        hyper mode: "a" | "b" = "a"
+        hyper flag = true
+        step:
+            chosen = mode if flag else "b"
+            if chosen == "a": p -= lr*grad
+            else: p -= 2*lr*grad""",
     "number_over_a_tensor_of_all": """
         state total: model = 1
         step:

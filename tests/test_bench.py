@@ -215,3 +215,10 @@ def test_what_cannot_be_measured_is_said(
     assert result.exit_code in (1, 2), result.output
     assert said in result.output + getattr(result, "stderr", "")
     assert "Traceback" not in result.output
+
+
+def test_the_command_offers_the_shapes_that_there_are() -> None:
+    shapes = next(
+        each for each in main.commands["bench"].params if each.name == "shapes"
+    )
+    assert [*shapes.type.choices] == [*NAMED]

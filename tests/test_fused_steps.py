@@ -284,6 +284,65 @@ def test_subclasses_of_tensors_are_left_to_their_own_arithmetic(monkeypatch) -> 
     assert params[0].tolist() == [0.5] * 3
 
 
+def test_a_real_state_of_a_complex_parameter_is_left() -> None:
+    """It has half of the memory that its pairs would have."""
+    params = [Parameter(torch.ones(8, dtype=torch.complex64))]
+    optimizer = load_optimizer("momentum")(params, lr=0.5, momentum=0.5, fused=True)
+    optimizer.state[params[0]]["buf"] = torch.ones(8)
+    params[0].grad = torch.ones_like(params[0])
+    with kernels_alone(leave=True) as launches, pytest.raises(RuntimeError):
+        optimizer.step()
+    assert launches == [0]
+
+
+def test_memory_that_was_given_up_is_not_written_to(monkeypatch) -> None:
+    rows = watched(monkeypatch)
+    params = parameters(4, 5)
+    optimizer = load_optimizer("signsgd")(params, lr=0.1, momentum=0, fused=True)
+    give(params, 0)
+    optimizer.step()
+    give(params, 1)
+    params[1].grad.untyped_storage().resize_(0)
+    left: list[Any] = []
+    run = Launch.run
+    # No other target could take it either.
+    monkeypatch.setattr(Launch, "run", lambda self: left.extend(run(self)) or [])
+    optimizer.step()
+    assert rows == [2] and len(left) == 1
+
+
+def test_groups_that_are_left_keep_their_order(monkeypatch) -> None:
+    """The first of them decides for all whose parameters step together."""
+    given: list[list[Any]] = []
+    run = Launch.run
+
+    def seen(self: Launch) -> list[Any]:
+        left = run(self)
+        given.append([group["lr"] for group, _ in left])
+        return left
+
+    monkeypatch.setattr(Launch, "run", seen)
+    params = parameters(3, 4)
+    groups = [
+        {"params": params[:1], "lr": 1.0, "fused": False},
+        {"params": params[1:], "lr": 0.5},
+    ]
+    optimizer = load_optimizer("prodigy")(groups, fused=True)
+    give(params, 0)
+    optimizer.step()
+    assert given == [[1.0, 0.5]]
+
+
+def test_a_tuple_that_became_too_short_is_no_number_of_another_group() -> None:
+    params = parameters(3, 4)
+    groups = [{"params": params[:1]}, {"params": params[1:]}]
+    optimizer = load_optimizer("adamw")(groups, fused=True)
+    optimizer.param_groups[0]["betas"] = (0.9,)
+    give(params, 0)
+    with pytest.raises(IndexError):
+        optimizer.step()
+
+
 def test_sparse_gradients_are_left() -> None:
     params, others = parameters((5, 2)), parameters((5, 2))
     cls = load_optimizer("sgd")

@@ -130,10 +130,14 @@ def assert_nothing_but_triton(text: ast.Assign) -> None:
     """Whether Triton's kernels import, say and call what such kernels do."""
     assert ast.unparse(text.targets[0]) == "_CUDA"
     assert isinstance(text.value, ast.Constant)
-    *imports, launch = ast.parse(text.value.value).body
+    *body, launch = ast.parse(text.value.value).body
     assert launch.name == "launch"
-    kernels = [each for each in imports if isinstance(each, ast.FunctionDef)]
-    for each in (each for each in imports if each not in kernels):
+    kernels = [each for each in body if isinstance(each, ast.FunctionDef)]
+    *imports, types, options = (each for each in body if each not in kernels)
+    for each, name in ((types, "TYPES"), (options, "OPTIONS")):
+        assert ast.unparse(each.targets[0]) == name
+        assert all(re.fullmatch(r"\w+", x) for x in ast.literal_eval(each.value))
+    for each in imports:
         written = ast.unparse(each)
         assert written in (
             "import triton",
@@ -155,8 +159,10 @@ def assert_nothing_but_triton(text: ast.Assign) -> None:
                 assert name in OF_TRITON
             case ast.Attribute(ast.Name("libdevice"), name):
                 assert name in vocabulary.FUNCTIONS or name == "rint"
-            case ast.Subscript(ast.Name(name)):
-                assert name in {each.name for each in kernels}
+            case ast.Attribute(ast.Name("x"), "each_row" | "each_chunk" | "each_group"):
+                assert node.args[0].id in {each.name for each in kernels}
+            case ast.Attribute(ast.Name("x"), "once"):
+                assert node.args[0].id in {each.name for each in kernels}
             case _:
                 assert ast.unparse(node.func) in ("triton.jit", "x.new") or (
                     node.func.attr == "to"

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -64,3 +66,16 @@ def test_what_the_readme_shows_of_an_explanation_is_printed() -> None:
     ]
     for block in blocks:
         assert textwrap.dedent(block).strip("\n") in printed
+
+
+def test_the_demo_ends_as_the_readme_says() -> None:
+    """As a user runs it: without what the tests set in the environment."""
+    pytest.importorskip("sklearn")
+    user = {k: v for k, v in os.environ.items() if not k.startswith("OPTDSL_")}
+    command = [sys.executable, "-m", "examples.digits"]
+    ran = subprocess.run(
+        command, cwd=PACKAGE.parent, env=user, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    shown = re.findall(r"2\.2552 +│ 0\.\d+ +│ [\d.]+%", README)
+    assert len(shown) == 2 and all(each in ran.stdout for each in shown)

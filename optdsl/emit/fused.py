@@ -8,6 +8,7 @@ kernels a file has its other targets.
 from .. import ir
 from .body import INDENT
 from .cpu import Kernels
+from .cpu.table import columns_of
 from .cuda import emit as emit_cuda
 from .expr import text
 from .layout import fit
@@ -16,7 +17,6 @@ from .signature import option
 from .update import Update
 
 KERNELS = "_KERNELS"
-GROUPS = "list[Any]"
 IMPORT = """
 try:
     from optdsl.runtime.kernel import Kernel as _Kernel
@@ -131,7 +131,7 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     if program is None:
         return []
     rule = program.rule
-    columns = Kernels(program).columns
+    columns = columns_of(program)
     spelled = {each.state.name: each.items for each in update.columns if each.state}
     spelled |= {"p": "params", "grad": "grads"}
     if update.step is not None:
@@ -142,12 +142,7 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         f'[group["{name}"]] * len(params)' if name in group_of else spelled[name]
         for name in columns.numbers
     ]
-    hypers = [
-        f'*group["{each.name}"]'
-        if each.type.element == "tuple"
-        else f'group["{each.name}"]'
-        for each in columns.hypers
-    ]
+    hypers = [part for each in columns.hypers for part in _items(each)]
     options = [option(rule, "maximize"), *map(_option, program.options)]
     asked = []
     for name in columns.asked:
@@ -168,7 +163,7 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         "    return hypers, options",
         "",
         "",
-        f"def _by_kernels(optimizer: Optimizer, groups: {GROUPS}) -> {GROUPS}:",
+        "def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:",
         '    """Update by kernels the groups that ask for it; return those that are left."""',
         f"    launch = {KERNELS}.launch(optimizer)",
         "    for group, columns in groups:",
@@ -183,6 +178,14 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         result.append(f"            asked=[{', '.join(asked)}],")
     result += ["        )", "    return launch.run()"]
     return [part for line in result for part in (fit(line) if line else [""])]
+
+
+def _items(hyper: ir.Hyper) -> list[str]:
+    """A hyper of a group, a tuple item by item: as many as the kernels read."""
+    value = f'group["{hyper.name}"]'
+    if hyper.type.element != "tuple":
+        return [value]
+    return [f"{value}[{at}]" for at in range(hyper.type.length)]
 
 
 def _option(each: ir.kernels.Option) -> str:

@@ -147,13 +147,10 @@ def _by_kernels(
 
 def _together(targets: ir.Targets, update: Update, collecting: list[str]) -> list[str]:
     """The lines that update all groups by one call; the first one chooses how."""
-    shared = ["if groups:", "    self._init_shared()"] * bool(targets.loop.shared)
-    fused_ = []
+    before = ["if groups:", "    self._init_shared()"] * bool(targets.loop.shared)
     if targets.kernels is not None:
-        fused_ = [*shared, *fused.call("groups")]
-        shared = []
+        before += fused.call("groups")
     chosen = [
-        *(each.strip() for each in shared[1:]),
         f"group, ({update.lists}) = groups[0]",
         *_choice(targets, update),
         "update(groups)",
@@ -161,7 +158,7 @@ def _together(targets: ir.Targets, update: Update, collecting: list[str]) -> lis
     return [
         GROUPS,
         *collecting,
-        *fused_,
+        *before,
         "if groups:",
         *(INDENT + line for line in chosen),
     ]

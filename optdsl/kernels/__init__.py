@@ -9,6 +9,7 @@ from ..ir.kernels import Across, Elements, Numbers, Program, Step
 from ..stages import read_first, surely
 from .again import passes
 from .inline import inline
+from .names import free
 from .numbers import apart
 from .plain import Plain
 from .refusal import Refusal
@@ -24,23 +25,22 @@ def program(rule: ir.Rule) -> Program:
         Refusal: it needs what no kernel does.
     """
     if any(each.index is not None for each in rule.states):
-        raise Refusal("a list of states", rule.step[0].span)
+        raise Refusal("a list of states")
     if rule.sparse is not None and rule.sparse.only:
-        raise Refusal("sparse gradients", rule.step[0].span)
+        raise Refusal("sparse gradients")
     for state in rule.own:
         if state.type.kind is ir.Kind.TENSOR and state.type.shape != ir.LIKE_PARAM:
-            raise Refusal("a reduction along axes", state.span)
+            raise Refusal("a reduction along axes")
     taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
-    taken |= {ref.name for f in rule.functions for ref in ir.mentions(f.body[0])}
-    step = inline(rule)
+    step = inline(rule, taken)
     plain = Plain(taken, step)
-    block = apart(plain.block(step), plain)
+    block = apart(plain.block(step), taken)
     placed = slots(block)
     found = passes(placed)
     if "grad" in found.kept:
         # Memory of its own: the gradient itself is not to be changed.
-        placed = slots(_with_own_gradient(block, plain.free("gradient")))
+        placed = slots(_with_own_gradient(block, free("gradient", taken)))
         found = passes(placed)
     steps: list[Step] = []
     for slot in sorted({each.slot for each in placed}):

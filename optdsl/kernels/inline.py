@@ -7,13 +7,14 @@ local in each branch.
 from dataclasses import replace
 
 from .. import ir
+from .names import free
 from .refusal import Refusal
 
 
-def inline(rule: ir.Rule) -> ir.Block:
-    """The step of a rule without calls of its defs."""
-    taken = {each.name for each in (*rule.of_group, *rule.states)}
-    taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
+def inline(rule: ir.Rule, taken: set[str]) -> ir.Block:
+    """The step of a rule without calls of its defs. What is `taken` names something else
+    already; the new names are taken then, too.
+    """
     return Inlined({each.name: each for each in rule.functions}, taken).block(rule.step)
 
 
@@ -41,7 +42,7 @@ class Inlined:
             case ir.Assign() | ir.Unpack():
                 changed = replace(statement, value=self._expr(statement.value, before))
             case _:
-                raise Refusal("a loop", statement.span)
+                raise Refusal("a loop")
         return [*before, changed]
 
     def _expr(self, expr: ir.Expr, before: list[ir.Statement]) -> ir.Expr:
@@ -50,7 +51,7 @@ class Inlined:
             return expr
         function = self.functions[expr.function]
         names = {
-            name: self._free(f"{function.name}_{name}")
+            name: free(f"{function.name}_{name}", self.taken)
             for name in dict.fromkeys(
                 (
                     *(each.name for each in function.parameters),
@@ -75,16 +76,11 @@ class Inlined:
             case (*most, ir.Return(value)) if not any(map(_returns, most)):
                 before += self.block(tuple(most))
                 return self._expr(value, before)
-        result = ir.Ref(self._free(function.name), ir.Role.LOCAL, expr.type, expr.span)
+        result = ir.Ref(
+            free(function.name, self.taken), ir.Role.LOCAL, expr.type, expr.span
+        )
         before += self.block(_assigned(body, result))
         return result
-
-    def _free(self, name: str) -> str:
-        free, number = name, 2
-        while free in self.taken:
-            free, number = f"{name}_{number}", number + 1
-        self.taken.add(free)
-        return free
 
 
 def _returns(statement: ir.Statement) -> bool:

@@ -5,23 +5,23 @@ take more than a sum or a product: they are worked out once a tensor.
 from dataclasses import replace
 
 from .. import ir
-from .plain import Plain
+from .names import free
 
 _CHEAP = frozenset("+-*")
 _NOUNS = {"+": "sum", "-": "difference", "*": "product", "/": "quotient", "**": "power"}
 
 
-def apart(block: ir.Block, plain: Plain) -> ir.Block:
+def apart(block: ir.Block, taken: set[str]) -> ir.Block:
     result: list[ir.Statement] = []
     for statement in block:
         match statement:
             case ir.If(then=then, otherwise=otherwise):
-                then, otherwise = apart(then, plain), apart(otherwise, plain)
+                then, otherwise = apart(then, taken), apart(otherwise, taken)
                 result.append(replace(statement, then=then, otherwise=otherwise))
             case ir.Assign(target, value) if _has_elements(value) or (
                 target.type.kind is ir.Kind.TENSOR
             ):
-                changed = _expr(value, plain, result)
+                changed = _expr(value, taken, result)
                 result.append(replace(statement, value=changed))
             case _:
                 result.append(statement)
@@ -33,9 +33,9 @@ def _has_elements(expr: ir.Expr) -> bool:
     return not over and any(each.type.kind is ir.Kind.TENSOR for each in ir.walk(expr))
 
 
-def _expr(expr: ir.Expr, plain: Plain, before: list[ir.Statement]) -> ir.Expr:
+def _expr(expr: ir.Expr, taken: set[str], before: list[ir.Statement]) -> ir.Expr:
     if _has_elements(expr):
-        return ir.mapped(expr, lambda each: _expr(each, plain, before))
+        return ir.mapped(expr, lambda each: _expr(each, taken, before))
     if _is_cheap(expr) or expr.type.element != "number":
         return expr
     match expr:
@@ -47,7 +47,7 @@ def _expr(expr: ir.Expr, plain: Plain, before: list[ir.Statement]) -> ir.Expr:
             )
         case _:
             noun = "number"
-    target = ir.Ref(plain.free(noun), ir.Role.LOCAL, expr.type, expr.span)
+    target = ir.Ref(free(noun, taken), ir.Role.LOCAL, expr.type, expr.span)
     before.append(ir.Assign(target, expr, expr.span))
     return target
 

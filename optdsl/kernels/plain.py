@@ -12,8 +12,14 @@ from dataclasses import replace
 
 from .. import ir, vocabulary
 from ..ir.kernels import REDUCTIONS, Option
+from .names import free
 from .refusal import Refusal
 
+_OF_NO_NUMBER = {
+    "tuple": "a tuple that has a name of its own",
+    "text": "a text that is computed",
+    "nothing": "a number that may be none",
+}
 _REFUSED = {
     "layout": "tensors of other shapes",
     "made": "tensors of other shapes",
@@ -32,6 +38,9 @@ class Plain:
         self.assigned = Counter(each.name for each in ir.targets(step))
         self.options: dict[str, Option] = {}
         self.asked: dict[str, ir.Expr] = {}
+
+    def _free(self, name: str) -> str:
+        return free(name, self.taken)
 
     def block(self, block: ir.Block) -> ir.Block:
         return tuple(each for one in block for each in self._statement(one))
@@ -57,14 +66,14 @@ class Plain:
                 )
                 yield from self._several(targets, items, span)
             case _:
-                raise Refusal("tuples that are computed", statement.span)
+                raise Refusal("tuples that are computed")
 
     def _several(self, targets, items, span) -> Iterator[ir.Statement]:
         """Assignments at once: where one reads what another assigns, by way of names."""
         names = {each.name for each in targets}
         if any(ref.name in names for each in items for ref in ir.reads(each)):
             held = [
-                ir.Ref(self.free(f"new_{each.name}"), ir.Role.LOCAL, item.type, span)
+                ir.Ref(self._free(f"new_{each.name}"), ir.Role.LOCAL, item.type, span)
                 for each, item in zip(targets, items, strict=True)
             ]
             for target, item in zip(held, items, strict=True):
@@ -75,7 +84,7 @@ class Plain:
 
     def _assign(self, target: ir.Ref, value: ir.Expr, span) -> Iterator[ir.Statement]:
         if target.index is not None:
-            raise Refusal("a list of states", span)
+            raise Refusal("a list of states")
         _check_type(target.type, span)
         before: list[ir.Statement] = []
         if isinstance(value, ir.Call) and value.over:
@@ -89,7 +98,7 @@ class Plain:
         alone = target.role is not ir.Role.STATE and self.assigned[target.name] == 1
         if isinstance(changed, ir.Call) and _is_joint(changed) and not alone:
             # It is known for all tensors, also where a branch is not taken.
-            name = self.free(f"{target.name}_{changed.function}")
+            name = self._free(f"{target.name}_{changed.function}")
             local = replace(target, name=name, role=ir.Role.LOCAL)
             yield ir.Assign(local, changed, span)
             changed = local
@@ -102,23 +111,23 @@ class Plain:
         _check_type(expr.type, expr.span)
         match expr:
             case ir.Ref(role=ir.Role.LOSS):
-                raise Refusal("the loss", expr.span)
+                raise Refusal("the loss")
             case ir.Ref(role=ir.Role.SEED):
-                raise Refusal("random numbers", expr.span)
+                raise Refusal("random numbers")
             case ir.Ref(index=index) if index is not None:
-                raise Refusal("a list of states", expr.span)
+                raise Refusal("a list of states")
             case ir.Ref(role=ir.Role.FLAG, name=name):
                 return expr if name == "maximize" else _flag(False, expr.span)
             case ir.Index(value=ir.Ref(role=ir.Role.HYPER) as tuple_, index=int()):
                 if not tuple_.type.length:
-                    raise Refusal("a tuple of any length", expr.span)
+                    raise Refusal("a tuple of any length")
                 return expr
             case ir.Index() | ir.Pack():
-                raise Refusal("tuples that are computed", expr.span)
+                raise Refusal("tuples that are computed")
             case ir.Binary("@"):
-                raise Refusal("a matrix product", expr.span)
+                raise Refusal("a matrix product")
             case ir.Binary("//" | "%") if not expr.type.on_host:
-                raise Refusal("whole division of tensors", expr.span)
+                raise Refusal("whole division of tensors")
             case ir.Choose(condition, then, otherwise):
                 chosen = self._condition(condition, before)
                 then, otherwise = (self._expr(x, before) for x in (then, otherwise))
@@ -129,30 +138,26 @@ class Plain:
                 return self._look(expr, x, rest)
             case ir.Call("item" | "as_tensor", (x,)):
                 return self._expr(x, before)
-            case ir.Call("is_tensor" | "is_sparse"):
-                return _flag(False, expr.span)
-            case ir.Call("is_complex"):
-                raise Refusal("what only complex parameters have", expr.span)
             case ir.Call("bfloat16" | "transpose"):
-                raise Refusal("another layout or precision", expr.span)
+                raise Refusal("another layout or precision")
             case ir.Call() if expr.over:
-                raise Refusal("a reduction inside of another expression", expr.span)
+                raise Refusal("a reduction inside of another expression")
             case ir.Call() if expr.dim is not None:
-                raise Refusal("a reduction along axes", expr.span)
+                raise Refusal("a reduction along axes")
             case ir.Call() if _is_reduction(expr):
                 value = self._reduction(expr, before)
-                name = self.free(expr.function if expr.function != "sum" else "total")
+                name = self._free(expr.function if expr.function != "sum" else "total")
                 target = ir.Ref(name, ir.Role.LOCAL, ir.SCALAR, expr.span)
                 before.append(ir.Assign(target, value, expr.span))
                 return target
             case ir.Call():
                 group = vocabulary.FUNCTIONS[expr.function].group
                 if group in _REFUSED:
-                    raise Refusal(_REFUSED[group], expr.span)
+                    raise Refusal(_REFUSED[group])
             case ir.Ref() | ir.Const() | ir.Unary() | ir.Binary():
                 pass
             case _:
-                raise Refusal("such an expression", expr.span)
+                raise Refusal("such an expression")
         if expr.type.on_host and expr.type.element == "flag":
             return self._condition(expr, before)
         return ir.mapped(expr, lambda each: self._expr(each, before))
@@ -160,23 +165,23 @@ class Plain:
     def _reduction(self, call: ir.Call, before: list[ir.Statement]) -> ir.Call:
         """The reduction of one expression."""
         if call.dim is not None:
-            raise Refusal("a reduction along axes", call.span)
+            raise Refusal("a reduction along axes")
         arguments = [self._expr(each, before) for each in call.arguments]
         if call.function == "dot":
             product = ir.Binary("*", *arguments, ir.TENSOR, call.span)
             return replace(call, function="sum", arguments=(product,))
         if arguments[0].type.kind is not ir.Kind.TENSOR:
-            raise Refusal("a reduction of one number", call.span)
+            raise Refusal("a reduction of one number")
         return replace(call, arguments=tuple(arguments))
 
     def _look(self, call: ir.Call, x: ir.Ref, rest: list[ir.Expr]) -> ir.Expr:
         """A number that the host knows of a tensor of the parameter's shape."""
         if x.type.kind is not ir.Kind.TENSOR or rest:
-            raise Refusal("tensors of other shapes", call.span)
+            raise Refusal("tensors of other shapes")
         axis = f"_{call.dim[0]}".replace("-", "last_") if call.dim else ""
         name = next(
             (name for name, each in self.asked.items() if each == call), None
-        ) or self.free(f"{call.function}{axis}")
+        ) or self._free(f"{call.function}{axis}")
         own = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, call.span)
         self.asked[name] = replace(call, arguments=(own,))
         return ir.Ref(name, ir.Role.LOCAL, ir.NUMBER, call.span)
@@ -208,33 +213,21 @@ class Plain:
             return self._option(expr)
         if isinstance(expr, ir.Binary):
             sides = [self._expr(each, before) for each in (expr.left, expr.right)]
-            for each in sides:
-                if each.type.element not in ("number", "flag"):
-                    raise Refusal("a choice that is computed", expr.span)
             return replace(expr, left=sides[0], right=sides[1])
         if expr.type.on_host and isinstance(expr, ir.Ref):
             return expr
-        return self._expr(expr, before) if not expr.type.on_host else self._asked(expr)
-
-    def _asked(self, expr: ir.Expr) -> ir.Expr:
-        if isinstance(expr, ir.Call) and expr.function.startswith("is_"):
-            return _flag(False, expr.span)
-        raise Refusal("a choice that is computed", expr.span)
+        if expr.type.on_host:
+            raise Refusal("a choice that is computed")
+        return self._expr(expr, before)
 
     def _option(self, expr: ir.Expr) -> ir.Expr:
         known = {each.condition: name for name, each in self.options.items()}
         name = known.get(expr)
         if name is None:
-            name = self.free(_named(expr)) if not _is_flag(expr) else expr.name
+            plain = isinstance(expr, ir.Ref)
+            name = expr.name if plain else self._free(_named(expr))
             self.options[name] = Option(name, expr)
         return ir.Ref(name, ir.Role.OPTION, ir.FLAG, expr.span)
-
-    def free(self, name: str) -> str:
-        free, number = name, 2
-        while free in self.taken:
-            free, number = f"{name}_{number}", number + 1
-        self.taken.add(free)
-        return free
 
 
 def _is_reduction(expr: ir.Expr) -> bool:
@@ -249,10 +242,6 @@ def _is_reduction(expr: ir.Expr) -> bool:
 
 def _is_joint(call: ir.Call) -> bool:
     return bool(call.over) or _is_reduction(call)
-
-
-def _is_flag(expr: ir.Expr) -> bool:
-    return isinstance(expr, ir.Ref)
 
 
 _WORDS = {
@@ -284,6 +273,6 @@ def _flag(value: bool, span) -> ir.Const:
 
 def _check_type(type_: ir.Type, span) -> None:
     if type_.kind is ir.Kind.TENSOR and type_.shape != ir.LIKE_PARAM:
-        raise Refusal("a reduction along axes", span)
-    if type_.element not in ("number", "flag", "tuple", "text", "nothing"):
-        raise Refusal("tensors of other shapes", span)
+        raise Refusal("a reduction along axes")
+    if type_.element not in ("number", "flag"):
+        raise Refusal(_OF_NO_NUMBER.get(type_.element, "tensors of other shapes"))

@@ -56,6 +56,16 @@ def dtypes(
         raise NotCarried from error
 
 
+def check_together(types: Sequence[torch.dtype | None]) -> None:
+    """Pairs and single numbers are not of one size in memory.
+
+    Raises:
+        NotCarried: some tensors of a row are complex and some are real.
+    """
+    if len({each.is_complex for each in types if each is not None}) > 1:
+        raise NotCarried
+
+
 def _of_column(
     column: Sequence[Any],
     sizes: list[int],
@@ -103,7 +113,7 @@ def guard(column: Sequence[Tensor]) -> Guard:
             *column, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
         )
         return lambda others: whole.check(*others)
-    except (ImportError, TypeError):
+    except Exception:  # no part of what torch promises; the step is done by now
         entry_sizes, kinds = [*map(Tensor.numel, column)], {*map(_dtype, column)}
         return lambda others: _look_alike(others, entry_sizes, kinds)
 

@@ -71,6 +71,11 @@ def _number(hyper: Any) -> Any:
     return 0.0 if hyper is None else float(hyper)
 
 
+def is_asked_for(group: dict[str, Any]) -> bool:
+    """Whether a group is to be updated by Triton's kernels: where it says `fused`."""
+    return bool(group.get("fused")) and not group.get("differentiable")
+
+
 def run(launch: Launch) -> Left:
     """Update what is for Triton's kernels, and take it out of a launch; what is left of
     it. A captured step is for no others. Rows that have to be in one launch are left where
@@ -79,21 +84,22 @@ def run(launch: Launch) -> Left:
     mine: dict[torch.device, list[Entry]] = {}
     others: list[Entry] = []
     left: list[Entry] = []
-    parts = [(_CPU, entry) for entry in launch.entries]
-    if may_run():
-        parts = [part for entry in launch.entries for part in _by_device(entry)]
-    for device, part in parts:
-        if device != _CPU or runs_on(device):
-            mine.setdefault(device, []).append(part)
-        elif part.group.get("capturable"):
-            left.append(part)
-        else:
-            others.append(part)
+    for entry in launch.entries:
+        asked = is_asked_for(entry.group) and may_run()
+        for device, part in _by_device(entry) if asked else [(_CPU, entry)]:
+            if asked and (device != _CPU or runs_on(device)):
+                mine.setdefault(device, []).append(part)
+            elif part.group.get("capturable"):
+                left.append(part)
+            else:
+                others.append(part)
     launch.entries = others
     kernel: DeviceKernel | None = launch.kernel.device
     result = [entry.back for entry in left]
+    is_apart = launch.kernel.together and (
+        len(mine) > 1 or others or left or launch.left
+    )
     for device, entries in mine.items():
-        is_apart = launch.kernel.together and (len(mine) > 1 or others or launch.left)
         if kernel and not is_apart and runs_on(device) and is_there(device):
             result += DeviceLaunch(kernel, launch.optimizer, device, entries).run()
         else:
@@ -126,7 +132,7 @@ def reads_scale(kernel: "Kernel", optimizer: Any) -> bool:
     device, groups = optimizer.found_inf.device, optimizer.param_groups
     if not runs_on(device) or not is_there(device):
         return False
-    if not all(map(kernel.is_asked_for, groups)):
+    if not all(map(is_asked_for, groups)):
         return False
     params = (p for group in groups for p in group["params"] if p.grad is not None)
     if not all(p.device == device for p in params):
@@ -145,7 +151,7 @@ def _unscaled(kernel: DeviceKernel | None, optimizer: Any, left: Left) -> Left:
         return []
     scale = getattr(optimizer, "grad_scale", None)
     if scale is not None:
-        grads = [p.grad for group, _ in left for p in group["params"]]
+        grads = (p.grad for group, _ in left for p in group["params"])
         torch._foreach_div_([x for x in grads if x is not None], scale.item())
     return left
 
@@ -167,6 +173,7 @@ class DeviceLaunch(Launch):
     ) -> None:
         super().__init__(kernel, optimizer)  # type: ignore[arg-type]
         self.entries = entries
+        self.given = [entry.back for entry in entries]
         self.device = device
         of_devices = kernel.known.setdefault(optimizer, {})
         self.known = of_devices.setdefault(device, {"copy": Copies(device)})
@@ -184,7 +191,7 @@ class DeviceLaunch(Launch):
     def _run(self, batch: Batch) -> bool:
         from .handed import Handed  # it needs Triton
 
-        launch = module(self.kernel.text).launch
+        kernels = module(self.kernel.text)
         count = len(self.kernel.elements)
         scratch = [*(_scratch(batch, count, self.device) for _ in self.kernel.scratch)]
         pointers = [
@@ -202,7 +209,10 @@ class DeviceLaunch(Launch):
                 optimizer = self.optimizer
                 scale = optimizer.found_inf, getattr(optimizer, "grad_scale", None)
             counts = count, len(self.kernel.scratch)
-            launch(Handed(batch, *counts, rows, values, scale, self.device))
+            names = kernels.TYPES, kernels.OPTIONS
+            kernels.launch(
+                Handed(names, batch, *counts, rows, values, scale, self.device)
+            )
         return True
 
     def _tables(self, batch: Batch, pointers: list[array]) -> tuple[Rows, Values]:

@@ -35,8 +35,9 @@ class Copies:
         if self.device.type == "cpu":
             return host
         if not is_capturing(self.device):
-            pinned = self.spares[len(host)] = host.pin_memory()
-            return pinned.to(self.device, non_blocking=True)
+            if len(host) not in self.spares:
+                self.spares[len(host)] = torch.empty_like(host, pin_memory=True)
+            return host.pin_memory().to(self.device, non_blocking=True)
         pinned = self.spares.pop(len(host), None)
         if pinned is None:
             pinned = torch.empty(len(host), dtype=torch.int64, pin_memory=True)

@@ -1,7 +1,6 @@
 """The kernels of one rule, built for the types and options that a step asks for."""
 
 import ctypes
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .carried import TYPES
-from .cuda import DeviceKernel, Left, reads_scale, run
+from .cuda import DeviceKernel, Left, is_asked_for, reads_scale, run
 from .launch import Batch, Launch, Table, Types
 from .native import library
 from .triton_text import is_there
@@ -70,19 +69,6 @@ class Kernel:
         self.scaled = scaled
         self.device = DeviceKernel(cuda, self) if cuda else None
 
-    def is_asked_for(self, group: dict[str, Any]) -> bool:
-        """Whether a group is to be updated by kernels where they carry it. Where it says
-        neither `fused` nor `foreach` it is, unless OPTDSL_FUSED is 0.
-        """
-        if group.get("differentiable"):
-            return False
-        if group.get("capturable") and self.device is None:
-            return False
-        fused = group.get("fused")
-        if fused is None and group.get("foreach") is None:
-            return os.environ.get("OPTDSL_FUSED", "1") != "0"
-        return bool(fused)
-
     def launch(self, optimizer: object) -> Launch:
         """A step of an optimizer, to be filled with groups."""
         return Launch(self, optimizer)
@@ -97,14 +83,9 @@ class Kernel:
 
     def has_numbers_near(self, group: dict[str, Any], p: Tensor) -> bool:
         """Whether 0-d states are to lie on the device of their parameter."""
-        if (
-            torch.compiler.is_compiling()
-            or not p.is_cuda
-            or self.device is None
-            or not self.is_asked_for(group)
-        ):
+        if torch.compiler.is_compiling() or not p.is_cuda or self.device is None:
             return False
-        return is_there(p.device)
+        return is_asked_for(group) and is_there(p.device)
 
     def numbers_of(
         self, group: dict[str, Any]

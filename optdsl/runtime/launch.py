@@ -6,6 +6,7 @@ before, at the same addresses, takes its tables over and looks at the gradients 
 """
 
 import ctypes
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .carried import Guard, NotCarried, addresses, dtypes, guard, same
+from .carried import Guard, NotCarried, addresses, check_together, dtypes, guard, same
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -120,6 +121,8 @@ class Launch:
     def __init__(self, kernel: "Kernel", optimizer: object) -> None:
         self.kernel = kernel
         self.optimizer = optimizer
+        self.by_default = os.environ.get("OPTDSL_FUSED", "1") != "0"
+        self.given: list[tuple[dict[str, Any], Any]] = []
         self.entries: list[Entry] = []
         self.left: list[tuple[dict[str, Any], Any]] = []
 
@@ -141,19 +144,33 @@ class Launch:
             numbers: the 0-d tensors of each parameter.
             asked: what the host looks up of each parameter.
         """
-        if not self.kernel.is_asked_for(group):
+        self.given.append((group, columns))
+        if not self._is_asked_for(group):
             self.left.append((group, columns))
         elif elements[0]:
             self.entries.append(Entry(group, columns, elements, numbers, asked))
 
+    def _is_asked_for(self, group: dict[str, Any]) -> bool:
+        """Whether a group is to be updated by kernels where they carry it. Where it says
+        neither `fused` nor `foreach` it is, unless OPTDSL_FUSED is 0.
+        """
+        if group.get("differentiable"):
+            return False
+        fused = group.get("fused")
+        if fused is None and group.get("foreach") is None:
+            return self.by_default and not group.get("capturable")
+        return bool(fused)
+
     def run(self) -> list[tuple[dict[str, Any], Any]]:
         """Update what is carried; the groups that are left, or what is left of them."""
         self.left += self.kernel.on_device(self)
+        if self.kernel.together and self.left:
+            return self.given
         if not self.entries:
             return self.left
         batches = self._known() or self._sorted()
-        if self.kernel.together and (self.left or len(batches) != 1):
-            return [entry.back for entry in self.entries] + self.left
+        if self.kernel.together and len(batches) != 1:
+            return self.given
         for batch in batches:
             if not self._run(batch):
                 self.left += [entry.back for entry in batch.entries]
@@ -182,9 +199,12 @@ class Launch:
         if {options for _, options in numbers} != {batch.options}:
             return None
         if grads is not None:
-            if not batch.guards[grads](columns[grads]):
+            where = addresses(columns[grads])
+            if not batch.guards[grads](columns[grads]) or (
+                0 in where and _lacks(columns[grads], where)
+            ):
                 return None
-            batch.tables[grads] = array("q", addresses(columns[grads]))
+            batch.tables[grads] = array("q", where)
         batch.columns, batch.entries = columns, self.entries
         batch.hypers = [*chain.from_iterable(hypers for hypers, _ in numbers)]
         return [batch]
@@ -195,6 +215,8 @@ class Launch:
         for entry in self.entries:
             try:
                 rows = _by_types(self._dtypes(entry), entry, self.kernel.together)
+                for types, _ in rows:
+                    check_together(types[: len(entry.elements)])
             except NotCarried:
                 self.left.append(entry.back)
                 continue
@@ -213,7 +235,7 @@ class Launch:
         result = [*batches.values()]
         for batch in result:
             batch.lay_out()
-        if any(map(_repeats, result)):
+        if any(_repeats(batch) or _has_no_memory(batch) for batch in result):
             # A parameter that is there twice is updated twice, one after the other.
             self.left += [entry.back for entry in carried]
             return []
@@ -278,6 +300,18 @@ def _repeats(batch: Batch) -> bool:
         at for at, size in zip(batch.addresses[0], batch.sizes, strict=True) if size
     ]
     return len({*full}) != len(full)
+
+
+def _lacks(column: Sequence[Any], where: list[int]) -> bool:
+    """Whether a tensor of some size begins nowhere, since its storage was given up."""
+    pairs = zip(column, where, strict=True)
+    return any(x is not None and not at and x.numel() for x, at in pairs)
+
+
+def _has_no_memory(batch: Batch) -> bool:
+    """Whether a tensor of the batch has none."""
+    columns = zip(batch.columns, batch.addresses, strict=True)
+    return any(_lacks(column, where) for column, where in columns if 0 in where)
 
 
 def _scratch(batch: Batch, elements: int) -> tuple[Tensor, array]:

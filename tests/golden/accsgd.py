@@ -5,7 +5,7 @@ Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
 """
-# Compiled by optdsl from accsgd.opt, content 8e1aad161637.
+# Compiled by optdsl from accsgd.opt, content f2f37a0fa149.
 
 import math
 import warnings
@@ -607,6 +607,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -679,30 +683,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(3 * x.rows)
-    numbers_1[(x.rows,)](x.rows, x.group, x.hypers, numbers, x.found_inf, **x.of_rows)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            momentum_buffer_t=x.types[2],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
 """
-# Compiled by optdsl from adabound.opt, content e21c2de76711.
+# Compiled by optdsl from adabound.opt, content 9c9e66ce10ae.
 
 import math
 import warnings
@@ -890,7 +890,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["final_lr"],
         group["gamma"],
         group["eps"],
@@ -1052,6 +1053,10 @@ from optdsl.runtime.arithmetic import (
     smaller,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "max_exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "amsbound", "base_lr_above_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1156,43 +1161,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(5 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[5],
-        base_lr_above_0=x.options[3],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            max_exp_avg_sq_t=x.types[4],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            amsbound=x.options[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content 3bb6e6c866ef.
+# Compiled by optdsl from adadelta.opt, content 0e03d914d1e8.
 
 import math
 import warnings
@@ -679,6 +679,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "square_avg_t", "acc_delta_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -744,29 +748,8 @@ def pass_1(
 
 
 def launch(x):
-    numbers_1[(x.rows,)](x.columns, x.rows, x.found_inf, step_t=x.types[4], **x.of_rows)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            square_avg_t=x.types[2],
-            acc_delta_t=x.types[3],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 088374536b5d.
+# Compiled by optdsl from adagrad.opt, content cdbb4edb5a01.
 
 import math
 import warnings
@@ -666,7 +666,7 @@ struct Row {
     int64_t numel;
     p_t *p;
     const grad_t *grad;
-    sum__t *sum_;
+    sum___t *sum__;
     step_t *step;
     double lr;
     double lr_decay;
@@ -691,17 +691,17 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
         real p = load(row.p[i]);
         real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real sum_ = load(row.sum_[i]);
+        real sum__ = load(row.sum__[i]);
         if (weight_decay_is_not_0) {
             // grad += weight_decay*p
             grad = grad + real(row.weight_decay) * p;
         }
         // sum += grad*grad
-        sum_ = sum_ + grad * grad;
+        sum__ = sum__ + grad * grad;
         // p -= clr*grad/(sqrt(sum) + eps)
-        p = p - real(n.clr) * grad / (sqrt_(sum_) + real(row.eps));
+        p = p - real(n.clr) * grad / (sqrt_(sum__) + real(row.eps));
         store(row.p[i], p);
-        store(row.sum_[i], sum_);
+        store(row.sum__[i], sum__);
     }
 }
 
@@ -714,7 +714,7 @@ extern "C" int step_adagrad(const Table *table) {
         row.numel = table->numel[at];
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
-        row.sum_ = (sum__t *)table->columns[2][at];
+        row.sum__ = (sum___t *)table->columns[2][at];
         row.step = (step_t *)table->columns[3][at];
         const double *hyper = table->hypers + 4 * table->group[at];
         row.lr = *hyper++;
@@ -750,6 +750,10 @@ from optdsl.runtime.arithmetic import (
     number,
     overflowed,
 )
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "sum__t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -813,46 +817,16 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(1 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[3],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            sum__t=x.types[2],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(
     "step_adagrad",
     _CPU,
     _kernel_numbers,
-    elements=("p", "grad", "sum_"),
+    elements=("p", "grad", "sum__"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
     cuda=_CUDA,

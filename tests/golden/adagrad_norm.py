@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 2aff8cf4ff99.
+# Compiled by optdsl from adagrad_norm.opt, content 872226ff8d38.
 
 import math
 import warnings
@@ -601,6 +601,10 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "b_sq_t")
+OPTIONS = ()
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -729,57 +733,14 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(4 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns, x.rows, numbers, x.found_inf, b_sq_t=x.types[2], **x.of_rows
-    )
-    parts_1 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.rows, x.chunks, x.starts, numbers, parts_1, x.found_inf, **x.of_rows
-    )
-    across_1[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    numbers_3[(x.rows,)](
-        x.columns, x.rows, numbers, x.found_inf, b_sq_t=x.types[2], **x.of_rows
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.each_row(numbers_3)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

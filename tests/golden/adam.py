@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content 8e7fb4989cc0.
+# Compiled by optdsl from adam.opt, content 37fb608d4960.
 
 import math
 import warnings
@@ -753,7 +753,13 @@ def _multi_tensor_adam_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [
         group["maximize"],
         group["weight_decay"] != 0,
@@ -901,6 +907,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "max_exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "amsgrad")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -999,43 +1009,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(4 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[5],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            max_exp_avg_sq_t=x.types[4],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            decoupled_weight_decay=x.options[2],
-            amsgrad=x.options[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
 """
-# Compiled by optdsl from adam_atan2.opt, content ff994ac67f19.
+# Compiled by optdsl from adam_atan2.opt, content 8c5953ea9f9f.
 
 import math
 import warnings
@@ -693,7 +693,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["weight_decay"],
         group["a"],
         group["b"],
@@ -827,6 +828,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -908,40 +913,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(3 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[4],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lancopku/AdaMod, where weights dec
 from the gradient and eps is added before the second moment is corrected; the paper adds
 it after. In pytorch_optimizer beta3 is the third of the betas, and beta2 is 0.99.
 """
-# Compiled by optdsl from adamod.opt, content a619aa807de7.
+# Compiled by optdsl from adamod.opt, content 8c772ced1c26.
 
 import math
 import warnings
@@ -740,7 +740,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["beta3"],
         group["eps"],
         group["weight_decay"],
@@ -880,6 +881,10 @@ from optdsl.runtime.arithmetic import (
     smaller,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "exp_avg_lr_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -970,41 +975,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(3 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[5],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            exp_avg_lr_t=x.types[4],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content 5203778034d1.
+# Compiled by optdsl from adan.opt, content 09f8b2be50fc.
 
 import math
 import warnings
@@ -896,7 +896,14 @@ def _differentiable_adan_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["betas"][2],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0, group["no_prox"]]
     return hypers, options
 
@@ -1050,6 +1057,18 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = (
+    "p_t",
+    "grad_t",
+    "exp_avg_t",
+    "exp_avg_diff_t",
+    "exp_avg_sq_t",
+    "pre_grad_t",
+    "step_t",
+)
+OPTIONS = ("maximize", "weight_decay_is_not_0", "no_prox")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1163,43 +1182,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(6 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[6],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_diff_t=x.types[3],
-            exp_avg_sq_t=x.types[4],
-            pre_grad_t=x.types[5],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            no_prox=x.options[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(6 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content fc8238755177.
+# Compiled by optdsl from ademamix.opt, content 557983c1a408.
 
 import math
 import warnings
@@ -869,7 +869,9 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
+        group["betas"][2],
         group["alpha"],
         group["beta3_warmup"],
         group["alpha_warmup"],
@@ -1038,6 +1040,15 @@ from optdsl.runtime.arithmetic import (
     smaller,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_fast_t", "exp_avg_slow_t", "exp_avg_sq_t", "step_t")
+OPTIONS = (
+    "maximize",
+    "beta3_warmup_is_none",
+    "alpha_warmup_is_none",
+    "weight_decay_is_not_0",
+)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1162,43 +1173,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(6 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[5],
-        beta3_warmup_is_none=x.options[1],
-        alpha_warmup_is_none=x.options[2],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_fast_t=x.types[2],
-            exp_avg_slow_t=x.types[3],
-            exp_avg_sq_t=x.types[4],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(6 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

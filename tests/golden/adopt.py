@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content 78cb1f81bb05.
+# Compiled by optdsl from adopt.opt, content b7ab980d0d15.
 
 import math
 import warnings
@@ -814,7 +814,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["clip_exp"],
         group["weight_decay"],
@@ -974,6 +975,15 @@ from optdsl.runtime.arithmetic import (
     smaller,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = (
+    "maximize",
+    "weight_decay_is_not_0",
+    "decoupled_weight_decay",
+    "clip_exp_is_not_none",
+)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1072,45 +1082,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(3 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        x.asked,
-        numbers,
-        x.found_inf,
-        step_t=x.types[4],
-        clip_exp_is_not_none=x.options[3],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            decoupled_weight_decay=x.options[2],
-            clip_exp_is_not_none=x.options[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -7,7 +7,7 @@ stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 06a5b4c565b7.
+# Compiled by optdsl from cautious_adamw.opt, content 82dbd9f1db9d.
 
 import math
 import warnings
@@ -707,7 +707,13 @@ def _differentiable_cautious_adamw_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
@@ -875,6 +881,10 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1018,77 +1028,12 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(5 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[4],
-        **x.of_rows,
-    )
-    parts_1 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.chunks,
-        x.starts,
-        x.numel,
-        numbers,
-        parts_1,
-        x.found_inf,
-        step_t=x.types[4],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 244a637a6d7f.
+# Compiled by optdsl from dadapt_adam.opt, content f224946cbba9.
 
 import math
 import warnings
@@ -836,7 +836,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["weight_decay"],
         group["growth_rate"],
@@ -1058,6 +1059,19 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = (
+    "p_t",
+    "grad_t",
+    "exp_avg_t",
+    "exp_avg_sq_t",
+    "s_t",
+    "d_t",
+    "numerator_t",
+    "step_t",
+)
+OPTIONS = ()
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1249,61 +1263,14 @@ def numbers_3(
 
 
 def launch(x):
-    numbers = x.new(12 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        d_t=x.types[5],
-        numerator_t=x.types[6],
-        step_t=x.types[7],
-        **x.of_rows,
-    )
-    parts_1 = x.new(2 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            s_t=x.types[4],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.rows, x.chunks, x.starts, numbers, parts_1, x.found_inf, **x.of_rows
-    )
-    across_1[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    across_2[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    numbers_3[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        d_t=x.types[5],
-        numerator_t=x.types[6],
-        step_t=x.types[7],
-        **x.of_rows,
-    )
+    x.numbers = x.new(12 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.once(across_2)
+    x.each_row(numbers_3)
 """
 
 _KERNELS = _Kernel and _Kernel(

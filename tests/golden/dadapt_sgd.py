@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content ffb9af18f26d.
+# Compiled by optdsl from dadapt_sgd.opt, content 6842edeccb27.
 
 import math
 import warnings
@@ -828,6 +828,10 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "s_t", "x0_t", "d_t", "numerator_t", "g0_norm_t")
+OPTIONS = ()
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1059,85 +1063,19 @@ def numbers_5(
 
 
 def launch(x):
-    numbers = x.new(11 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        numbers,
-        x.found_inf,
-        d_t=x.types[4],
-        numerator_t=x.types[5],
-        g0_norm_t=x.types[6],
-        **x.of_rows,
-    )
-    parts_1 = x.new(2 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            s_t=x.types[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.rows, x.chunks, x.starts, numbers, parts_1, x.found_inf, **x.of_rows
-    )
-    across_1[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    numbers_3[(x.rows,)](x.rows, x.group, x.hypers, numbers, x.found_inf, **x.of_rows)
-    across_2[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    parts_2 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            parts_2,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            s_t=x.types[2],
-            x0_t=x.types[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_4[(x.rows,)](
-        x.rows, x.chunks, x.starts, numbers, parts_2, x.found_inf, **x.of_rows
-    )
-    across_3[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    numbers_5[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        d_t=x.types[4],
-        numerator_t=x.types[5],
-        g0_norm_t=x.types[6],
-        **x.of_rows,
-    )
+    x.numbers = x.new(11 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.each_row(numbers_3)
+    x.once(across_2)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_2)
+    x.each_row(numbers_4)
+    x.once(across_3)
+    x.each_row(numbers_5)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 2cd53e738256.
+# Compiled by optdsl from fromage.opt, content 8e838d060f93.
 
 import math
 import warnings
@@ -637,6 +637,10 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "bound_t")
+OPTIONS = ("maximize", "p_bound_is_not_none")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -791,96 +795,15 @@ def pass_3(
 
 
 def launch(x):
-    numbers = x.new(4 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        bound_t=x.types[2],
-        **x.of_rows,
-    )
-    parts_1 = x.new(2 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.rows,
-        x.chunks,
-        x.starts,
-        x.group,
-        x.hypers,
-        numbers,
-        parts_1,
-        x.found_inf,
-        **x.of_rows,
-    )
-    parts_2 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            numbers,
-            parts_2,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            maximize=x.options[0],
-            p_bound_is_not_none=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_3[(x.rows,)](
-        x.rows,
-        x.chunks,
-        x.starts,
-        numbers,
-        parts_2,
-        x.found_inf,
-        p_bound_is_not_none=x.options[1],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_3[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            numbers,
-            x.found_inf,
-            p_t=x.types[0],
-            p_bound_is_not_none=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_2)
+    x.each_row(numbers_3)
+    x.each_chunk(pass_3)
 """
 
 _KERNELS = _Kernel and _Kernel(

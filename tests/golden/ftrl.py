@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content b68b8a0e9278.
+# Compiled by optdsl from ftrl.opt, content 3d9e963f7e12.
 
 import math
 import warnings
@@ -614,6 +614,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "z_t", "n__t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -682,30 +686,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(1 * x.rows)
-    numbers_1[(x.rows,)](x.rows, x.group, x.hypers, numbers, x.found_inf, **x.of_rows)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            z_t=x.types[2],
-            n__t=x.types[3],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content dd128b65e0f2.
+# Compiled by optdsl from gradient_descent.opt, content f94a9b8db927.
 
 import math
 import warnings
@@ -417,6 +417,10 @@ import triton.language as tl
 
 from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -447,25 +451,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

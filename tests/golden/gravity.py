@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content a4eb85ad6449.
+# Compiled by optdsl from gravity.opt, content c4aea1c88e7b.
 
 import math
 import warnings
@@ -477,17 +477,17 @@ struct Row {
     step_t *step;
     double lr;
     double beta;
-    double numel_;
+    double numel__;
 };
 
 // What is worked out once a tensor.
 struct Numbers {
-    double t, decay, max_;
+    double t, decay, max__;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
 static bool numbers_1(const Row &row, Numbers &n) {
-    if (row.numel_ > 0.0) {
+    if (row.numel__ > 0.0) {
         // decay = (beta*(t - 1) + 1)/(t + 1)
         n.decay = (row.beta * (n.t - 1.0) + 1.0) / (n.t + 1.0);
     }
@@ -496,18 +496,18 @@ static bool numbers_1(const Row &row, Numbers &n) {
 
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
-    double max_ = -infinity, max__nans = 0;
-    #pragma omp simd reduction(max: max_) reduction(+: max__nans)
+    double max__ = -infinity, max___nans = 0;
+    #pragma omp simd reduction(max: max__) reduction(+: max___nans)
     for (int64_t i = begin; i < end; ++i) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        if (row.numel_ > 0.0) {
+        if (row.numel__ > 0.0) {
             // max(abs(grad))
-            const double max__next = double(abs_(grad));
-            max_ = max__next > max_ ? max__next : max_;
-            max__nans += max__next != max__next;
+            const double max___next = double(abs_(grad));
+            max__ = max___next > max__ ? max___next : max__;
+            max___nans += max___next != max___next;
         }
     }
-    sums[0] = max__nans > 0 ? NAN : max_;
+    sums[0] = max___nans > 0 ? NAN : max__;
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
@@ -517,9 +517,9 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real velocity = load(row.velocity[i]);
         real held = 0;
-        if (row.numel_ > 0.0) {
+        if (row.numel__ > 0.0) {
             // held = grad/(1 + (grad*max(abs(grad)))**2)
-            held = grad / (real(1.0) + square_(grad * real(n.max_)));
+            held = grad / (real(1.0) + square_(grad * real(n.max__)));
             // velocity = decay*velocity + (1 - decay)*held
             velocity = real(n.decay) * velocity + real(1.0 - n.decay) * held;
             // p -= lr*velocity
@@ -544,7 +544,7 @@ extern "C" int step_gravity(const Table *table) {
         const double *hyper = table->hypers + 2 * table->group[at];
         row.lr = *hyper++;
         row.beta = *hyper++;
-        row.numel_ = table->asked[at];
+        row.numel__ = table->asked[at];
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
@@ -558,7 +558,7 @@ extern "C" int step_gravity(const Table *table) {
         *table, chunks, parts, {-infinity},
         {larger});
     for (int64_t at = 0; at < table->rows; ++at) {
-        numbers[at].max_ = sums[1 * at + 0];
+        numbers[at].max__ = sums[1 * at + 0];
     }
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
@@ -589,6 +589,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
     square,
 )
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "velocity_t", "step_t")
+OPTIONS = ("maximize",)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -698,71 +702,12 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(3 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        x.asked,
-        numbers,
-        x.found_inf,
-        step_t=x.types[3],
-        **x.of_rows,
-    )
-    parts_1 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.asked,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            grad_t=x.types[1],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.chunks,
-        x.starts,
-        numbers,
-        parts_1,
-        x.found_inf,
-        step_t=x.types[3],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            velocity_t=x.types[2],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content 5b19624093ad.
+# Compiled by optdsl from kate.opt, content cbf889154d18.
 
 import math
 import warnings
@@ -550,6 +550,10 @@ import triton.language as tl
 
 from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "m_t", "b_t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -598,27 +602,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            m_t=x.types[2],
-            b_t=x.types[3],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

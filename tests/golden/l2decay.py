@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 61822f94602a.
+# Compiled by optdsl from l2decay.opt, content 6082df5a8b9b.
 
 import math
 import warnings
@@ -438,6 +438,10 @@ import triton.language as tl
 
 from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -468,25 +472,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content 1224e7af510f.
+# Compiled by optdsl from lars.opt, content a9f2de4c7716.
 
 import math
 import warnings
@@ -654,6 +654,10 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows", "chunks"])
 def pass_1(
@@ -764,62 +768,11 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(1 * x.rows)
-    parts_1 = x.new(2 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.asked,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_1[(x.rows,)](
-        x.rows,
-        x.chunks,
-        x.starts,
-        x.group,
-        x.hypers,
-        x.asked,
-        numbers,
-        parts_1,
-        x.found_inf,
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            momentum_buffer_t=x.types[2],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(1 * x.rows)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

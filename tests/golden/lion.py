@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content c0c2bf09e53a.
+# Compiled by optdsl from lion.opt, content 4e113e86ce33.
 
 import math
 import warnings
@@ -449,7 +449,7 @@ def _multi_tensor_lion_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["weight_decay"]]
+    hypers = [group["lr"], group["betas"][0], group["betas"][1], group["weight_decay"]]
     options = [group["maximize"]]
     return hypers, options
 
@@ -545,6 +545,10 @@ import triton.language as tl
 
 from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed, sign
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -605,29 +609,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(2 * x.rows)
-    numbers_1[(x.rows,)](x.rows, x.group, x.hypers, numbers, x.found_inf, **x.of_rows)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(2 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content b55870d3b3aa.
+# Compiled by optdsl from madgrad.opt, content f8f985d98194.
 
 import math
 import warnings
@@ -987,6 +987,17 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "grad_sum_sq_t", "s_t", "x0_t", "step_t")
+OPTIONS = (
+    "maximize",
+    "lr_is_not_0",
+    "weight_decay_is_not_0",
+    "decoupled_weight_decay",
+    "momentum_is_0",
+    "eps_is_0",
+)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1109,48 +1120,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(4 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[5],
-        lr_is_not_0=x.options[1],
-        weight_decay_is_not_0=x.options[2],
-        decoupled_weight_decay=x.options[3],
-        momentum_is_0=x.options[4],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            grad_sum_sq_t=x.types[2],
-            s_t=x.types[3],
-            x0_t=x.types[4],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[2],
-            decoupled_weight_decay=x.options[3],
-            momentum_is_0=x.options[4],
-            eps_is_0=x.options[5],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

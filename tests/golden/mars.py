@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content 5dc9413d0472.
+# Compiled by optdsl from mars.opt, content 22669a615e45.
 
 import math
 import warnings
@@ -864,12 +864,14 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["weight_decay"],
         group["gamma"],
         group["lr_1d_factor"],
-        *group["betas_1d"],
+        group["betas_1d"][0],
+        group["betas_1d"][1],
         group["weight_decay_1d"],
     ]
     options = [group["maximize"], group["optimize_1d"]]
@@ -1087,6 +1089,10 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "last_grad_t", "exp_avg_t", "exp_avg_sq_t", "real", "step_t")
+OPTIONS = ("maximize", "optimize_1d")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1279,80 +1285,12 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(9 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        x.asked,
-        numbers,
-        x.found_inf,
-        step_t=x.types[6],
-        optimize_1d=x.options[1],
-        **x.of_rows,
-    )
-    parts_1 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.asked,
-            numbers,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            last_grad_t=x.types[2],
-            real=x.real,
-            maximize=x.options[0],
-            optimize_1d=x.options[1],
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.chunks,
-        x.starts,
-        x.asked,
-        numbers,
-        parts_1,
-        x.found_inf,
-        step_t=x.types[6],
-        optimize_1d=x.options[1],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[3],
-            exp_avg_sq_t=x.types[4],
-            real=x.real,
-            maximize=x.options[0],
-            optimize_1d=x.options[1],
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(9 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 561ed974899b.
+# Compiled by optdsl from momentum.opt, content ec56fd7b65bb.
 
 import math
 import warnings
@@ -468,6 +468,10 @@ import triton.language as tl
 
 from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "buf_t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -505,26 +509,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            buf_t=x.types[2],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

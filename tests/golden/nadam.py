@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 5aec20299376.
+# Compiled by optdsl from nadam.opt, content 1bea49b9ff07.
 
 import math
 import warnings
@@ -899,7 +899,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["eps"],
         group["weight_decay"],
         group["momentum_decay"],
@@ -946,7 +947,7 @@ struct Row {
 
 // What is worked out once a tensor.
 struct Numbers {
-    double mu_product, t, beta1, beta2, mu, mu_next, difference, quotient, quotient_2;
+    double mu_product, t, beta1, beta2, mu, mu_next_, difference, quotient, quotient_2;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
@@ -957,7 +958,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
     // mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
     n.mu = n.beta1 * (1.0 - 0.5 * std::pow(0.96, n.t * row.momentum_decay));
     // mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
-    n.mu_next = n.beta1 * (1.0 - 0.5 * std::pow(0.96, (n.t + 1.0) *
+    n.mu_next_ = n.beta1 * (1.0 - 0.5 * std::pow(0.96, (n.t + 1.0) *
         row.momentum_decay));
     // mu_product *= mu
     n.mu_product = n.mu_product * n.mu;
@@ -966,8 +967,8 @@ static bool numbers_1(const Row &row, Numbers &n) {
     // lr*(1 - mu)/(1 - mu_product)
     n.quotient = row.lr * (1.0 - n.mu) / (1.0 - n.mu_product);
     // lr*mu_next/(1 - mu_product*mu_next)
-    n.quotient_2 = row.lr * n.mu_next / (1.0 - n.mu_product * n.mu_next);
-    return are_finite(n.mu, n.mu_next, n.mu_product, n.difference, n.quotient,
+    n.quotient_2 = row.lr * n.mu_next_ / (1.0 - n.mu_product * n.mu_next_);
+    return are_finite(n.mu, n.mu_next_, n.mu_product, n.difference, n.quotient,
         n.quotient_2);
 }
 
@@ -1055,6 +1056,10 @@ from optdsl.runtime.arithmetic import (
     number,
     overflowed,
 )
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "mu_product_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay")
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -1161,42 +1166,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(5 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        mu_product_t=x.types[4],
-        step_t=x.types[5],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            decoupled_weight_decay=x.options[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 89dd6c9cf093.
+# Compiled by optdsl from novograd.opt, content 72ab2bd344e4.
 
 import math
 import warnings
@@ -554,7 +554,13 @@ def _multi_tensor_novo_grad_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+    ]
     options = [group["maximize"], group["weight_decay"] != 0, group["grad_averaging"]]
     return hypers, options
 
@@ -590,7 +596,7 @@ struct Row {
 
 // What is worked out once a tensor.
 struct Numbers {
-    double exp_avg_sq, beta1, beta2, norm, square, sum_, share;
+    double exp_avg_sq, beta1, beta2, norm, square, sum__, share;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
@@ -623,7 +629,7 @@ static void numbers_2(const Row &row, Numbers &n) {
     n.exp_avg_sq = n.exp_avg_sq == 0.0 ? n.square : lerp_(n.exp_avg_sq, n.square, 1.0 -
         n.beta2);
     // sqrt(exp_avg_sq) + eps
-    n.sum_ = sqrt_(n.exp_avg_sq) + row.eps;
+    n.sum__ = sqrt_(n.exp_avg_sq) + row.eps;
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
@@ -633,7 +639,7 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real exp_avg = load(row.exp_avg[i]);
         // normed = grad/(sqrt(exp_avg_sq) + eps)
-        real normed = grad * real(1.0 / n.sum_);
+        real normed = grad * real(1.0 / n.sum__);
         if (weight_decay_is_not_0) {
             // normed += weight_decay*p
             normed = normed + real(row.weight_decay) * p;
@@ -711,6 +717,10 @@ from optdsl.runtime.arithmetic import (
     sum_of,
     total,
 )
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "grad_averaging")
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -836,72 +846,12 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(5 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        exp_avg_sq_t=x.types[3],
-        grad_averaging=x.options[2],
-        **x.of_rows,
-    )
-    parts_1 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            grad_t=x.types[1],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.chunks,
-        x.starts,
-        x.group,
-        x.hypers,
-        numbers,
-        parts_1,
-        x.found_inf,
-        exp_avg_sq_t=x.types[3],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

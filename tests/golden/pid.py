@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content a9c13a9132ab.
+# Compiled by optdsl from pid.opt, content 267b63d47da1.
 
 import math
 import warnings
@@ -707,6 +707,10 @@ import triton.language as tl
 
 from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "i_buffer_t", "d_buffer_t", "grad_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -771,30 +775,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            i_buffer_t=x.types[2],
-            d_buffer_t=x.types[3],
-            grad_buffer_t=x.types[4],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content 56589c0100a8.
+# Compiled by optdsl from pnm.opt, content bb146cafd746.
 
 import math
 import warnings
@@ -699,7 +699,7 @@ def _differentiable_pnm_capturable(
 
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
-    hypers = [group["lr"], *group["betas"], group["weight_decay"]]
+    hypers = [group["lr"], group["betas"][0], group["betas"][1], group["weight_decay"]]
     options = [group["maximize"], group["weight_decay"] != 0, group["decoupled"]]
     return hypers, options
 
@@ -835,6 +835,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "pos_momentum_t", "neg_momentum_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -927,41 +931,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(4 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[4],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            pos_momentum_t=x.types[2],
-            neg_momentum_t=x.types[3],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            decoupled=x.options[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

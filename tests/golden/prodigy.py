@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 35a7a93869dd.
+# Compiled by optdsl from prodigy.opt, content da2b74848b65.
 
 import math
 import warnings
@@ -979,7 +979,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["beta3"],
         group["eps"],
         group["weight_decay"],
@@ -1239,6 +1240,21 @@ from optdsl.runtime.arithmetic import (
     total,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = (
+    "p_t",
+    "grad_t",
+    "exp_avg_t",
+    "exp_avg_sq_t",
+    "s_t",
+    "p0_t",
+    "d_t",
+    "d_max_t",
+    "d_numerator_t",
+    "step_t",
+)
+OPTIONS = ()
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1489,91 +1505,15 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(14 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        d_t=x.types[6],
-        d_max_t=x.types[7],
-        d_numerator_t=x.types[8],
-        step_t=x.types[9],
-        **x.of_rows,
-    )
-    parts_1 = x.new(2 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            s_t=x.types[4],
-            p0_t=x.types[5],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_2[(x.rows,)](
-        x.rows,
-        x.chunks,
-        x.starts,
-        x.group,
-        x.hypers,
-        numbers,
-        parts_1,
-        x.found_inf,
-        **x.of_rows,
-    )
-    across_1[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    across_2[(1,)](x.rows, numbers, x.found_inf, **x.of_rows)
-    numbers_3[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        d_t=x.types[6],
-        d_max_t=x.types[7],
-        d_numerator_t=x.types[8],
-        step_t=x.types[9],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            p_t=x.types[0],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(14 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.once(across_2)
+    x.each_row(numbers_3)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content d2d1426419a4.
+# Compiled by optdsl from qhadam.opt, content 68662f8054b2.
 
 import math
 import warnings
@@ -824,8 +824,10 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
-        *group["nus"],
+        group["betas"][0],
+        group["betas"][1],
+        group["nus"][0],
+        group["nus"][1],
         group["weight_decay"],
         group["eps"],
     ]
@@ -971,6 +973,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -1066,41 +1072,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(4 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns,
-        x.rows,
-        x.group,
-        x.hypers,
-        numbers,
-        x.found_inf,
-        step_t=x.types[4],
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            exp_avg_sq_t=x.types[3],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            decoupled_weight_decay=x.options[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.06801
 Follows the authors' code, https://github.com/facebookresearch/qhoptim, which has no
 default for momentum and nu; these are the paper's rule of thumb.
 """
-# Compiled by optdsl from qhm.opt, content 2985867ea02c.
+# Compiled by optdsl from qhm.opt, content 3fe286b5fc52.
 
 import math
 import warnings
@@ -582,6 +582,10 @@ import triton.language as tl
 
 from optdsl.runtime.arithmetic import column, elements, gradient, keep, lerp, overflowed
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -633,28 +637,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            momentum_buffer_t=x.types[2],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            decoupled_weight_decay=x.options[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

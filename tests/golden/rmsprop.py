@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 5056ce9c6a7d.
+# Compiled by optdsl from rmsprop.opt, content c93db5dfec51.
 
 import math
 import warnings
@@ -820,6 +820,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "square_avg_t", "momentum_buffer_t", "grad_avg_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "centered", "momentum_above_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -906,32 +910,8 @@ def pass_1(
 
 
 def launch(x):
-    numbers_1[(x.rows,)](x.columns, x.rows, x.found_inf, step_t=x.types[5], **x.of_rows)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            square_avg_t=x.types[2],
-            momentum_buffer_t=x.types[3],
-            grad_avg_t=x.types[4],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            centered=x.options[2],
-            momentum_above_0=x.options[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

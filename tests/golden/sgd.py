@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 090d7b565553.
+# Compiled by optdsl from sgd.opt, content 04289566d1ec.
 
 import math
 import warnings
@@ -674,6 +674,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "momentum_is_not_0", "nesterov")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -736,30 +740,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            momentum_buffer_t=x.types[2],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            momentum_is_not_0=x.options[2],
-            nesterov=x.options[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

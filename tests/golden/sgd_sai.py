@@ -7,7 +7,7 @@ first gradient without deviation, as of a single number, whose norm theirs divid
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
 """
-# Compiled by optdsl from sgd_sai.opt, content 174b797d28f9.
+# Compiled by optdsl from sgd_sai.opt, content 049413b8bcd5.
 
 import math
 import warnings
@@ -551,6 +551,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t", "gsnr_t")
+OPTIONS = ("maximize", "momentum_is_not_0")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def numbers_1(
@@ -613,32 +617,9 @@ def pass_1(
 
 
 def launch(x):
-    numbers = x.new(1 * x.rows)
-    numbers_1[(x.rows,)](
-        x.columns, x.rows, numbers, x.found_inf, gsnr_t=x.types[3], **x.of_rows
-    )
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            numbers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            momentum_buffer_t=x.types[2],
-            maximize=x.options[0],
-            momentum_is_not_0=x.options[1],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content 63c2a9aa28d1.
+# Compiled by optdsl from sgdw.opt, content 967287fa7610.
 
 import math
 import warnings
@@ -680,6 +680,10 @@ from optdsl.runtime.arithmetic import (
     overflowed,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov")
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -742,30 +746,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            momentum_buffer_t=x.types[2],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            momentum_is_0=x.options[2],
-            nesterov=x.options[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

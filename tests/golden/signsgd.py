@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content db394399d3b7.
+# Compiled by optdsl from signsgd.opt, content 218306c53b45.
 
 import math
 import warnings
@@ -601,6 +601,15 @@ from optdsl.runtime.arithmetic import (
     sign,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = (
+    "maximize",
+    "weight_decay_is_not_0",
+    "decoupled_weight_decay",
+    "momentum_is_0",
+)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -655,29 +664,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            momentum_buffer_t=x.types[2],
-            maximize=x.options[0],
-            weight_decay_is_not_0=x.options[1],
-            decoupled_weight_decay=x.options[2],
-            momentum_is_0=x.options[3],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 41a331776a09.
+# Compiled by optdsl from sophia.opt, content 2358c47e421f.
 
 import math
 import warnings
@@ -550,7 +550,8 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [
         group["lr"],
-        *group["betas"],
+        group["betas"][0],
+        group["betas"][1],
         group["rho"],
         group["batch_size"],
         group["weight_decay"],
@@ -659,6 +660,10 @@ from optdsl.runtime.arithmetic import (
     smaller,
 )
 
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "hessian_t")
+OPTIONS = ("maximize",)
+
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
@@ -709,27 +714,7 @@ def pass_1(
 
 
 def launch(x):
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            exp_avg_t=x.types[2],
-            hessian_t=x.types[3],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.each_chunk(pass_1)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 2f7f130bc47e.
+# Compiled by optdsl from tiger.opt, content c3fe0fc8bd2f.
 
 import math
 import warnings
@@ -475,7 +475,7 @@ struct Row {
     double beta;
     double weight_decay;
     double ndim;
-    double numel_;
+    double numel__;
 };
 
 // What is worked out once a tensor.
@@ -505,7 +505,7 @@ static void pass_1(
 static void numbers_1(const Row &row, Numbers &n) {
     if (row.ndim > 1.0) {
         // rate = lr*norm(p)/max(1, numel(p))**0.5
-        n.rate = row.lr * n.norm / std::pow(max_(1.0, row.numel_), 0.5);
+        n.rate = row.lr * n.norm / std::pow(max_(1.0, row.numel__), 0.5);
     }
 }
 
@@ -542,7 +542,7 @@ extern "C" int step_tiger(const Table *table) {
         row.beta = *hyper++;
         row.weight_decay = *hyper++;
         row.ndim = table->asked[at];
-        row.numel_ = table->asked[1 * table->rows + at];
+        row.numel__ = table->asked[1 * table->rows + at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     std::vector<double> parts(1 * chunks.size());
@@ -584,6 +584,10 @@ from optdsl.runtime.arithmetic import (
     sum_of,
     total,
 )
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "m_t")
+OPTIONS = ("maximize",)
 
 
 @triton.jit(do_not_specialize=["rows", "chunks"])
@@ -684,62 +688,11 @@ def pass_2(
 
 
 def launch(x):
-    numbers = x.new(1 * x.rows)
-    parts_1 = x.new(1 * x.chunks)
-    if x.chunks:
-        pass_1[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.chunks,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            parts_1,
-            x.found_inf,
-            x.grad_scale,
-            p_t=x.types[0],
-            grad_t=x.types[1],
-            m_t=x.types[2],
-            maximize=x.options[0],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
-    numbers_1[(x.rows,)](
-        x.rows,
-        x.chunks,
-        x.starts,
-        x.group,
-        x.hypers,
-        x.asked,
-        numbers,
-        parts_1,
-        x.found_inf,
-        **x.of_rows,
-    )
-    if x.chunks:
-        pass_2[(x.chunks,)](
-            x.columns,
-            x.rows,
-            x.row_of,
-            x.starts,
-            x.numel,
-            x.group,
-            x.hypers,
-            x.asked,
-            numbers,
-            x.found_inf,
-            p_t=x.types[0],
-            m_t=x.types[2],
-            real=x.real,
-            aligned=x.aligned,
-            BLOCK=x.BLOCK,
-            **x.of_chunks,
-        )
+    x.numbers = x.new(1 * x.rows)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_2)
 """
 
 _KERNELS = _Kernel and _Kernel(

@@ -6,7 +6,7 @@ share and behind a prelude that says which types and options it is built for.
 
 from collections.abc import Iterator
 
-from ... import ir
+from ... import ir, vocabulary
 from ...evaluate import literal
 from ...ir.kernels import Across, Elements, Numbers, Program
 from ..names import Names, snake
@@ -26,13 +26,8 @@ _KEYWORDS = (
     "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
     "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
     "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks numel"
+    "rows numbers chunks"
 ).split()
-
-
-def emit(program: Program) -> str:
-    """The text of the kernels of a program."""
-    return Kernels(program).text()
 
 
 class Kernels:
@@ -43,12 +38,19 @@ class Kernels:
         self.rule = program.rule
         self.together = self.rule.in_phases
         self.columns: Columns = columns_of(program)
-        self.names = Names(_KEYWORDS)
+        self.names = Names([*_KEYWORDS, *_of_functions(), *self._derived()])
         names = ["maximize", *(each.name for each in program.options)]
         self.options = [self.names.own(each) for each in names]
         self.function = self.names.claim(f"step_{snake(self.rule.name)}")
         self.printer = Printer(self._name)
         self.elements = {"grad", *self.columns.elements}
+
+    def _derived(self) -> Iterator[str]:
+        """Names that are made of others, which no name of the spec may be."""
+        for name in (*self.columns.elements, *self.columns.numbers):
+            yield from (f"{name}_t", f"has_{name}")
+        for each in self.program.numbers:
+            yield from (f"{each.name}_nans", f"{each.name}_next")
 
     def _name(self, ref: ir.Ref) -> str:
         own = self.names.own(ref.name)
@@ -356,6 +358,11 @@ class Kernels:
             yield "    }"
         yield "    return 0;"
         yield "}"
+
+
+def _of_functions() -> list[str]:
+    """What kernel.hpp calls the functions of the language."""
+    return [f"{name}_" for name in vocabulary.FUNCTIONS]
 
 
 def _may_fail(statement: ir.Assign) -> bool:

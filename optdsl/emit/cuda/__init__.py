@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ...ir.kernels import Elements, Program
 from ..layout import fit
-from ..names import Names
+from ..names import Names, keys
 from .block import INDENT, gathered
 from .bodies import Bodies
 from .launches import Joint, Pass, Rows
@@ -59,19 +59,14 @@ class Kernels:
             match launch:
                 case Rows():
                     rows += 1
-                    name, body = f"numbers_{rows}", [*self.bodies.rows(launch, at)]
+                    name, body = f"numbers_{rows}", self.bodies.rows(launch, at)
                 case Pass():
-                    name, body = (
-                        f"pass_{launch.number}",
-                        [*self.bodies.elements(launch, at)],
-                    )
+                    name = f"pass_{launch.number}"
+                    body = self.bodies.elements(launch, at)
                 case Joint():
-                    name, body = (
-                        f"across_{launch.number}",
-                        [*self.bodies.across(launch)],
-                    )
-            calls += self._call(name, launch, body)
-            kernels += ["", "", *self._kernel(name, body)]
+                    name, body = f"across_{launch.number}", self.bodies.across(launch)
+            calls += _call(name, launch)
+            kernels += ["", "", *self._kernel(name, [*body])]
         lines = [*kernels, "", "", *self._launch(calls)]
         fitted = [part for line in lines for part in (fit(line) if line else [""])]
         code = "\n".join(fitted)
@@ -94,66 +89,48 @@ class Kernels:
                 if len(line) <= 88
                 else [head, *(f"    {x}," for x in shared), ")"]
             )
+        bodies = self.bodies
+        yield ""
+        yield "# What kernels are built for: the types of columns, and options."
+        yield from fit(f"TYPES = ({keys(bodies.types[x] for x in bodies.all_columns)})")
+        yield from fit(f"OPTIONS = ({keys(self.options)})")
 
-    def _parameters(self, body: list[str]) -> tuple[list[str], list[str]]:
-        """The tables that a kernel reads, and what it is built for."""
-        words = {*re.findall(r"\w+", "\n".join(x for x in body if not _is_comment(x)))}
-        options = [] if self.rule.in_phases else self.bodies.options
-        built = [*dict.fromkeys(self.bodies.types.values()), *options, *_BUILT]
-        return [x for x in _TABLES if x in words], [
-            x for x in dict.fromkeys(built) if x in words
-        ]
+    @property
+    def options(self) -> list[str]:
+        """Rows that have to be in one launch may differ in them: then they are numbers."""
+        return [] if self.rule.in_phases else self.bodies.options
 
     def _kernel(self, name: str, body: list[str]) -> Iterator[str]:
-        tables, built = self._parameters(body)
+        words = {*re.findall(r"\w+", "\n".join(x for x in body if not _is_comment(x)))}
+        built = dict.fromkeys([*self.bodies.types.values(), *self.options, *_BUILT])
+        tables = [x for x in _TABLES if x in words]
         sizes = [x for x in ("rows", "chunks") if x in tables]
         listed = ", ".join(f'"{x}"' for x in sizes)
         yield f"@triton.jit(do_not_specialize=[{listed}])" if sizes else "@triton.jit"
         yield f"def {name}("
         yield from (INDENT + x for x in textwrap.wrap(", ".join(tables) + ",", 84))
-        for each in built:
-            yield f"{INDENT}{each}: tl.constexpr,"
+        yield from (f"{INDENT}{x}: tl.constexpr," for x in built if x in words)
         yield "):"
         yield from (INDENT + line if line else "" for line in body)
-
-    # ---- the way in
-
-    def _call(
-        self, name: str, launch: Rows | Pass | Joint, body: list[str]
-    ) -> list[str]:
-        tables, built = self._parameters(body)
-        types = [self.bodies.types[x] for x in self.bodies.all_columns]
-        given = {"numbers": "numbers"}
-        if isinstance(launch, Pass):
-            given["parts"] = f"parts_{launch.number}"
-        elif isinstance(launch, Rows) and launch.joins:
-            given["parts"] = f"parts_{launch.joins.number}"
-        arguments = [given.get(x, f"x.{x}") for x in tables]
-        for each in built:
-            value = f"x.{each}"
-            if each in types and each != "real":
-                value = f"x.types[{types.index(each)}]"
-            elif each in self.bodies.options:
-                value = f"x.options[{self.bodies.options.index(each)}]"
-            arguments.append(f"{each}={value}")
-        grid, how = "x.rows", "x.of_rows"
-        if isinstance(launch, Pass):
-            grid, how = "x.chunks", "x.of_chunks"
-        elif isinstance(launch, Joint):
-            grid = "x.groups" if launch.step.call.over == "group" else "1"
-        call = f"{name}[({grid},)]({', '.join([*arguments, f'**{how}'])})"
-        if not isinstance(launch, Pass):
-            return [call]
-        result = []
-        if sums := gathered(launch.step.body):
-            result.append(f"parts_{launch.number} = x.new({len(sums)} * x.chunks)")
-        return [*result, "if x.chunks:", INDENT + call]
 
     def _launch(self, calls: list[str]) -> Iterator[str]:
         yield "def launch(x):"
         if self.bodies.launches.table:
-            yield f"    numbers = x.new({len(self.bodies.launches.table)} * x.rows)"
+            yield f"    x.numbers = x.new({len(self.bodies.launches.table)} * x.rows)"
         yield from (INDENT + line for line in calls)
+
+
+def _call(name: str, launch: Rows | Pass | Joint) -> list[str]:
+    """The lines that launch a kernel."""
+    match launch:
+        case Rows():
+            return [f"x.each_row({name})"]
+        case Joint():
+            over_group = launch.step.call.over == "group"
+            return [f"x.each_group({name})" if over_group else f"x.once({name})"]
+    sums = len(gathered(launch.step.body))
+    made = [f"x.parts = x.new({sums} * x.chunks)"] if sums else []
+    return [*made, f"x.each_chunk({name})"]
 
 
 def _is_comment(line: str) -> bool:
