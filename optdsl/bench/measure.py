@@ -196,12 +196,12 @@ def _is_carried(cls: type[Optimizer], optimizer: Optimizer) -> bool:
     kernel = getattr(sys.modules[cls.__module__], "_KERNELS", None)
     if kernel is None:
         return False
+    of = {p.device.type for group in optimizer.param_groups for p in group["params"]}
+    if of != {"cpu"}:
+        return optimizer in kernel.device.known
     plan = kernel.plans.get(optimizer)
     if plan is None:  # several launches, or none
-        of = {
-            p.device.type for group in optimizer.param_groups for p in group["params"]
-        }
-        return of == {"cpu"} and compiler.command() is not None
+        return compiler.command() is not None
     return kernel.built(plan.types, plan.options) is not None
 
 

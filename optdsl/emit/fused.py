@@ -8,6 +8,7 @@ kernels a file has its other targets.
 from .. import ir
 from .body import INDENT
 from .cpu import Kernels
+from .cpu import emit as emit_cpu
 from .cpu.table import columns_of
 from .cuda import emit as emit_cuda
 from .expr import text
@@ -16,6 +17,7 @@ from .names import keys
 from .signature import option
 from .update import Update
 
+DEVICES = {"cpu": emit_cpu, "cuda": emit_cuda}
 KERNELS = "_KERNELS"
 IMPORT = """
 try:
@@ -68,11 +70,12 @@ def call(groups: str) -> list[str]:
     ]
 
 
-def kernel_text(targets: ir.Targets) -> str:
-    """The kernels as they stand in the file."""
+def kernel_text(targets: ir.Targets, device: str) -> str:
+    """The kernels for a device as they stand in the file."""
     if targets.kernels is None:
-        return f"// There are none: the rule has {targets.no_kernels}.\n"
-    return Kernels(targets.kernels).text()
+        comment = {"cpu": "//", "cuda": "#"}[device]
+        return f"{comment} There are none: the rule has {targets.no_kernels}.\n"
+    return DEVICES[device](targets.kernels)
 
 
 def kernels(targets: ir.Targets) -> list[str]:
