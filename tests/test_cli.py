@@ -211,7 +211,7 @@ def test_check_shows_what_is_wrong(folder: Path, spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", "stage", ["tree", "checked", "lowered", *WAYS, *DEVICES, "python"]
+    "stage", ["tree", "checked", "lowered", *WAYS, *DEVICES, "python"]
 )
 @pytest.mark.parametrize("spec", resources.library())
 def test_show_prints_every_stage(spec: str, stage: str) -> None:
