@@ -84,7 +84,7 @@ def triton_kernels(block: int = BLOCK, leave: bool = False) -> Iterator[list[int
     they may `leave` some; how many rows each launch had.
     """
     rows: list[int] = []
-    run, one = Launch.run, DeviceLaunch._run
+    run, one = Launch.run, DeviceLaunch.step
 
     def watched(self: Launch) -> list:
         is_asked_for = bool(self.entries)
@@ -100,7 +100,7 @@ def triton_kernels(block: int = BLOCK, leave: bool = False) -> Iterator[list[int
         patch.dict("os.environ", OPTDSL_FUSED="triton"),
         patch.object(DeviceKernel, "block", block),
         patch.object(Launch, "run", watched),
-        patch.object(DeviceLaunch, "_run", counted),
+        patch.object(DeviceLaunch, "step", counted),
     ]
     if DEVICE.type == "cpu":
         patches += [

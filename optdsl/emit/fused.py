@@ -62,6 +62,18 @@ def without(targets: ir.Targets) -> list[str]:
     ]
 
 
+WAITING = "waiting"
+
+
+def repeated() -> list[str]:
+    """The lines that have kernels take the step, where all but gradients is known."""
+    return [
+        f"{WAITING} = self.param_groups",
+        f"if not torch.compiler.is_compiling() and {KERNELS}:",
+        f"    {WAITING} = {KERNELS}.repeat(self)",
+    ]
+
+
 def call(groups: str) -> list[str]:
     """The lines that take out of the groups what kernels carry."""
     return [

@@ -5,14 +5,13 @@ handed over whose device, dtype, layout and size has not been looked at.
 """
 
 from collections.abc import Callable, Sequence
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .launch import Batch, Entry
+    from .launch import Entry
 
 TYPES = {
     torch.float32: "float",
@@ -133,15 +132,7 @@ def addresses(column: Sequence[Any]) -> list[int]:
         return [0 if each is None else each.data_ptr() for each in column]
 
 
-def same(columns: Sequence[Sequence[Any]], batch: "Batch", but: int | None) -> bool:
-    """Whether all columns `but` one are those of a batch, where they were. Parameters are
-    the model's, which may give one another view of its memory; a state is the optimizer's.
-    """
-    params = columns[0]
-    if len(params) != len(batch.sizes) or not batch.guards[0](params):
-        return False
-    for at, (new, old) in enumerate(zip(columns, batch.columns, strict=True)):
-        if at != but and not all(map(is_, new, old)):
-            return False
-    known = enumerate(zip(columns, batch.addresses, strict=True))
-    return all(at == but or addresses(new) == old for at, (new, old) in known)
+def lacks(column: Sequence[Any], where: list[int]) -> bool:
+    """Whether a tensor of some size begins nowhere, since its storage was given up."""
+    pairs = zip(column, where, strict=True)
+    return any(x is not None and not at and x.numel() for x, at in pairs)

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor
 
+from .again import Plan
 from .carried import dtypes
 from .device_tables import Copies, Rows, Values, is_capturing, is_tensor, parts_of
 from .launch import Batch, Entry, Launch
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .kernel import Hypers, Kernel
 
 Left = list[tuple[dict[str, Any], Any]]
-_CPU = torch.device("cpu")
+CPU = torch.device("cpu")
 
 
 class DeviceKernel:
@@ -43,9 +44,13 @@ class DeviceKernel:
         self.scratch = kernel.scratch
         self.together = kernel.together
         self.grads = kernel.grads
-        self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()
+        self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
         self.known: WeakKeyDictionary[Any, dict] = WeakKeyDictionary()
         self.scaled: WeakSet[Any] = WeakSet()
+
+    def launch(self, optimizer: Any, device: torch.device) -> "DeviceLaunch":
+        """A step of an optimizer."""
+        return DeviceLaunch(self, optimizer, device, [])
 
     def on_device(self, launch: Launch) -> Left:
         """Nothing more: what a launch of these has is there already."""
@@ -86,8 +91,8 @@ def run(launch: Launch) -> Left:
     left: list[Entry] = []
     for entry in launch.entries:
         asked = is_asked_for(entry.group) and may_run()
-        for device, part in _by_device(entry) if asked else [(_CPU, entry)]:
-            if asked and (device != _CPU or runs_on(device)):
+        for device, part in _by_device(entry) if asked else [(CPU, entry)]:
+            if asked and (device != CPU or runs_on(device)):
                 mine.setdefault(device, []).append(part)
             elif part.group.get("capturable"):
                 left.append(part)
@@ -188,7 +193,7 @@ class DeviceLaunch(Launch):
                     x.data = x.data.to(self.device)
         return dtypes(entry, lambda x: x.device == self.device)
 
-    def _run(self, batch: Batch) -> bool:
+    def step(self, batch: Batch) -> bool:
         from .handed import Handed  # it needs Triton
 
         kernels = module(self.kernel.text)

@@ -8,7 +8,7 @@ again: the steps that read it may not have run.
 
 from array import array
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -118,11 +118,8 @@ class Values:
 def parts_of(batch: Batch, pointers: list[array]) -> list[bytes]:
     """What `Values` are made of; hypers that are tensors of the device are zeros here."""
     hypers = array("d", (0.0 if is_tensor(x) else x for x in batch.hypers))
-    of_entries = (entry.asked for entry in batch.entries)
-    asked = array("d")
-    for column in chain.from_iterable(zip(*of_entries, strict=True)):
-        asked.extend(column)
-    return [b"".join(x.tobytes() for x in pointers), hypers.tobytes(), asked.tobytes()]
+    columns = b"".join(x.tobytes() for x in pointers)
+    return [columns, hypers.tobytes(), batch.asked.tobytes()]
 
 
 def is_tensor(hyper: Any) -> bool:

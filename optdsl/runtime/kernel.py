@@ -9,9 +9,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from .again import Plan, repeat
 from .carried import TYPES
-from .cuda import DeviceKernel, Left, is_asked_for, reads_scale, run
-from .launch import Batch, Launch, Table, Types
+from .cuda import CPU, DeviceKernel, Left, is_asked_for, reads_scale, run
+from .launch import Launch, Table, Types
 from .native import library
 from .triton_text import is_there
 
@@ -64,14 +65,23 @@ class Kernel:
         self.options = options
         self.together = together
         self.grads = elements.index("grad") if "grad" in elements else None
-        self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()
+        self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
         self._built: dict[tuple, Callable | None] = {}
         self.scaled = scaled
         self.device = DeviceKernel(cuda, self) if cuda else None
 
-    def launch(self, optimizer: object) -> Launch:
+    def launch(self, optimizer: object, device: torch.device = CPU) -> Launch:
         """A step of an optimizer, to be filled with groups."""
         return Launch(self, optimizer)
+
+    def repeat(self, optimizer: Any) -> list[dict[str, Any]]:
+        """Update by what is known of the step before, where only gradients and numbers are
+        new; the param groups that are still to be updated.
+        """
+        waiting = repeat(self, optimizer)
+        if waiting and self.device is not None:
+            waiting = repeat(self.device, optimizer)
+        return waiting
 
     def on_device(self, launch: Launch) -> Left:
         """Update what is for Triton's kernels; what is left of it."""

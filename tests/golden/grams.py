@@ -5,7 +5,7 @@ https://arxiv.org/abs/2412.17107
 Follows the authors' code, https://github.com/Gunale0926/Grams, where eps is added
 before the second moment is corrected; the paper and pytorch_optimizer add it after.
 """
-# Compiled by optdsl from grams.opt, content 0bece9392fa5.
+# Compiled by optdsl from grams.opt, content 1771b49e4207.
 
 import math
 import warnings
@@ -213,7 +213,10 @@ class Grams(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []

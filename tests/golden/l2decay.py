@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 6082df5a8b9b.
+# Compiled by optdsl from l2decay.opt, content 349dd9922339.
 
 import math
 import warnings
@@ -178,7 +178,10 @@ class L2Decay(Optimizer):
         self.apply_weight_decay()
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             self._init_group(group, params, grads)
