@@ -351,6 +351,19 @@ _ALL = (
         ),
     ),
     Code(
+        "E0314",
+        "a mode without the other one",
+        "A rule that gives other parameters to evaluation than to training says both ways: "
+        "`mode eval` turns the parameters of training into those of evaluation, and `mode "
+        "train` turns them back. There are no other modes.",
+        _spec("p -= lr*grad", "state z = p", "mode eval: p = lerp(p, z, 0.5); z = p"),
+        _spec(
+            "z -= lr*grad; p -= lr*grad",
+            "state z = p",
+            "mode train: p = lerp(p, z, 0.5)\nmode eval: p = lerp(p, z, -1)",
+        ),
+    ),
+    Code(
         "E0401",
         "a tensor that decides an `if`",
         "`if` is decided by Python before any tensor work, and a tensor's values would have "

@@ -10,6 +10,7 @@ from . import declarations, flow
 from .functions import check_functions
 from .linear import check_complex
 from .phases import in_phases
+from .modes import check_modes
 from .scope import (
     CAPTURABLE,
     DIFFERENTIABLE,
@@ -37,24 +38,17 @@ def check(
     name = declarations.check_outline(spec, report)
     scope = declarations.declare(spec, report, mode)
     requires = declarations.check_requires(spec, scope)
-    pre_steps = tuple(
-        check_hook(each, scope)
-        for each in spec.of(syntax.Hook)
-        if each.phase == "pre_step"
-    )
+    hooks = {
+        phase: [each for each in spec.of(syntax.Hook) if each.phase == phase]
+        for phase in ("pre_step", "post_step", "on_call", "mode")
+    }
+    pre_steps = tuple(check_hook(each, scope) for each in hooks["pre_step"])
     step = tuple(
         each for body in spec.of(syntax.Step)[:1] for each in check_step(body, scope)
     )
-    post_steps = tuple(
-        check_hook(each, scope)
-        for each in spec.of(syntax.Hook)
-        if each.phase == "post_step"
-    )
-    on_calls = tuple(
-        check_hook(each, scope)
-        for each in spec.of(syntax.Hook)
-        if each.phase == "on_call"
-    )
+    post_steps = tuple(check_hook(each, scope) for each in hooks["post_step"])
+    on_calls = tuple(check_hook(each, scope) for each in hooks["on_call"])
+    modes = check_modes(hooks["mode"], scope)
     check_functions(spec, scope)
     rule = ir.Rule(
         name=name,
@@ -74,6 +68,7 @@ def check(
         complex=check_complex(spec, scope),
         remembered=tuple(scope.remembered.values()),
         on_calls=on_calls,
+        modes=modes,
         random=bool(scope.draws),
         reads_loss=declarations.reads_loss(spec),
     )

@@ -111,6 +111,8 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
                 report("E0504", title, kind.span, "expected `int`, or nothing")
             case syntax.Counter(kind=kind) if kind:
                 scope.int_count = each.span
+            case syntax.Hook(phase="mode"):
+                pass  # check_modes looks at their names.
             case syntax.Hook():
                 _claim(each.name, scope, "hook")
     for each in spec.of(syntax.State):

@@ -316,7 +316,12 @@ def _place(
 def is_list(written: syntax.Expression, scope: Scope) -> bool:
     """Whether a name stands for a list of states here."""
     name = written.text if isinstance(written, syntax.Name) else ""
-    if name in scope.locals or scope.place not in ("state", "step", "post_step"):
+    if name in scope.locals or scope.place not in (
+        "state",
+        "step",
+        "post_step",
+        "mode",
+    ):
         return False
     return name in scope.states and scope.states[name].index is not None
 
@@ -349,7 +354,7 @@ def is_host_flag(condition: ir.Expr, scope: Scope, span: Span) -> bool:
         return False
     if not type_.on_host:
         title, help = "a tensor cannot decide what the host does", ""
-        if scope.place in ("pre_step", "step", "post_step", "def"):
+        if scope.place in ("pre_step", "step", "post_step", "mode", "def"):
             help = "`where(condition, a, b)` chooses element by element"
         scope.report("E0401", title, span, f"this is a {type_}", help=help)
         return False

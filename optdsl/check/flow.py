@@ -30,7 +30,7 @@ def check_flow(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
         )
         _dead(hook.body, survives | ({"grad"} if handed_on else set()), report)
     _dead(rule.step, survives, report)
-    for hook in (*rule.post_steps, *rule.on_calls):
+    for hook in (*rule.post_steps, *rule.on_calls, *rule.modes):
         _dead(hook.body, survives, report)
     for function in rule.functions:
         _dead(function.body, set(), report)

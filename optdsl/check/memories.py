@@ -1,5 +1,5 @@
 """What a group keeps beside the hypers: the numbers that hypers were when it was added,
-and the seed of its random numbers.
+the seed of its random numbers, its mode.
 
 In: calls of `initial`. Out: references to those numbers, which are read as hypers are.
 """
@@ -15,13 +15,21 @@ def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
     """
     calls = [each for each in syntax.walk(spec) if isinstance(each, syntax.Call)]
     seed = {"seed": "the seed of the random numbers is kept under this name"}
-    return (seed if draws else {}) | {
-        f"{vocabulary.BASE}{name.text}": f"`initial({name.text})` is kept under this name"
-        for call in calls
-        if call.function.text == "initial"
-        for name in call.arguments
-        if isinstance(name, syntax.Name)
+    mode = {
+        "train_mode": "whether the optimizer is in train mode is kept under this name"
     }
+    has_modes = any(each.phase == "mode" for each in spec.of(syntax.Hook))
+    return (
+        (seed if draws else {})
+        | (mode if has_modes else {})
+        | {
+            f"{vocabulary.BASE}{name.text}": f"`initial({name.text})` is kept under this name"
+            for call in calls
+            if call.function.text == "initial"
+            for name in call.arguments
+            if isinstance(name, syntax.Name)
+        }
+    )
 
 
 def check_initial(call: syntax.Call, given: ir.Expr, scope: Scope) -> ir.Expr:

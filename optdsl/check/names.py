@@ -15,6 +15,7 @@ NOT_HERE = {
     "when": "a condition of a state is about hypers and shapes",
     "sparse": "sparse gradients are taken by hypers, and by what `p` is",
     "def": "a def sees its arguments alone; hand it over as one",
+    "mode": "a mode is set between steps, where there is no gradient and no count",
 }
 
 
@@ -33,7 +34,7 @@ def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
     if name in scope.hypers and place not in ("default", "def"):
         type_ = _known_to_be(name, scope.hypers[name].type, scope)
         return ir.Ref(name, ir.Role.HYPER, type_, expr.span)
-    if name in scope.states and place in ("state", "step", "post_step"):
+    if name in scope.states and place in ("state", "step", "post_step", "mode"):
         if place == "step" or not scope.states[name].shared:
             return _state(expr, scope)
         title = f"`{name}` cannot be read here"
@@ -150,6 +151,7 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
         "pre_step",
         "step",
         "post_step",
+        "mode",
     ):
         return ir.Ref(name, ir.Role.PARAM, ir.TENSOR, expr.span)
     if name == vocabulary.GRAD and place in (

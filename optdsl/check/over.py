@@ -25,7 +25,7 @@ def check_over(
         scope.report("E0402", "a reduction across what?", written.value.span, hint)
         return unknown(call.span)
     if scope.place not in ("pre_step", "step", "post_step", "on_call"):
-        hint = "only the step and the hooks see all parameters"
+        hint = "only the step and its hooks see all parameters"
         if scope.place == "def":
             hint = "reduce outside of the def, and hand the result over"
         scope.report("E0306", "this cannot be reduced here", written.span, hint)

@@ -39,8 +39,7 @@ def in_phases(rule: ir.Rule, scope: Scope) -> ir.Rule:
             if other:
                 title = f"{what} in a rule whose parameters come together"
                 scope.report("E0601", title, rule.step[0].span)
-    kinds = ("pre_steps", "post_steps", "on_calls")
-    hooks = {kind: tuple(map(phased, getattr(rule, kind))) for kind in kinds}
+    hooks = {kind: tuple(map(phased, getattr(rule, kind))) for kind in ir.HOOKS}
     shared = tuple(each.name for each in rule.hypers if each.name in of_model)
     return replace(rule, step=step, of_model=shared, **hooks)
 

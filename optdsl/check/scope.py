@@ -113,7 +113,8 @@ INDEX = Local(ir.NUMBER, whole=True, index=True)
 class Scope:
     """The names of a spec, and those of the place that is being checked.
 
-    `place` is default, require, sparse, when, state, pre_step, step, post_step or def. `facts`
+    `place` is default, require, sparse, when, state, pre_step, step, post_step, mode
+    or def. `facts`
     are the conditions known to hold here, as keys; `counted` has an entry where `first`
     is read without a state to tell it by; `int_count` is where the step count is declared
     as a plain number. `rounds` are the arguments of this def that
@@ -176,10 +177,12 @@ class Scope:
         names = list(self.locals)
         if self.place != "def" and self.place != "default":
             names += self.hypers
-        if self.place in ("state", "step", "post_step"):
+        if self.place in ("state", "step", "post_step", "mode"):
             names += self.states
         if self.place in ("state", "when", "pre_step", "step", "post_step"):
             names += ["p", "grad"]
+        if self.place == "mode":
+            names += ["p"]
         if self.place in ("step", "post_step"):
             names += ["t"]
         if self.place == "step":

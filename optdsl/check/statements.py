@@ -30,7 +30,7 @@ def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
 
 def check_hook(hook: syntax.Hook, scope: Scope) -> ir.Hook:
     # A hook that is called by hand sees what one after the step sees.
-    place = "pre_step" if hook.phase == "pre_step" else "post_step"
+    place = "post_step" if hook.phase == "on_call" else hook.phase
     body = check_block(hook.body, scope.at(place))
     changes = {"p", *scope.states} | ({"grad"} if hook.phase == "pre_step" else set())
     if not _assigns(hook, changes):

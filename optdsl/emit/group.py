@@ -1,11 +1,12 @@
 """What a param group keeps beside hypers and options: the numbers that hypers were when it
-was added, and the seed of its random numbers.
+was added, the seed of its random numbers, and its mode.
 
 In: a rule. Out: the lines that put it into a new group and into one of an older
 checkpoint, what the docstring says of it, and the functions for it.
 """
 
 from .. import ir
+from .hooks import TRAIN
 from .randoms import SEED
 
 AS_FLOAT = '''
@@ -18,13 +19,17 @@ def _as_float(value: Any) -> float:
 
 def seeded(rule: ir.Rule) -> list[str]:
     """The lines of `add_param_group` before the group is added."""
-    if not rule.random:
-        return []
-    return [
-        f'if "{SEED}" not in param_group:',
-        f'    param_group["{SEED}"] = _new_seed()',
-        f'_check_int("{SEED}", param_group["{SEED}"])',
-    ]
+    result = []
+    if rule.random:
+        result += [
+            f'if "{SEED}" not in param_group:',
+            f'    param_group["{SEED}"] = _new_seed()',
+            f'_check_int("{SEED}", param_group["{SEED}"])',
+        ]
+    if rule.modes:
+        result.append(f'modes = [group["{TRAIN}"] for group in self.param_groups]')
+        result.append(f'param_group.setdefault("{TRAIN}", all(modes))')
+    return result
 
 
 def added(rule: ir.Rule) -> list[str]:
@@ -43,6 +48,8 @@ def completed(rule: ir.Rule) -> list[str]:
     ]
     if rule.random:
         result += [f'if "{SEED}" not in group:', f'    group["{SEED}"] = _new_seed()']
+    if rule.modes:
+        result.append(f'group.setdefault("{TRAIN}", True)')
     return result
 
 
@@ -52,6 +59,11 @@ def said(rule: ir.Rule) -> list[str]:
         f"{each.name} (float): {each.hyper.name} when the group was added."
         for each in rule.remembered
     ]
+    if rule.modes:
+        result.append(
+            f"{TRAIN} (bool): whether the parameters are those of training, which `train()` "
+            "and `eval()` set."
+        )
     if rule.random:
         result.append(
             f"{SEED} (int): where its random numbers start; drawn from torch's default "

@@ -10,10 +10,17 @@ from .names import Names, plural
 from .signature import option
 from .update import entries
 
+TRAIN = "train_mode"
+IN_MODE = """        if not all(group["train_mode"] for group in self.param_groups):
+            raise RuntimeError("a step is for train mode: call train() before it")
+"""
+
 _WHEN = {
     "pre": "Runs by itself before every step; a call by hand does the same once.",
     "post": "Runs by itself after every step; a call by hand does the same once.",
     "call": "Runs when it is called, over all parameters with {}.",
+    "train": "Turn the parameters into those of training, if they are not yet.",
+    "eval": "Turn the parameters into those to evaluate, if they are not yet.",
 }
 
 
@@ -26,6 +33,8 @@ def hook_methods(rule: ir.Rule) -> list[str]:
         result += ["", *_method(hook, rule, "post")]
     for hook in rule.on_calls:
         result += ["", *_method(hook, rule, "call")]
+    for hook in rule.modes:
+        result += ["", *_method(hook, rule, hook.name)]
     return result
 
 
@@ -36,8 +45,9 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
     what = "a gradient and a state" if stateful else "a gradient"
     doc = f'"""{_WHEN[when].format(what)}"""'
     body = _Method(hook, rule).body()
+    in_mode = hook in rule.modes
     return [
-        "@_use_grad_for_differentiable",
+        "@torch.no_grad()" if in_mode else "@_use_grad_for_differentiable",
         f"def {hook.name}(self) -> None:",
         *(INDENT + line if line else "" for line in [doc, *body]),
     ]
@@ -48,6 +58,7 @@ class _Method:
 
     def __init__(self, hook: ir.Hook, rule: ir.Rule) -> None:
         self.hook = hook
+        self.mode = hook.name if hook in rule.modes else None
         self.rule = rule
         self.names = Names(("self", "group", "param", "state"))
         self.lists = {name: self.names.claim(plural(name)) for name in parts(hook.body)}
@@ -104,17 +115,28 @@ class _Method:
     def _group(self, phase: ir.Each) -> list[str]:
         read = {ref.name for ref in ir.mentions(phase)} - self.of_model
         body = self._hypers(each for each in self.rule.of_group if each.name in read)
+        if self.mode is not None:
+            body = [*_once(self.mode), *body]
         body += self._around(phase.body, "continue")
         return ["for group in self.param_groups:", *_indented(body)]
 
     def _params(self, phase: ir.Each) -> list[str]:
         refs = [*ir.mentions(phase)]
         roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
-        by_hand = self.hook in self.rule.on_calls
-        inner = _begin(self.rule, self.names, roles, used, by_hand)
+        inner = _begin(self.rule, self.names, roles, used, self.hook)
         inner += self._lines(phase.body)
         inner += _end(self.rule, phase.body, self.hook in self.rule.pre_steps)
         return ['for param in group["params"]:', *_indented(inner)]
+
+
+def _once(mode: str) -> list[str]:
+    """The lines that leave a group which is in a mode already."""
+    is_train = mode == "train"
+    return [
+        f'if {"" if is_train else "not "}group["{TRAIN}"]:',
+        "    continue",
+        f'group["{TRAIN}"] = {is_train}',
+    ]
 
 
 def _indented(body: list[str]) -> list[str]:
@@ -122,13 +144,16 @@ def _indented(body: list[str]) -> list[str]:
 
 
 def _begin(
-    rule: ir.Rule, names: Names, roles: set, used: set[str], by_hand: bool
+    rule: ir.Rule, names: Names, roles: set, used: set[str], hook: ir.Hook
 ) -> list[str]:
+    in_mode = hook in rule.modes
+    by_hand = in_mode or hook in rule.on_calls
     stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
     # A parameter has an entry once it has stepped, unless all of its states are optional.
     entered = rule.counted or any(state.when is None for state in rule.own)
-    missing = " or param not in self.state" if stateful and entered else ""
-    result = [f"if param.grad is None{missing}:", "    continue"]
+    missing = ["param.grad is None"] * (not in_mode)
+    missing += ["param not in self.state"] * bool(stateful and entered)
+    result = [f"if {' or '.join(missing)}:", "    continue"] if missing else []
     real = rule.pairs
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
     if ir.Role.PARAM in roles:
@@ -176,8 +201,6 @@ def _of_group(ref: ir.Ref) -> str:
     match ref.role:
         case ir.Role.HYPER:
             return f'group["{ref.name}"]'
-        case ir.Role.GRAD:
-            return "param.grad"
     return "param"
 
 

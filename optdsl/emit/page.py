@@ -19,7 +19,7 @@ from .checks import checks, flag_checks, kinds, param_checks
 from .collect import init_group, load_state_dict, old_pickles, zero_dim
 from .defs import functions
 from .docs import class_doc, docstring, whole
-from .hooks import hook_methods
+from .hooks import IN_MODE, hook_methods
 from .layout import WIDTH, fit
 from .matrices import decompositions
 from .names import keys, safe_file_name
@@ -97,6 +97,7 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "init_group": _joined(init_group(rule, update), 1),
         "step": _joined(step(targets, update), 2),
         "hooks": _joined(hook_methods(rule), 1),
+        "in_mode": IN_MODE if rule.modes else "",
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "group": group.functions(rule),
         "seeded": _lines(group.seeded(rule), 2),

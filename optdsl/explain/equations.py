@@ -125,6 +125,9 @@ def equations(rule: ir.Rule, timed: bool = True) -> tuple[Line, ...]:
     for hook in rule.on_calls:
         lines.append(Line(0, (f"when called, {hook.name}:",)))
         lines += _Writer(writer.letters, defs, timed).block(hook.body, 1)
+    for hook in rule.modes:
+        lines.append(Line(0, (f"when the mode becomes {hook.name}:",)))
+        lines += _Writer(writer.letters, defs, timed).block(hook.body, 1)
     shown = set()
     for name, function in _named(rule):
         if name not in shown:

@@ -115,10 +115,8 @@ def decided(rule: ir.Rule, known: Known) -> ir.Rule:
     return dataclasses.replace(
         rule,
         functions=functions,
-        pre_steps=tuple(map(hook, rule.pre_steps)),
         step=_Decider(known).block(rule.step),
-        post_steps=tuple(map(hook, rule.post_steps)),
-        on_calls=tuple(map(hook, rule.on_calls)),
+        **{kind: tuple(map(hook, getattr(rule, kind))) for kind in ir.HOOKS},
     )
 
 

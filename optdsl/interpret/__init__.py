@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import ir
 from .run import DRAWN, Memory, Run
 
-__all__ = ["DRAWN", "Memory", "Run", "call", "step"]
+__all__ = ["DRAWN", "Memory", "Run", "call", "step", "switch"]
 
 
 def step(
@@ -72,6 +72,18 @@ def call(rule: ir.Rule, name: str, parameters: Sequence[Memory]) -> None:
     _together(hook.body, runs)
     for each, run in zip(moving, runs, strict=True):
         _keep(rule, run, each)
+
+
+def switch(rule: ir.Rule, name: str, parameters: Sequence[Memory]) -> None:
+    """A mode that is set, over all parameters that have the states that it reads. Whether
+    it was another one before is for the caller to know.
+    """
+    (mode,) = (each for each in rule.modes if each.name == name)
+    for each in parameters:
+        if _has_states(rule, mode, each):
+            run = Run(rule, each, None)
+            _together(mode.body, [run])
+            _keep(rule, run, each)
 
 
 def _has_states(rule: ir.Rule, hook: ir.Hook, memory: Memory) -> bool:

@@ -45,6 +45,7 @@ from .nodes import (
     Unpack,
 )
 from .rules import (
+    HOOKS,
     Arguments,
     Function,
     Hook,

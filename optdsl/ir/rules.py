@@ -142,6 +142,10 @@ class Hook:
     span: Span = _span()
 
 
+HOOKS = ("pre_steps", "post_steps", "on_calls", "modes")
+"""The kinds of hooks that a rule has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """An optimizer: its declarations, its hooks, its step. `prologue` is the host work
@@ -151,7 +155,8 @@ class Rule:
     in all others they are pairs of reals. Hypers `of_model` are the same in all groups.
     `remembered` are numbers that a group keeps from
     when it was added, each under the name by which it is read. The hooks `on_calls` run
-    when they are called by hand alone. A rule is `random` where it draws random numbers,
+    when they are called by hand alone; those of `modes` when a mode is set that was not.
+    A rule is `random` where it draws random numbers,
     and `reads_loss` where it asks what the closure returned. Where it means the same for
     `pairs` of reals on every target, it takes complex parameters.
     """
@@ -175,6 +180,7 @@ class Rule:
     of_model: tuple[str, ...] = ()
     remembered: tuple["Remembered", ...] = ()
     on_calls: tuple[Hook, ...] = ()
+    modes: tuple[Hook, ...] = ()
     random: bool = False
     reads_loss: bool = False
     pairs: bool = False
@@ -196,7 +202,7 @@ class Rule:
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        return (*self.pre_steps, *self.post_steps, *self.on_calls)
+        return tuple(each for kind in HOOKS for each in getattr(self, kind))
 
     @property
     def of_group(self) -> tuple[Hyper, ...]:

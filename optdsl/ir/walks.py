@@ -18,7 +18,7 @@ from .nodes import (
     Statement,
     Unpack,
 )
-from .rules import Rule
+from .rules import HOOKS, Function, Hook, Rule
 
 
 def children(node: Node) -> Iterator[Node]:
@@ -123,21 +123,14 @@ def blocks(rule: Rule) -> Iterator[Block]:
 
 def with_blocks(rule: Rule, change: Callable[[Block], Block]) -> Rule:
     """The rule with every block changed."""
+
+    def changed(each: Function | Hook) -> Function | Hook:
+        return dataclasses.replace(each, body=change(each.body))
+
     return dataclasses.replace(
         rule,
-        functions=tuple(
-            dataclasses.replace(each, body=change(each.body)) for each in rule.functions
-        ),
-        pre_steps=tuple(
-            dataclasses.replace(each, body=change(each.body)) for each in rule.pre_steps
-        ),
+        functions=tuple(map(changed, rule.functions)),
         prologue=change(rule.prologue),
         step=change(rule.step),
-        post_steps=tuple(
-            dataclasses.replace(each, body=change(each.body))
-            for each in rule.post_steps
-        ),
-        on_calls=tuple(
-            dataclasses.replace(each, body=change(each.body)) for each in rule.on_calls
-        ),
+        **{kind: tuple(map(changed, getattr(rule, kind))) for kind in HOOKS},
     )

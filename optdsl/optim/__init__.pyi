@@ -920,6 +920,71 @@ class Rprop(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class ScheduleFreeAdamW(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 2.5e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+    def train(self) -> None: ...
+    def eval(self) -> None: ...
+
+class ScheduleFreeRAdam(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 2.5e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        silent_sgd_phase: bool = True,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+    def train(self) -> None: ...
+    def eval(self) -> None: ...
+
+class ScheduleFreeSGD(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+    def train(self) -> None: ...
+    def eval(self) -> None: ...
+
 class SGD(Optimizer):
     def __init__(
         self,

@@ -14,14 +14,13 @@ from .blocks import Misindented
 from .build import DEEPEST, DEEPEST_BLOCKS, TooDeep
 
 _PLANNED = {
-    "mode": "train and eval modes",
     "use": "modifiers",
     "route": "several rules in one optimizer",
     "store": "storage declarations",
 }
 _DECLARATIONS = (
     "optimizer", "reference", "hyper", "positional", "named", "require", "state",
-    "sparse_grads", "def", "pre_step", "post_step", "on_call", "step",
+    "sparse_grads", "def", "pre_step", "post_step", "on_call", "mode", "step",
 )  # fmt: skip
 _WORDS = (
     "and",

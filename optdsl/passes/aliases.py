@@ -92,6 +92,7 @@ def with_memory(rule: ir.Rule, change: Change) -> ir.Rule:
         step=changed(rule.step, storages),
         post_steps=hooks(rule.post_steps, storages),
         on_calls=hooks(rule.on_calls, storages),
+        modes=hooks(rule.modes, storages),
     )
 
 

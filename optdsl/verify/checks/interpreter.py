@@ -61,7 +61,7 @@ def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -
         defaults = {each.name: each.default for each in studied.subject.hypers}
 
         def interpreted() -> list[Snapshot]:
-            return _interpreted(rule, scene, {**defaults, **case.hypers})
+            return by_interpreter(rule, scene, {**defaults, **case.hypers})
 
         exact = interpreted()
         return exact, measured(interpreted, exact)
@@ -75,7 +75,10 @@ def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -
     return "" if found is None else f"{said}{found} by the interpreter"
 
 
-def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Snapshot]:
+def by_interpreter(
+    rule: ir.Rule, scene: Scene, hypers: dict[str, Any], evaluated: bool = False
+) -> list[Snapshot]:
+    """What each step leaves behind; `evaluated`, in eval mode."""
     dense = scene.with_(layout="dense")
     shared: dict[str, Any] = {}
     memories = {
@@ -95,6 +98,8 @@ def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Sn
         interpret.step(rule, [*memories.values()], loss_of(step))
         for hook in rule.on_calls:
             interpret.call(rule, hook.name, [*memories.values()])
+        if evaluated:
+            interpret.switch(rule, "eval", [*memories.values()])
         steps.append({})
         for name, memory in memories.items():
             steps[-1][name, ITSELF] = memory.p.clone()
@@ -102,4 +107,6 @@ def _interpreted(rule: ir.Rule, scene: Scene, hypers: dict[str, Any]) -> list[Sn
                 steps[-1][name, key] = torch.as_tensor(
                     value, dtype=torch.float64
                 ).clone()
+        if evaluated:
+            interpret.switch(rule, "train", [*memories.values()])
     return steps

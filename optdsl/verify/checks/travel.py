@@ -19,7 +19,7 @@ BEFORE, AFTER = 4, 3  # steps before and after an optimizer is saved
 def saved(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
         ours, groups = _started(studied, case)
-        return _goes_on(ours, _loaded(studied, case, ours, groups))
+        return _goes_on(ours, loaded(studied, case, ours, groups))
 
     return judged(studied, cases(studied), judge)
 
@@ -35,7 +35,7 @@ def _started(studied: Studied, case: Case) -> tuple[Run, tuple[dict, ...]]:
     return run, groups
 
 
-def _loaded(
+def loaded(
     studied: Studied, case: Case, ours: Run, groups: tuple[dict, ...],
     weights_only: bool = True,
 ) -> Run:  # fmt: skip
@@ -76,7 +76,7 @@ def _goes_on(ours: Run, theirs: Run, what: str = "loaded") -> str:
 def dtypes_are_kept(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
         ours, groups = _started(studied, case)
-        theirs = _loaded(studied, case, ours, groups, weights_only=False)
+        theirs = loaded(studied, case, ours, groups, weights_only=False)
         for name in ours.parameters:
             before, after = ours.memory(name), theirs.memory(name)
             for key in before:
