@@ -9,8 +9,8 @@ from ..source import Source
 from . import declarations, flow
 from .functions import check_functions
 from .linear import check_complex
-from .phases import in_phases
 from .modes import check_modes
+from .phases import in_phases
 from .scope import (
     CAPTURABLE,
     DIFFERENTIABLE,

@@ -82,6 +82,7 @@ __all__ = [
     "TENSOR",
     "TEXT",
     "UNKNOWN",
+    "HOOKS",
     "Kind",
     "Shape",
     "Type",

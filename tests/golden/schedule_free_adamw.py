@@ -2,10 +2,10 @@
 
 Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
 Follows the authors' schedulefree 1.4. Gradients are taken at p in train mode; `eval()`
-turns p into the average, which is to be evaluated and kept. Each parameter counts its own
+turns p into the average, which is to be evaluated and kept. A parameter counts its own
 steps; theirs count those of the group.
 """
-# Compiled by optdsl from schedule_free_adamw.opt, content a7e9e0c5efd2.
+# Compiled by optdsl from schedule_free_adamw.opt, content d2ece05ec067.
 
 import math
 import warnings

@@ -2,11 +2,11 @@
 
 Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
 Follows the authors' schedulefree 1.4. Gradients are taken at p in train mode; `eval()`
-turns p into the average, which is to be evaluated and kept. Each parameter counts its own
-steps; theirs count those of the group. With batch norm, pass some batches through the
-model before an evaluation.
+turns p into the average, which is to be evaluated and kept. A parameter counts its own
+steps; theirs count those of the group. With batch norm,
+pass some batches through the model before an evaluation.
 """
-# Compiled by optdsl from schedule_free_sgd.opt, content b3c759d47499.
+# Compiled by optdsl from schedule_free_sgd.opt, content 3d6dae4b86e0.
 
 import math
 import warnings
