@@ -16,6 +16,7 @@ _CONSTANTS = {
     "math.inf": "infinity", "math.pi": "pi", "True": "true", "False": "false",
     "None": "0.0",
 }  # fmt: skip
+_COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
 _FILLED = {"zeros_like": "0", "ones_like": "1"}
 
 Name = Callable[[ir.Ref], str]
@@ -27,10 +28,13 @@ def is_element(expr: ir.Expr) -> bool:
 
 
 class Printer:
-    """Prints expressions; `name` spells a reference to a number, or to an element."""
+    """Prints expressions; `name` spells a reference to a number, or to an element, and
+    `kept` the type that a state has in memory.
+    """
 
-    def __init__(self, name: Name) -> None:
+    def __init__(self, name: Name, kept: Name) -> None:
         self.name = name
+        self.kept = kept
 
     def number(self, expr: ir.Expr, least: int = 0) -> str:
         return _bracketed(*self._number(expr), least)
@@ -63,6 +67,8 @@ class Printer:
             case ir.Binary("//" | "%" as operator, left, right):
                 function = "floor_divide" if operator == "//" else "modulo"
                 return f"{function}({self.number(left)}, {self.number(right)})", call
+            case ir.Binary(operator, left, right) if operator in _COMPARISONS:
+                return self._compared(operator, left, right)
             case ir.Binary(operator, left, right):
                 return self._infix(operator, left, right, self.number)
             case ir.Choose(condition, then, otherwise) | ir.Call(
@@ -75,6 +81,19 @@ class Printer:
                 parts = ", ".join(self.number(each) for each in arguments)
                 return f"{function}_({parts})", call
         raise AssertionError(expr)
+
+    def _compared(
+        self, operator: str, left: ir.Expr, right: ir.Expr
+    ) -> tuple[str, int]:
+        """A state in memory is compared as torch does, in its own precision: a hyper that
+        it started from is equal to it.
+        """
+        held = [each for each in (left, right) if _is_held(each)]
+        if not held or any(isinstance(each, ir.Const) for each in (left, right)):
+            return self._infix(operator, left, right, self.number)
+        kind = self.kept(held[0])
+        sides = (f"kept<{kind}>({self.number(each)})" for each in (left, right))
+        return f" {operator} ".join(sides), PRECEDENCE[operator]
 
     # ---- elements
 
@@ -139,6 +158,16 @@ class Printer:
             least = PRECEDENCE["and"] + 1
         written = f"{part(left, least)} {_SPELLED.get(operator, operator)} "
         return written + part(right, max(least, precedence + 1)), precedence
+
+
+def _is_held(expr: ir.Expr) -> bool:
+    """Whether it is a state, a number that stays a tensor."""
+    return (
+        isinstance(expr, ir.Ref)
+        and expr.role is ir.Role.STATE
+        and not expr.type.on_host
+        and not is_element(expr)
+    )
 
 
 def _bracketed(written: str, precedence: int, least: int) -> str:
