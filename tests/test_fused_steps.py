@@ -151,6 +151,43 @@ def test_short_floats_are_rounded_once_a_step(name: str, dtype: torch.dtype) -> 
         assert ((p.detach().double() - exact).abs() <= allowed).all()
 
 
+def test_a_step_is_as_long_as_its_rate_says_where_half_precision_loses_a_moment() -> (
+    None
+):
+    """The second moment of small gradients is 0 in float16, and their update huge; the
+    norm that LAMB divides by has to be of the same update.
+    """
+    random = torch.Generator().manual_seed(3)
+    p = Parameter(torch.randn(4096, generator=random).half())
+    p.grad = (1e-2 * torch.randn(4096, generator=random)).half()
+    start = p.detach().double()
+    with kernels_alone():
+        load_optimizer("lamb")([p], lr=0.1, weight_decay=0, fused=True).step()
+    moved = (p.detach().double() - start).norm() / start.norm()
+    torch.testing.assert_close(moved.item(), 0.1, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_state_is_equal_to_the_hyper_that_it_started_from(dtype: torch.dtype) -> None:
+    """Of 1e-6 float32 holds another number. Prodigy's first estimate may grow further."""
+
+    def estimates(**target: bool) -> list[float]:
+        params = parameters(50, dtype=dtype)
+        optimizer = load_optimizer("prodigy")(params, growth_rate=1.02, **target)
+        found = []
+        for _ in range(4):
+            params[0].grad = params[0].detach().clone()
+            optimizer.step()
+            found.append(optimizer.param_groups[0]["d"].item())
+        return found
+
+    with kernels_alone():
+        by_kernels = estimates(fused=True)
+    plain = estimates(foreach=False)
+    assert plain[1] > 1.02 * plain[0]
+    assert by_kernels == pytest.approx(plain, rel=1e-5)
+
+
 # ---- many groups, many kinds
 
 
