@@ -72,13 +72,13 @@ class Twins:
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each launch has."""
     rows: list[int] = []
-    run = Launch._run
+    run = Launch.step
 
     def counted(self: Launch, batch: Any) -> bool:
         rows.append(len(batch.numel))
         return run(self, batch)
 
-    monkeypatch.setattr(Launch, "_run", counted)
+    monkeypatch.setattr(Launch, "step", counted)
     return rows
 
 

@@ -5,14 +5,13 @@ handed over whose device, dtype, layout and size has not been looked at.
 """
 
 from collections.abc import Callable, Sequence
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .launch import Batch, Entry
+    from .launch import Entry
 
 TYPES = {
     torch.float32: "float",
@@ -38,7 +37,9 @@ class NotCarried(Exception):
     """A tensor that no kernel takes."""
 
 
-def dtypes(entry: "Entry") -> list[set[torch.dtype | None]]:
+def dtypes(
+    entry: "Entry", is_here: Callable[[Tensor], bool] = _is_cpu
+) -> list[set[torch.dtype | None]]:
     """The dtypes of each column; None stands for tensors that are missing.
 
     Raises:
@@ -46,9 +47,9 @@ def dtypes(entry: "Entry") -> list[set[torch.dtype | None]]:
     """
     try:
         sizes = [*map(Tensor.numel, entry.elements[0])]
-        found = [_of_column(column, sizes) for column in entry.elements]
+        found = [_of_column(column, sizes, is_here) for column in entry.elements]
         single = [1] * len(sizes)
-        return found + [_of_column(column, single) for column in entry.numbers]
+        return found + [_of_column(x, single, is_here) for x in entry.numbers]
     except RuntimeError as error:
         # A tensor without memory, or without a layout.
         raise NotCarried from error
@@ -64,13 +65,17 @@ def check_together(types: Sequence[torch.dtype | None]) -> None:
         raise NotCarried
 
 
-def _of_column(column: Sequence[Any], sizes: list[int]) -> set[torch.dtype | None]:
+def _of_column(
+    column: Sequence[Any],
+    sizes: list[int],
+    is_here: Callable[[Tensor], bool] = _is_cpu,
+) -> set[torch.dtype | None]:
     types = {*map(type, column)}
     present: Sequence[Tensor] = column
     if _NONE in types:
         pairs = [x for x in zip(column, sizes, strict=True) if x[0] is not None]
         present, sizes = [x for x, _ in pairs], [size for _, size in pairs]
-    if not types <= _PLAIN | {_NONE} or not all(map(_is_cpu, present)):
+    if not types <= _PLAIN | {_NONE} or not all(map(is_here, present)):
         raise NotCarried
     # Sparse tensors raise: they do not know whether they are contiguous.
     if not all(map(Tensor.is_contiguous, present)):
@@ -127,15 +132,7 @@ def addresses(column: Sequence[Any]) -> list[int]:
         return [0 if each is None else each.data_ptr() for each in column]
 
 
-def same(columns: Sequence[Sequence[Any]], batch: "Batch", but: int | None) -> bool:
-    """Whether all columns `but` one are those of a batch, where they were. Parameters are
-    the model's, which may give one another view of its memory; a state is the optimizer's.
-    """
-    params = columns[0]
-    if len(params) != len(batch.sizes) or not batch.guards[0](params):
-        return False
-    for at, (new, old) in enumerate(zip(columns, batch.columns, strict=True)):
-        if at != but and not all(map(is_, new, old)):
-            return False
-    known = enumerate(zip(columns, batch.addresses, strict=True))
-    return all(at == but or addresses(new) == old for at, (new, old) in known)
+def lacks(column: Sequence[Any], where: list[int]) -> bool:
+    """Whether a tensor of some size begins nowhere, since its storage was given up."""
+    pairs = zip(column, where, strict=True)
+    return any(x is not None and not at and x.numel() for x, at in pairs)

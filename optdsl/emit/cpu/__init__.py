@@ -30,6 +30,11 @@ _KEYWORDS = (
 ).split()
 
 
+def emit(program: Program) -> str:
+    """The text of the kernels of a program."""
+    return Kernels(program).text()
+
+
 class Kernels:
     """Prints one program."""
 
