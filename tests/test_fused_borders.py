@@ -85,6 +85,14 @@ class Case:
         return torch.float32 if self.dtype in SHORT else self.dtype
 
     @property
+    def makes_states(self) -> bool:
+        """Whether torch works out first states, in the short floats that they are kept in,
+        before kernels see them.
+        """
+        nodes = (node for each in self.rule.own for node in ir.walk(each.initial))
+        return self.dtype in SHORT and any(isinstance(x, ir.Binary) for x in nodes)
+
+    @property
     def loaded(self) -> frozenset[str]:
         """What one pass of the kernels stores less precisely than it has calculated it, and
         a later one loads.
@@ -245,9 +253,10 @@ def allowance(case: Case, judge: Callable[[], Results], exact: Results) -> Resul
                 wrong = judge()
             for each, here, there in zip(far, exact, wrong, strict=True):
                 for name in here:
-                    off = (luck * (here[name] - there[name]).abs()).nan_to_num(
-                        torch.inf
-                    )
+                    off = (here[name] - there[name]).abs().nan_to_num(torch.inf)
+                    # Each draw may miss an element; it does not miss half of a tensor.
+                    least = off.median() / 4 if off.numel() else 0
+                    off = (luck * off).clamp(min=least)
                     each[name] = torch.maximum(each[name], off)
     return far
 
@@ -311,7 +320,7 @@ def assert_steps(case: Case) -> None:
         for here, there in zip(got, results(case, two), strict=True):
             for name in here:
                 assert same_bits(here[name], there[name]), f"2 threads, `{name}`"
-        if number in JUDGED:
+        if number in JUDGED and (number > 1 or not case.makes_states):
 
             def judge(start=start, grads=grads, number=number) -> Results:
                 return judged(case, start, grads, number)

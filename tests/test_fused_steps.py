@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_fused import kernels_alone
+from built import of_library
+from oracle import every
+from test_fused import CARRIED, kernels_alone
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn import Parameter
@@ -246,6 +248,75 @@ def test_groups_that_step_together_may_differ_in_their_options(monkeypatch) -> N
     assert rows == [2] * 4
     for mine, other in zip(params, others, strict=True):
         torch.testing.assert_close(mine.data, other.data, **CLOSE)
+
+
+# ---- memory in another order
+
+
+def permuted(dtype: torch.dtype = torch.float32) -> list[Parameter]:
+    """Dense memory in the orders that there are, beside one as it is counted."""
+    random = torch.Generator().manual_seed(3)
+
+    def made(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(dtype)
+
+    return [
+        Parameter(made(4, 3, 5, 5).to(memory_format=torch.channels_last)),
+        Parameter(made(2, 3, 4, 3, 2).to(memory_format=torch.channels_last_3d)),
+        Parameter(made(6, 7).t()),
+        Parameter(made(3, 1, 5).permute(2, 0, 1)),
+        Parameter(made(3, 5)),
+    ]
+
+
+@pytest.mark.parametrize("name", every(5, CARRIED))
+def test_dense_memory_in_any_order_is_carried(name: str) -> None:
+    """Where all tensors of a parameter have the same order. What a rule reduces along axes
+    may be left; nothing may be misread.
+    """
+    cls = load_optimizer(name)
+    params, others = permuted(torch.float64), permuted(torch.float64)
+    fused, plain = cls(params, fused=True), cls(others, foreach=False)
+    rule = of_library(name)
+    along_axes = getattr(rule.lowered.kernels, "view", None) is not None
+    for step in range(3):
+        for optimizer, each in ((fused, params), (plain, others)):
+            torch.manual_seed(0)  # of states that start at random
+            give(each, step)
+            # What is drawn at random lies as it is counted.
+            leave = along_axes or rule.checked.random or optimizer is plain
+            with kernels_alone(leave) as launches:
+                optimizer.step()
+            assert leave or 0 not in launches
+    for mine, other in zip(params, others, strict=True):
+        assert mine.stride() == other.stride()
+        torch.testing.assert_close(mine.data, other.data, rtol=1e-6, atol=1e-9)
+
+
+def test_a_gradient_in_another_order_is_left() -> None:
+    """From one step to the next, and back."""
+    twins = Twins("adamw", permuted)
+    for step in range(6):
+        for optimizer, params in twins.sides:
+            give(params, step)
+            if step in (2, 3):
+                for p in params:
+                    p.grad = p.grad.contiguous()
+            optimizer.step()
+    twins.assert_close()
+
+
+def test_memory_with_gaps_or_twice_is_left() -> None:
+    """A slice, and gradients one number of which stands for a whole row."""
+    wide = torch.arange(12.0).reshape(3, 4)
+    sliced, row = wide[:, :2].t(), torch.ones(1, 4).expand(3, 4).t()
+    for data, grad in ((sliced, sliced.clone()), (sliced, sliced), (wide.t(), row)):
+        p = Parameter(data.detach())
+        p.grad, expected = grad.detach(), data - 0.5 * grad
+        with kernels_alone(leave=True) as launches:
+            load_optimizer("gradient_descent")([p], lr=0.5, fused=True).step()
+        assert launches == [0]
+        assert torch.equal(p.data, expected)
 
 
 # ---- what is left to another target
