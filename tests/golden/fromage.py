@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 16d65dabdb04.
+# Compiled by optdsl from fromage.opt, content 20bdeb713512.
 
 import math
 import warnings
@@ -541,9 +541,9 @@ static void pass_2(
         real p = load(row.p[i]);
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
-        p = p - real(n.product) * grad;
+        p = kept<p_t>(p - real(n.product) * grad);
         // p /= sqrt(1 + lr*lr)
-        p = p * real(1.0 / n.root);
+        p = kept<p_t>(p * real(1.0 / n.root));
         if (p_bound_is_not_none) {
             // grown = norm(p)
             grown += square_(double(p));
@@ -556,7 +556,8 @@ static void pass_2(
 static void numbers_3(const Row &row, Numbers &n) {
     if (p_bound_is_not_none) {
         // where(grown > bound, bound/grown, 1)
-        n.where = n.grown > n.bound ? n.bound / n.grown : 1.0;
+        n.where = kept<bound_t>(n.grown) > kept<bound_t>(n.bound) ? n.bound / n.grown :
+            1.0;
     }
 }
 

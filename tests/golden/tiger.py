@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 8d45a7c53b48.
+# Compiled by optdsl from tiger.opt, content c5aed8c4cbf1.
 
 import math
 import warnings
@@ -495,7 +495,7 @@ static void pass_1(
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real m = load(row.m[i]);
         // m = lerp(m, grad, 1 - beta)
-        m = lerp_(m, grad, real(1.0 - row.beta));
+        m = kept<m_t>(lerp_(m, grad, real(1.0 - row.beta)));
         if (row.ndim > 1.0) {
             // norm(p)
             norm += square_(double(p));
