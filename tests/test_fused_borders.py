@@ -264,10 +264,15 @@ def allowance(case: Case, judge: Callable[[], Results], exact: Results) -> Resul
             for each, here, there in zip(far, exact, wrong, strict=True):
                 for name in here:
                     off = (here[name] - there[name]).abs().nan_to_num(torch.inf)
-                    # Each draw may miss an element; it does not miss half of a tensor.
-                    least = off.median() / 4 if off.numel() else 0
-                    off = (luck * off).clamp(min=least)
-                    each[name] = torch.maximum(each[name], off)
+                    each[name] = torch.maximum(each[name], luck * off)
+                    if not off.numel():
+                        continue
+                    # All draws may miss one element of thousands; none misses half of a
+                    # tensor, nor what a sum does to all of it in proportion.
+                    share = (off / here[name].abs()).nanmedian() * here[name].abs()
+                    share = share.nan_to_num(0, posinf=torch.inf)  # of nothing but 0
+                    least = torch.maximum(off.median() / 4, luck / 4 * share)
+                    each[name] = torch.maximum(each[name], least)
     return far
 
 
