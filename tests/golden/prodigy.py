@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 1392d2362ffe.
+# Compiled by optdsl from prodigy.opt, content abc2a0dd5fcc.
 
 import math
 import warnings
@@ -1236,6 +1236,7 @@ from optdsl.runtime.arithmetic import (
     gradient,
     keep,
     keep_number,
+    kept,
     larger,
     number,
     overflowed,
@@ -1365,18 +1366,21 @@ def pass_1(
     # dot(grad, p0 - p)
     dot = total(grad * (p0 - p), i, left)
     # exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
-    exp_avg = beta1.to(real) * exp_avg + ((1.0 - beta1) * d).to(real) * grad
+    exp_avg = kept(
+        beta1.to(real) * exp_avg + ((1.0 - beta1) * d).to(real) * grad, exp_avg_t
+    )
     # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
-    exp_avg_sq = beta2.to(real) * exp_avg_sq + ((1.0 - beta2) * d * d).to(
-        real
-    ) * grad * grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + ((1.0 - beta2) * d * d).to(real) * grad * grad,
+        exp_avg_sq_t,
+    )
     # s = decay*s + d/d0*corrected*dlr*grad
     s = decay.to(real) * s + product.to(real) * grad
     # d_denom = sum(abs(s), over=model)
     d_denom_part = total(tl.abs(s), i, left)
     if weight_decay_is_not_0 and decouple:
         # p -= weight_decay*corrected*dlr*p
-        p = p - (weight_decay * corrected * dlr).to(real) * p
+        p = kept(p - (weight_decay * corrected * dlr).to(real) * p, p_t)
     keep(p_at, i, left, p)
     keep(exp_avg_at, i, left, exp_avg)
     keep(exp_avg_sq_at, i, left, exp_avg_sq)
@@ -1465,7 +1469,10 @@ def numbers_3(
     # d_max = max(d_max, d_hat)
     d_max = larger(d_max, d_hat)
     # d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
-    d = smaller(d_max, tl.where(d == d0, larger(d, d_hat), d) * growth_rate)
+    d = smaller(
+        d_max,
+        tl.where(kept(d, d_t) == kept(d0, d_t), larger(d, d_hat), d) * growth_rate,
+    )
     tl.store(n + 3 * rows, d)
     keep_number(columns, rows, row, 6, d_t, d)
     keep_number(columns, rows, row, 7, d_max_t, d_max)

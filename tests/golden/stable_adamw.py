@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 9303e6fdaeba.
+# Compiled by optdsl from stable_adamw.opt, content 96facc8f31e4.
 
 import math
 import warnings
@@ -891,6 +891,7 @@ from optdsl.runtime.arithmetic import (
     gradient,
     keep,
     keep_number,
+    kept,
     larger,
     lerp,
     number,
@@ -960,9 +961,11 @@ def pass_1(
     exp_avg = elements(exp_avg_at, i, left, real)
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
     # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
-    exp_avg = lerp(exp_avg, grad, quotient.to(real))
+    exp_avg = kept(lerp(exp_avg, grad, quotient.to(real)), exp_avg_t)
     # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
-    exp_avg_sq = (1.0 - fresh).to(real) * exp_avg_sq + fresh.to(real) * grad * grad
+    exp_avg_sq = kept(
+        (1.0 - fresh).to(real) * exp_avg_sq + fresh.to(real) * grad * grad, exp_avg_sq_t
+    )
     # lag = grad*grad/max(exp_avg_sq, eps*eps)
     lag = grad * grad / larger(exp_avg_sq, (eps * eps).to(real))
     # mean(lag)

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content c5aed8c4cbf1.
+# Compiled by optdsl from tiger.opt, content 4cf5d63f3ff5.
 
 import math
 import warnings
@@ -579,6 +579,7 @@ from optdsl.runtime.arithmetic import (
     elements,
     gradient,
     keep,
+    kept,
     larger,
     lerp,
     overflowed,
@@ -622,7 +623,7 @@ def pass_1(
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     m = elements(m_at, i, left, real)
     # m = lerp(m, grad, 1 - beta)
-    m = lerp(m, grad, (1.0 - beta).to(real))
+    m = kept(lerp(m, grad, (1.0 - beta).to(real)), m_t)
     norm = double(0.0)
     if ndim > 1.0:
         # norm(p)

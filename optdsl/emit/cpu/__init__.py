@@ -195,7 +195,7 @@ class Kernels:
 
     def _pass(self, step: Elements, number: int) -> Iterator[str]:
         own = self.names.own
-        again = self._loaded_after(step)
+        again = self.program.handed_on(step)
         sums = gathered(step.body)
         constant, below = declared(step.body, frozenset(self.elements))
         started: set[str] = set()
@@ -269,12 +269,6 @@ class Kernels:
             if not how.takes:
                 lanes.setdefault("+", []).append(f"{name}_nans")
         return lanes
-
-    def _loaded_after(self, step: Elements) -> set[str]:
-        """What a pass stores and a later one loads."""
-        later = self.program.steps[self.program.steps.index(step) + 1 :]
-        loads = {x for each in later if isinstance(each, Elements) for x in each.loads}
-        return loads & {*step.stores} & {*self.columns.tensors}
 
     def _changed(self, step: Elements) -> set[str]:
         return {each.name for each in ir.targets(step.body)}

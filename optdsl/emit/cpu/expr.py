@@ -67,8 +67,10 @@ class Printer:
             case ir.Binary("//" | "%" as operator, left, right):
                 function = "floor_divide" if operator == "//" else "modulo"
                 return f"{function}({self.number(left)}, {self.number(right)})", call
-            case ir.Binary(operator, left, right) if operator in _COMPARISONS:
-                return self._compared(operator, left, right)
+            case ir.Binary(operator, left, right) if state := compared(expr):
+                kind = self.kept(state)
+                sides = (f"kept<{kind}>({self.number(x)})" for x in (left, right))
+                return f" {operator} ".join(sides), PRECEDENCE[operator]
             case ir.Binary(operator, left, right):
                 return self._infix(operator, left, right, self.number)
             case ir.Choose(condition, then, otherwise) | ir.Call(
@@ -81,19 +83,6 @@ class Printer:
                 parts = ", ".join(self.number(each) for each in arguments)
                 return f"{function}_({parts})", call
         raise AssertionError(expr)
-
-    def _compared(
-        self, operator: str, left: ir.Expr, right: ir.Expr
-    ) -> tuple[str, int]:
-        """A state in memory is compared as torch does, in its own precision: a hyper that
-        it started from is equal to it.
-        """
-        held = [each for each in (left, right) if _is_held(each)]
-        if not held or any(isinstance(each, ir.Const) for each in (left, right)):
-            return self._infix(operator, left, right, self.number)
-        kind = self.kept(held[0])
-        sides = (f"kept<{kind}>({self.number(each)})" for each in (left, right))
-        return f" {operator} ".join(sides), PRECEDENCE[operator]
 
     # ---- elements
 
@@ -160,8 +149,18 @@ class Printer:
         return written + part(right, max(least, precedence + 1)), precedence
 
 
+def compared(expr: ir.Binary) -> ir.Ref | None:
+    """The state in memory, a number that stays a tensor, which an expression compares. It
+    is compared as torch does, in its own precision: a hyper that it started from is equal
+    to it.
+    """
+    sides = expr.left, expr.right
+    if expr.operator not in _COMPARISONS or any(isinstance(x, ir.Const) for x in sides):
+        return None
+    return next(filter(_is_held, sides), None)
+
+
 def _is_held(expr: ir.Expr) -> bool:
-    """Whether it is a state, a number that stays a tensor."""
     return (
         isinstance(expr, ir.Ref)
         and expr.role is ir.Role.STATE
