@@ -93,9 +93,8 @@ def assert_kernels_compute(
     return launches
 
 
-with_kernels = pytest.mark.parametrize(
-    "name", [each for each in library() if of_library(each).lowered.kernels]
-)
+CARRIED = [each for each in library() if of_library(each).lowered.kernels]
+with_kernels = pytest.mark.parametrize("name", CARRIED)
 
 
 @with_kernels

@@ -91,7 +91,7 @@ OF_SCALER = {
 OF_KERNELS = set(
     "for if while load store real double square_ size columns std vector numbers rows parts "
     "sums across gathered each_chunk chunks chunks_of are_finite modulo floor_divide "
-    "epsilon_of pow sqrt".split()
+    "epsilon_of kept pow sqrt".split()
 )
 
 

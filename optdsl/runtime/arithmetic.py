@@ -80,6 +80,12 @@ def rounded(x, kind: tl.constexpr):
 
 
 @triton.jit
+def kept(x, kind: tl.constexpr):
+    """Numbers as they would be in memory."""
+    return rounded(x, kind).to(x.dtype)
+
+
+@triton.jit
 def overflowed(found_inf):
     """Whether a GradScaler found a gradient that is not finite: there is no step then."""
     if found_inf is None:

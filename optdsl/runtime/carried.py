@@ -5,6 +5,7 @@ handed over whose device, dtype, layout and size has not been looked at.
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,11 +49,54 @@ def dtypes(
     try:
         sizes = [*map(Tensor.numel, entry.elements[0])]
         found = [_of_column(column, sizes, is_here) for column in entry.elements]
+        # Sparse tensors raise: they do not know whether they are contiguous.
+        if not all(map(_is_straight, entry.elements)):
+            _check_rows(entry.elements)
         single = [1] * len(sizes)
         return found + [_of_column(x, single, is_here) for x in entry.numbers]
     except RuntimeError as error:
         # A tensor without memory, or without a layout.
         raise NotCarried from error
+
+
+def _is_straight(column: Sequence[Any]) -> bool:
+    """Whether elements lie in memory in the order of their places."""
+    try:
+        return all(map(Tensor.is_contiguous, column))
+    except TypeError:
+        return all(x is None or x.is_contiguous() for x in column)
+
+
+def _check_rows(columns: Sequence[Sequence[Any]]) -> None:
+    """Elements in another order are those of the same places where all tensors of a row
+    have the same one, as parameters in `channels_last` and what is made like them.
+
+    Raises:
+        NotCarried: some tensors of a row have another order, or gaps.
+    """
+    for row in zip(*columns, strict=True):
+        present = [x for x in row if x is not None]
+        if all(map(Tensor.is_contiguous, present)):
+            continue
+        first, *others = map(_layout, present)
+        if any(each != first for each in others) or not _fills(first):
+            raise NotCarried
+
+
+def _layout(x: Tensor) -> list[tuple[int, int]]:
+    """The size and the stride of each axis that has any."""
+    pairs = zip(x.shape, x.stride(), strict=True)
+    return [(size, stride) for size, stride in pairs if size != 1]
+
+
+def _fills(layout: list[tuple[int, int]]) -> bool:
+    """Whether memory is filled from the first element on, each place once."""
+    filled = 1
+    for size, stride in sorted(layout, key=itemgetter(1)):
+        if stride != filled:
+            return False
+        filled *= size
+    return True
 
 
 def check_together(types: Sequence[torch.dtype | None]) -> None:
@@ -77,9 +121,6 @@ def _of_column(
         present, sizes = [x for x, _ in pairs], [size for _, size in pairs]
     if not types <= _PLAIN | {_NONE} or not all(map(is_here, present)):
         raise NotCarried
-    # Sparse tensors raise: they do not know whether they are contiguous.
-    if not all(map(Tensor.is_contiguous, present)):
-        raise NotCarried
     if [*map(Tensor.numel, present)] != sizes:
         raise NotCarried
     kinds = {*map(_dtype, present)}
@@ -92,7 +133,7 @@ def _are_views(
     column: Sequence[Tensor], sizes: list[int], kinds: set[torch.dtype]
 ) -> bool:
     """Whether numbers are the negative, or the conjugate, of those in memory. A real
-    negative view is contiguous where it has one number.
+    negative view fills memory where it has one number.
     """
     if 1 in sizes and any(map(Tensor.is_neg, column)):
         return True
@@ -113,13 +154,15 @@ def guard(column: Sequence[Tensor]) -> Guard:
         )
         return lambda others: whole.check(*others)
     except Exception:  # no part of what torch promises; the step is done by now
-        entry_sizes, kinds = [*map(Tensor.numel, column)], {*map(_dtype, column)}
-        return lambda others: _look_alike(others, entry_sizes, kinds)
+        layouts, kinds = [*map(_layout, column)], {*map(_dtype, column)}
+        return lambda others: _look_alike(others, layouts, kinds)
 
 
-def _look_alike(column: Sequence[Tensor], sizes: list[int], kinds: set) -> bool:
+def _look_alike(column: Sequence[Tensor], layouts: list, kinds: set) -> bool:
     try:
-        return _of_column(column, sizes) == kinds
+        sizes = [*map(Tensor.numel, column)]
+        alike = [*map(_layout, column)] == layouts
+        return alike and _of_column(column, sizes) == kinds
     except (NotCarried, RuntimeError):
         return False
 

@@ -7,7 +7,7 @@ stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 3e70594bce81.
+# Compiled by optdsl from cautious_adamw.opt, content faba91be1a5b.
 
 import math
 import warnings
@@ -778,12 +778,13 @@ static void pass_1(
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         if (weight_decay_is_not_0) {
             // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+            p = kept<p_t>(p * real(1.0 - row.lr * row.weight_decay));
         }
         // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
+            * grad * grad);
         // mask = max(sign(exp_avg*grad), 0)
         const real mask = max_(sign_(exp_avg * grad), real(0.0));
         // mean(mask)
@@ -875,6 +876,7 @@ from optdsl.runtime.arithmetic import (
     gradient,
     keep,
     keep_number,
+    kept,
     larger,
     lerp,
     number,
@@ -955,11 +957,13 @@ def pass_1(
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
     if weight_decay_is_not_0:
         # p *= 1 - lr*weight_decay
-        p = p * (1.0 - lr * weight_decay).to(real)
+        p = kept(p * (1.0 - lr * weight_decay).to(real), p_t)
     # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    exp_avg = kept(lerp(exp_avg, grad, (1.0 - beta1).to(real)), exp_avg_t)
     # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad, exp_avg_sq_t
+    )
     # mask = max(sign(exp_avg*grad), 0)
     mask = larger(sign(exp_avg * grad), 0.0)
     # mean(mask)

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 16d65dabdb04.
+# Compiled by optdsl from fromage.opt, content b8e18adfa8c9.
 
 import math
 import warnings
@@ -541,9 +541,9 @@ static void pass_2(
         real p = load(row.p[i]);
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
-        p = p - real(n.product) * grad;
+        p = kept<p_t>(p - real(n.product) * grad);
         // p /= sqrt(1 + lr*lr)
-        p = p * real(1.0 / n.root);
+        p = kept<p_t>(p * real(1.0 / n.root));
         if (p_bound_is_not_none) {
             // grown = norm(p)
             grown += square_(double(p));
@@ -556,7 +556,8 @@ static void pass_2(
 static void numbers_3(const Row &row, Numbers &n) {
     if (p_bound_is_not_none) {
         // where(grown > bound, bound/grown, 1)
-        n.where = n.grown > n.bound ? n.bound / n.grown : 1.0;
+        n.where = kept<bound_t>(n.grown) > kept<bound_t>(n.bound) ? n.bound / n.grown :
+            1.0;
     }
 }
 
@@ -632,6 +633,7 @@ from optdsl.runtime.arithmetic import (
     elements,
     gradient,
     keep,
+    kept,
     number,
     overflowed,
     smaller,
@@ -740,9 +742,9 @@ def pass_2(
     p = elements(p_at, i, left, real)
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     # p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
-    p = p - product.to(real) * grad
+    p = kept(p - product.to(real) * grad, p_t)
     # p /= sqrt(1 + lr*lr)
-    p = p / root.to(real)
+    p = kept(p / root.to(real), p_t)
     grown = double(0.0)
     if p_bound_is_not_none:
         # grown = norm(p)
@@ -754,6 +756,7 @@ def pass_2(
 @triton.jit(do_not_specialize=["rows", "chunks"])
 def numbers_3(
     rows, chunks, starts, numbers, parts, found_inf,
+    bound_t: tl.constexpr,
     p_bound_is_not_none: tl.constexpr,
 ):
     if overflowed(found_inf):
@@ -767,7 +770,9 @@ def numbers_3(
     where = double(0.0)
     if p_bound_is_not_none:
         # where(grown > bound, bound/grown, 1)
-        where = tl.where(grown > bound, bound / grown, double(1.0))
+        where = tl.where(
+            kept(grown, bound_t) > kept(bound, bound_t), bound / grown, double(1.0)
+        )
     tl.store(n + 3 * rows, where)
 
 

@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 274e0c96ebd8.
+# Compiled by optdsl from lamb.opt, content 634d106dce21.
 
 import math
 import warnings
@@ -803,9 +803,10 @@ static void pass_1(
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
+            * grad * grad);
         // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
         const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) + real(row.eps);
         // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
@@ -903,6 +904,7 @@ from optdsl.runtime.arithmetic import (
     gradient,
     keep,
     keep_number,
+    kept,
     lerp,
     number,
     overflowed,
@@ -980,9 +982,11 @@ def pass_1(
     exp_avg = elements(exp_avg_at, i, left, real)
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
     # exp_avg = lerp(exp_avg, grad, 1 - beta1)
-    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    exp_avg = kept(lerp(exp_avg, grad, (1.0 - beta1).to(real)), exp_avg_t)
     # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad, exp_avg_sq_t
+    )
     # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
     denom = tl.sqrt(exp_avg_sq / difference.to(real)) + eps.to(real)
     # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p

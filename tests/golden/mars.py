@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content e838ef64a19c.
+# Compiled by optdsl from mars.opt, content ca1d81eedbe5.
 
 import math
 import warnings
@@ -969,7 +969,7 @@ static void pass_1(
         }
         if (n.decay != 0.0) {
             // p *= 1 - rate*decay
-            p = p * real(1.0 - n.rate * n.decay);
+            p = kept<p_t>(p * real(1.0 - n.rate * n.decay));
         }
         store(row.p[i], p);
         if (has_last_grad) store(row.last_grad[i], last_grad);
@@ -1083,6 +1083,7 @@ from optdsl.runtime.arithmetic import (
     if_there,
     keep,
     keep_number,
+    kept,
     larger,
     lerp,
     number,
@@ -1194,7 +1195,7 @@ def pass_1(
         last_grad = grad
     if decay != 0.0:
         # p *= 1 - rate*decay
-        p = p * (1.0 - rate * decay).to(real)
+        p = kept(p * (1.0 - rate * decay).to(real), p_t)
     keep(p_at, i, left, p)
     keep(last_grad_at, i, last_grad_left, last_grad)
     keep(corrected_at, i, left, corrected)

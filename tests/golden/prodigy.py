@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 473da1607fdb.
+# Compiled by optdsl from prodigy.opt, content abc2a0dd5fcc.
 
 import math
 import warnings
@@ -1089,17 +1089,18 @@ static void pass_1(
         // dot(grad, p0 - p)
         dot += double(grad * (p0 - p));
         // exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
-        exp_avg = real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.d) * grad;
+        exp_avg = kept<exp_avg_t>(real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.d)
+            * grad);
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real((1.0 - n.beta2) * n.d * n.d) *
-            grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real((1.0 -
+            n.beta2) * n.d * n.d) * grad * grad);
         // s = decay*s + d/d0*corrected*dlr*grad
         s = real(n.decay) * s + real(n.product) * grad;
         // d_denom = sum(abs(s), over=model)
         d_denom_part += double(abs_(s));
         if (row.weight_decay_is_not_0 && row.decouple) {
             // p -= weight_decay*corrected*dlr*p
-            p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
+            p = kept<p_t>(p - real(row.weight_decay * n.corrected * n.dlr) * p);
         }
         store(row.p[i], p);
         store(row.exp_avg[i], exp_avg);
@@ -1125,7 +1126,8 @@ static void numbers_3(const Row &row, Numbers &n) {
     // d_max = max(d_max, d_hat)
     n.d_max = max_(n.d_max, n.d_hat);
     // d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
-    n.d = min_(n.d_max, (n.d == row.d0 ? max_(n.d, n.d_hat) : n.d) * row.growth_rate);
+    n.d = min_(n.d_max, (kept<d_t>(n.d) == kept<d_t>(row.d0) ? max_(n.d, n.d_hat) : n.d)
+        * row.growth_rate);
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
@@ -1234,6 +1236,7 @@ from optdsl.runtime.arithmetic import (
     gradient,
     keep,
     keep_number,
+    kept,
     larger,
     number,
     overflowed,
@@ -1363,18 +1366,21 @@ def pass_1(
     # dot(grad, p0 - p)
     dot = total(grad * (p0 - p), i, left)
     # exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
-    exp_avg = beta1.to(real) * exp_avg + ((1.0 - beta1) * d).to(real) * grad
+    exp_avg = kept(
+        beta1.to(real) * exp_avg + ((1.0 - beta1) * d).to(real) * grad, exp_avg_t
+    )
     # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
-    exp_avg_sq = beta2.to(real) * exp_avg_sq + ((1.0 - beta2) * d * d).to(
-        real
-    ) * grad * grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + ((1.0 - beta2) * d * d).to(real) * grad * grad,
+        exp_avg_sq_t,
+    )
     # s = decay*s + d/d0*corrected*dlr*grad
     s = decay.to(real) * s + product.to(real) * grad
     # d_denom = sum(abs(s), over=model)
     d_denom_part = total(tl.abs(s), i, left)
     if weight_decay_is_not_0 and decouple:
         # p -= weight_decay*corrected*dlr*p
-        p = p - (weight_decay * corrected * dlr).to(real) * p
+        p = kept(p - (weight_decay * corrected * dlr).to(real) * p, p_t)
     keep(p_at, i, left, p)
     keep(exp_avg_at, i, left, exp_avg)
     keep(exp_avg_sq_at, i, left, exp_avg_sq)
@@ -1463,7 +1469,10 @@ def numbers_3(
     # d_max = max(d_max, d_hat)
     d_max = larger(d_max, d_hat)
     # d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
-    d = smaller(d_max, tl.where(d == d0, larger(d, d_hat), d) * growth_rate)
+    d = smaller(
+        d_max,
+        tl.where(kept(d, d_t) == kept(d0, d_t), larger(d, d_hat), d) * growth_rate,
+    )
     tl.store(n + 3 * rows, d)
     keep_number(columns, rows, row, 6, d_t, d)
     keep_number(columns, rows, row, 7, d_max_t, d_max)

@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content f0ef225a11af.
+# Compiled by optdsl from stable_adamw.opt, content 96facc8f31e4.
 
 import math
 import warnings
@@ -797,9 +797,10 @@ static void pass_1(
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
-        exp_avg = lerp_(exp_avg, grad, real(n.quotient));
+        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(n.quotient)));
         // exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
-        exp_avg_sq = real(1.0 - n.fresh) * exp_avg_sq + real(n.fresh) * grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(1.0 - n.fresh) * exp_avg_sq + real(n.fresh)
+            * grad * grad);
         // lag = grad*grad/max(exp_avg_sq, eps*eps)
         const real lag = grad * grad / max_(exp_avg_sq, real(row.eps * row.eps));
         // mean(lag)
@@ -890,6 +891,7 @@ from optdsl.runtime.arithmetic import (
     gradient,
     keep,
     keep_number,
+    kept,
     larger,
     lerp,
     number,
@@ -959,9 +961,11 @@ def pass_1(
     exp_avg = elements(exp_avg_at, i, left, real)
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
     # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
-    exp_avg = lerp(exp_avg, grad, quotient.to(real))
+    exp_avg = kept(lerp(exp_avg, grad, quotient.to(real)), exp_avg_t)
     # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
-    exp_avg_sq = (1.0 - fresh).to(real) * exp_avg_sq + fresh.to(real) * grad * grad
+    exp_avg_sq = kept(
+        (1.0 - fresh).to(real) * exp_avg_sq + fresh.to(real) * grad * grad, exp_avg_sq_t
+    )
     # lag = grad*grad/max(exp_avg_sq, eps*eps)
     lag = grad * grad / larger(exp_avg_sq, (eps * eps).to(real))
     # mean(lag)

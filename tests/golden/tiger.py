@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 8d45a7c53b48.
+# Compiled by optdsl from tiger.opt, content 4cf5d63f3ff5.
 
 import math
 import warnings
@@ -495,7 +495,7 @@ static void pass_1(
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real m = load(row.m[i]);
         // m = lerp(m, grad, 1 - beta)
-        m = lerp_(m, grad, real(1.0 - row.beta));
+        m = kept<m_t>(lerp_(m, grad, real(1.0 - row.beta)));
         if (row.ndim > 1.0) {
             // norm(p)
             norm += square_(double(p));
@@ -579,6 +579,7 @@ from optdsl.runtime.arithmetic import (
     elements,
     gradient,
     keep,
+    kept,
     larger,
     lerp,
     overflowed,
@@ -622,7 +623,7 @@ def pass_1(
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     m = elements(m_at, i, left, real)
     # m = lerp(m, grad, 1 - beta)
-    m = lerp(m, grad, (1.0 - beta).to(real))
+    m = kept(lerp(m, grad, (1.0 - beta).to(real)), m_t)
     norm = double(0.0)
     if ndim > 1.0:
         # norm(p)

@@ -18,7 +18,7 @@ from .launches import Joint, Pass, Rows
 
 _SHARED = (
     "clamp column count_of double elements epsilon_of floor_divide gradient if_there "
-    "isfinite isnan keep keep_number larger largest largest_of lerp modulo number "
+    "isfinite isnan keep keep_number kept larger largest largest_of lerp modulo number "
     "overflowed reciprocal sigmoid sign smaller smallest smallest_of spread square "
     "squares_of sum_of total"
 ).split()

@@ -28,7 +28,7 @@ class Bodies:
         self.options = [
             own(x) for x in ("maximize", *(o.name for o in program.options))
         ]
-        self.printer = Printer(self._name, self._is_built_in)
+        self.printer = Printer(self._name, self._is_built_in, self._kept)
         self.all_columns = (*self.columns.elements, *self.columns.numbers)
         self.types = {x: self.names.claim(f"{own(x)}_t") for x in self.all_columns}
         self.types |= {x: "real" for x in self.columns.scratch}
@@ -43,6 +43,9 @@ class Bodies:
             for each in self.columns.hypers
             for k in range(each.type.length if each.type.element == "tuple" else 0)
         }
+
+    def _kept(self, ref: ir.Ref) -> str:
+        return self.types[ref.name]
 
     def _name(self, ref: ir.Ref | ir.Index) -> str:
         if isinstance(ref, ir.Index):
@@ -181,6 +184,7 @@ class Bodies:
     def elements(self, launch: Pass, at: int) -> Iterator[str]:
         own, step = self.names.own, launch.step
         changed = {each.name for each in ir.targets(step.body)}
+        again = self.program.handed_on(step)
         yield "if overflowed(found_inf):"
         yield "    return"
         yield "chunk = tl.program_id(0)"
@@ -211,9 +215,14 @@ class Bodies:
         started: set[str] = set()
 
         def line(statement: ir.Assign) -> Iterator[str]:
-            target = own(statement.target.name)
+            name = statement.target.name
+            target = own(name)
             if is_element(statement.target):
-                yield f"{target} = {self.printer.element(statement.value)}"
+                value = self.printer.element(statement.value)
+                if name in again:
+                    # All passes see the number that is in memory.
+                    value = f"kept({value}, {self.types[name]})"
+                yield f"{target} = {value}"
             else:
                 goes_on = statement.target.name in started
                 yield takes(target, statement, self.printer, goes_on)

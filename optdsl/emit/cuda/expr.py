@@ -10,6 +10,7 @@ they meet.
 from collections.abc import Callable
 
 from ... import ir
+from ..cpu.expr import compared
 
 PRECEDENCE = {
     "choose": 1, "or": 2, "and": 3, "not": 4, "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5,
@@ -34,13 +35,20 @@ def is_element(expr: ir.Expr) -> bool:
 
 
 class Printer:
-    """Prints expressions; `name` spells a reference, or one item of a tuple, and
-    `is_built_in` says which are known when a kernel is built.
+    """Prints expressions; `name` spells a reference, or one item of a tuple, `is_built_in`
+    says which are known when a kernel is built, and `kept` the type that a state has in
+    memory.
     """
 
-    def __init__(self, name: Name, is_built_in: Callable[[ir.Ref], bool]) -> None:
+    def __init__(
+        self,
+        name: Name,
+        is_built_in: Callable[[ir.Ref], bool],
+        kept: Callable[[ir.Ref], str],
+    ) -> None:
         self.name = name
         self.is_built_in = is_built_in
+        self.kept = kept
 
     def number(self, expr: ir.Expr, least: int = 0) -> str:
         return _bracketed(*self._number(expr), least)
@@ -84,6 +92,10 @@ class Printer:
                 return f"{function}({self.value(left)}, {self.value(right)})", call
             case ir.Binary("and" | "or" as operator, left, right):
                 return self._infix(operator, operator, left, right, self.number)
+            case ir.Binary(operator, left, right) if state := compared(expr):
+                kind = self.kept(state)
+                sides = (f"kept({self.value(x)}, {kind})" for x in (left, right))
+                return f" {operator} ".join(sides), PRECEDENCE[operator]
             case ir.Binary(operator, left, right):
                 return self._infix(operator, operator, left, right, self._of_number)
             case ir.Choose(condition, then, otherwise) | ir.Call(
