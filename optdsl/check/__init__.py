@@ -75,7 +75,7 @@ def check(
         remembered=tuple(scope.remembered.values()),
         on_calls=on_calls,
         random=bool(scope.draws),
-        reads_loss=declarations.reads_loss(spec),
+        reads_loss=bool(declarations.losses(spec)),
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)
