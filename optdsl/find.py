@@ -34,7 +34,9 @@ def library_name(spec: str | os.PathLike[str]) -> str | None:
 def _not_in_library(name: str) -> OptdslError:
     library = resources.library()
     file = Path(name + ".opt")
-    if file.is_file():
+    if name in resources.modifiers():
+        help = f"it is a modifier: a rule has it by `use {name}`, or `--use {name}`"
+    elif file.is_file():
         help = f"there is a file of this name: say `{file}`"
     else:
         help = did_you_mean(name.lower(), library) or "the library has " + ", ".join(
@@ -68,8 +70,11 @@ def find_modifier(name: str, folder: Path | None, by: Source, span: Span) -> Sou
     beside = folder / f"{name}.opt" if folder is not None else None
     if beside is not None and beside.is_file():
         return read(beside)
+    if name in (rules := resources.library()) and name not in library:
+        return read(rules[name])  # Who names a rule is told so.
     if name in library:
-        return read(library[name])
+        source = read(library[name])
+        return Source(f"modifiers/{name}.opt", source.text)
     files = [] if folder is None else [each.stem for each in folder.glob("*.opt")]
     near = did_you_mean(name, [*library, *files])
     has = "the library has " + ", ".join(library)
