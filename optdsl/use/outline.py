@@ -106,13 +106,14 @@ def _points(tree: syntax.Spec, source: Source) -> Iterator[Diagnostic]:
     for point in tree.of(syntax.Point):
         own = TARGETS[point.name.text]
         there = " or ".join(f"`{each}`" for each in own)
-        changed = {*assigned(point)}
+        foreign = False
         for name, span in assigned(point).items():
             if name in ("p", "grad", UPDATE) and name not in own:
+                foreign = True
                 title = f"`{name}` cannot be changed here"
                 label = Label(span, f"`{point.name.text}:` changes {there}")
                 yield Diagnostic("E0315", title, source, label)
-        if not changed & {*own, *states}:
+        if not foreign and not assigned(point).keys() & {*own, *states}:
             title = f"`{point.name.text}:` changes nothing"
             label = Label(point.name.span, f"expected an assignment to {there}")
             yield Diagnostic("E0309", title, source, label)
