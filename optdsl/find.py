@@ -68,7 +68,7 @@ def find_modifier(name: str, folder: Path | None, by: Source, span: Span) -> Sou
     """
     library = resources.modifiers()
     beside = folder / f"{name}.opt" if folder is not None else None
-    if beside is not None and beside.is_file():
+    if beside is not None and _is_file(beside):
         return read(beside)
     if name in (rules := resources.library()) and name not in library:
         return read(rules[name])  # Who names a rule is told so.
@@ -82,6 +82,13 @@ def find_modifier(name: str, folder: Path | None, by: Source, span: Span) -> Sou
     if folder is None:
         title = f"no modifier `{name}` in the library"
     raise OptdslError([Diagnostic("E0210", title, by, Label(span, near), help=has)])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # No file has a name like this.
+        return False
 
 
 def read(path: Path) -> Source:

@@ -146,13 +146,15 @@ class _Weaving:
                 self.rule.replace(Span(span.start, end), ())
 
     def _document(self) -> None:
+        """Names the modifiers behind the rule's first words, and what each says of itself
+        behind its last.
+        """
         found = _DOC.match(self.source.text)
-        lines = []
-        for used in self.modifiers:
-            said = f"With {used.name}"
-            lines.append(f"{said}: {used.tree.doc.strip()}" if used.tree.doc else said)
         span = Span(*found.span(1)) if found else Span(0, 0)
-        texts = (self.tree.doc.strip(), *lines)
+        first, _, rest = self.tree.doc.strip().partition("\n\n")
+        named = f"With {', '.join(used.name for used in self.modifiers)}."
+        said = (f"{used.name}: {used.tree.doc.strip()}" for used in self.modifiers)
+        texts = (f"{first}\n{named}".strip(), rest, *said)
         whole = "\n\n".join(each for each in texts if each)
         written = f'"""{whole}\n"""' + "\n" * (not found)
         self.rule.replace(span, (glue(written, self.source, span),))
