@@ -13,6 +13,7 @@ Each stage is a function of the one before and of nothing else.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from . import ir, syntax, vocabulary
@@ -101,7 +102,10 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
             if "capturable" in asked:
                 raise
             first = error.diagnostics[0]
-            captured, why_not = None, f"{first.message} (line {first.line})"
+            where = f"line {first.line}"
+            if first.file != source.name:
+                where += f" of {PurePath(first.file).name}"
+            captured, why_not = None, f"{first.message} ({where})"
     rules = [
         lower(checked),
         flatten(lower(defer(many))),

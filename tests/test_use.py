@@ -341,3 +341,19 @@ def test_a_woven_spec_says_all_of_it_itself(name: str) -> None:
     assert again.python == whole.python
     with loaded(whole.source.text) as cls:
         assert name in cls.__doc__
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_a_norm_of_parameters_of_several_types_keeps_the_type_of_each(
+    foreach: bool,
+) -> None:
+    params = [
+        torch.nn.Parameter(torch.ones(shape, dtype=dtype))
+        for dtype in (torch.bfloat16, torch.float32, torch.float64)
+        for shape in ((), (3,))
+    ]
+    for p in params:
+        p.grad = torch.full_like(p, 2.0)
+    cls = load_optimizer("lion", use=["clip_global_norm"])
+    cls(params, lr=0.1, foreach=foreach).step()
+    assert all((p.detach() < 1).all() for p in params)

@@ -425,3 +425,12 @@ def test_the_command_line_uses_modifiers(folder: Path) -> None:
     assert "it is a modifier" in optdsl("compile", "cautious", exits=1)
     optdsl("explain", "E0201", "--use", "cautious", exits=2)
     assert "update *= 0.5" not in optdsl("show", "mine.opt", "--stage", "spec")
+
+
+def test_what_keeps_a_step_from_being_captured_says_in_which_file(folder: Path) -> None:
+    (folder / "late.opt").write_text(
+        "modifier late\nbefore:\n    if t > 10: grad *= 0.5\n"
+    )
+    (folder / "mine.opt").write_text(PLAIN)
+    path = folder / "mine.opt"
+    assert "(line 3 of late.opt)" in build(find(path), ("late",)).lowered.why_not

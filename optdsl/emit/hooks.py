@@ -113,7 +113,8 @@ class _Method:
         by_hand = self.hook in self.rule.on_calls
         inner = _begin(self.rule, self.names, roles, used, by_hand)
         inner += self._lines(phase.body)
-        inner += _end(self.rule, phase.body, self.hook in self.rule.pre_steps)
+        hands_on = self.hook in self.rule.pre_steps
+        inner += _end(self.rule, phase.body, hands_on, bool(self.lists))
         return ['for param in group["params"]:', *_indented(inner)]
 
 
@@ -192,7 +193,10 @@ def _entries(state: ir.State, own: str, names: Names, real: bool) -> list[str]:
     return result
 
 
-def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:
+def _end(rule: ir.Rule, body: ir.Block, hands_on: bool, reduces: bool) -> list[str]:
+    """The lines that hand a gradient on. A number that other parameters were reduced to
+    may be more precise than this one, which where it has no axes would become so too.
+    """
     result = []
     if "grad" in ir.assigned(body) and hands_on:
         if rule.pairs:
@@ -201,5 +205,8 @@ def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:
                 "    grad = torch.view_as_complex(grad)",
             ]
         asked = option(rule, "maximize")
-        result.append(f"param.grad = grad if not {asked} else -grad")
+        given = f"grad if not {asked} else -grad"
+        if reduces:
+            given = f"({given}).to(param.grad.dtype)"
+        result.append(f"param.grad = {given}")
     return result
