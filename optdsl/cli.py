@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -20,7 +20,8 @@ from .emit import DEVICES, WAYS, kernel_text, update_text
 from .explain import Explained, coverage, in_latex
 from .explain import explain as explain_rule
 from .find import find, library_name, read
-from .pipeline import Artifacts, build
+from .parse import parse
+from .pipeline import Artifacts, build, build_any
 from .write import Refused, check_target, write
 
 _STYLES = {
@@ -47,12 +48,25 @@ def _print(diagnostics: Iterable[Diagnostic]) -> None:
         click.echo(err=True)
 
 
-def _build_all(specs: Iterable[str | Path]) -> list[Artifacts]:
+_using = click.option(
+    "--use",
+    "use",
+    metavar="MODIFIER",
+    multiple=True,
+    help="Beside those that the spec uses; as `clip_value(max_value=0.5)`; may be repeated.",
+)
+
+
+def _build_all(
+    specs: Iterable[str | Path],
+    use: tuple[str, ...],
+    make: Callable[..., Artifacts] = build,
+) -> list[Artifacts]:
     """Every spec built, or exit 1 after all diagnostics of all of them."""
     built, failed = [], False
     for spec in specs:
         try:
-            artifacts = build(find(spec))
+            artifacts = make(find(spec), use)
         except OptdslError as error:
             _print(error.diagnostics)
             failed = True
@@ -73,8 +87,13 @@ def _build_all(specs: Iterable[str | Path]) -> list[Artifacts]:
 @click.option(
     "--force", is_flag=True, help="Overwrite files that optdsl did not write."
 )
+@_using
 def compile_(
-    specs: tuple[str, ...], output: str | None, check: bool, force: bool
+    specs: tuple[str, ...],
+    output: str | None,
+    check: bool,
+    force: bool,
+    use: tuple[str, ...],
 ) -> None:
     """Write the Python source of each of SPECS, files or names of the library.
 
@@ -84,7 +103,7 @@ def compile_(
     if output == "-" and check:
         raise click.UsageError("--check compares files; leave out `-o -`")
     targets = [] if output == "-" else _targets(specs, output)
-    built = _build_all(specs)
+    built = _build_all(specs, use)
     if output == "-":
         for each in built:
             click.echo(each.python, nl=False)
@@ -145,15 +164,19 @@ def _differs(path: Path, text: str) -> bool:
 
 @main.command()
 @click.argument("specs", nargs=-1, required=True)
-def check(specs: tuple[str, ...]) -> None:
-    """Print everything that is wrong with SPECS: files, folders, names of the library."""
+@_using
+def check(specs: tuple[str, ...], use: tuple[str, ...]) -> None:
+    """Print everything that is wrong with SPECS: files, folders, names of the library.
+
+    A modifier is tried with the plainest rule.
+    """
     files: list[str | Path] = []
     for spec in specs:
         folder = Path(spec)
         files += sorted(folder.glob("*.opt")) if folder.is_dir() else [spec]
     if not files:
         raise click.UsageError(f"no `.opt` file in {', '.join(specs)}")
-    built = _build_all(files)
+    built = _build_all(files, use, build_any)
     click.echo(f"{_count(len(built), 'spec')}, no mistakes", err=True)
 
 
@@ -161,16 +184,20 @@ def check(specs: tuple[str, ...]) -> None:
 @click.argument("spec")
 @click.option(
     "--stage",
-    type=click.Choice(["tree", "checked", "lowered", *WAYS, *DEVICES, "python"]),
+    type=click.Choice(["spec", "tree", "checked", "lowered", *WAYS, *DEVICES, "python"]),
     default="python",
     show_default=True,
-    help="What is read, what it means, what torch is asked to do; the functions that do "
+    help="The spec with what it uses, what is read, what it means, what torch is asked "
+    "to do; the functions that do "
     "it, one way or another; its kernels in C++ or Triton; the whole Python file.",
 )
-def show(spec: str, stage: str) -> None:
+@_using
+def show(spec: str, stage: str, use: tuple[str, ...]) -> None:
     """Print a stage of SPEC, a file or a name of the library."""
-    (artifacts,) = _build_all([spec])
-    if stage in DEVICES:
+    (artifacts,) = _build_all([spec], use)
+    if stage == "spec":
+        result = artifacts.source.text.rstrip("\n") + "\n"
+    elif stage in DEVICES:
         result = kernel_text(artifacts.lowered, stage)
     elif stage in WAYS:
         result = update_text(artifacts.lowered, stage)
@@ -195,12 +222,14 @@ def show(spec: str, stage: str) -> None:
     help="A state that the reference calls otherwise; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@_using
 def verify(
     subjects: tuple[str, ...],
     all_: bool,
     against: str | None,
     renamed: tuple[str, ...],
     as_json: bool,
+    use: tuple[str, ...],
 ) -> None:
     """Judge optimizers: files, names of the library, or package.module:Class.
 
@@ -220,7 +249,8 @@ def verify(
     from .verify.table import report, show
 
     try:
-        reports = report(subjects or [*resources.library()], against, dict(pairs))
+        names = subjects or [*resources.library()]
+        reports = report(names, against, dict(pairs), use)
     except OptdslError as error:
         _print(error.diagnostics)
         sys.exit(1)
@@ -258,6 +288,7 @@ def verify(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Write a bar chart.")
+@_using
 def bench(
     specs: tuple[str, ...],
     shapes: tuple[str, ...],
@@ -292,7 +323,7 @@ def bench(
     help="A table in Markdown: lines, bytes of state, paper, targets.",
 )
 def list_(markdown: bool) -> None:
-    """Print the rules of the library, a line each."""
+    """Print the rules of the library, and then its modifiers, a line each."""
     library = {name: build(read(path)) for name, path in resources.library().items()}
     if markdown:
         explained = {name: explain_rule(each) for name, each in library.items()}
@@ -301,6 +332,10 @@ def list_(markdown: bool) -> None:
     rows = [
         (name, each.checked.name, each.tree.doc.strip().split("\n")[0])
         for name, each in library.items()
+    ]
+    rows += [
+        (name, "modifier", parse(read(path)).doc.strip().split("\n")[0])
+        for name, path in resources.modifiers().items()
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, cls, doc in rows:
@@ -311,7 +346,8 @@ def list_(markdown: bool) -> None:
 @click.argument("name")
 @click.option("--latex", "as_latex", is_flag=True, help="Print the equations in LaTeX.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-def explain(name: str, as_latex: bool, as_json: bool) -> None:
+@_using
+def explain(name: str, as_latex: bool, as_json: bool, use: tuple[str, ...]) -> None:
     """Explain a rule or a diagnostic.
 
     NAME is a code, as E0201: why, a bad spec, the nearest good one. Or a file or a name
@@ -319,11 +355,11 @@ def explain(name: str, as_latex: bool, as_json: bool) -> None:
     kind of work each statement is, what the options switch on, and what runs it.
     """
     if re.fullmatch("[A-Za-z][0-9]{3,5}", name):
-        if as_latex or as_json:
-            raise click.UsageError("--latex and --json are for rules")
+        if as_latex or as_json or use:
+            raise click.UsageError("--latex, --json and --use are for rules")
         click.echo(_explained_code(name))
         return
-    explained = _explained(name)
+    explained = _explained(name, use)
     if as_latex:
         click.echo(in_latex(explained))
     elif as_json:
@@ -345,14 +381,14 @@ def _explained_code(code: str) -> str:
     raise click.UsageError(f"there is no code {code}; {hint}")
 
 
-def _explained(name: str) -> Explained:
+def _explained(name: str, use: tuple[str, ...]) -> Explained:
     try:
         library_name(name)
     except OptdslError as error:
         near = did_you_mean(name.upper(), codes.CODES)
         hint = near or error.diagnostics[0].help
         raise click.UsageError(f"there is no code and no rule {name}; {hint}") from None
-    (artifacts,) = _build_all([name])
+    (artifacts,) = _build_all([name], use)
     return explain_rule(artifacts)
 
 

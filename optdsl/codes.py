@@ -46,6 +46,12 @@ def _spec(body: str, *declarations: str) -> str:
 _PLAIN = _spec("p -= lr*grad")
 _MOMENTUM = "buf = 0.9*buf + grad\np -= lr*buf"
 
+
+def _using(used: str, *declarations: str) -> str:
+    """The plain rule, with a modifier and these declarations."""
+    return _spec("p -= lr*grad", *declarations, used)
+
+
 _ALL = (
     Code(
         "E0100",
@@ -158,6 +164,24 @@ _ALL = (
         _spec("p -= lr*grad\np *= 0.9"),
     ),
     Code(
+        "E0113",
+        "a modifier where an optimizer is wanted, or the other way round",
+        "A file that begins with `optimizer NAME` is a rule: it is compiled. One that begins "
+        "with `modifier NAME` is what rules `use`, or what `--use` names on the command line; "
+        "alone it makes no class.",
+        _PLAIN.replace("optimizer Example", "modifier Example"),
+        _using("use cautious"),
+    ),
+    Code(
+        "E0114",
+        "a part that does not belong in this file",
+        "A modifier says in `before:`, `update:` and `after:` what it does, and in `needs` "
+        "which hypers of the rule it reads; it has no `step:` and uses no other. An optimizer "
+        "says all that in its step.",
+        _using("needs momentum"),
+        _using("hyper momentum = 0.9").replace("p -= lr*grad", "p -= lr*momentum*grad"),
+    ),
+    Code(
         "E0201",
         "a name that is not defined",
         "A name is a hyper, a state, `p`, `grad`, `t`, `first`, or a local that was assigned "
@@ -224,6 +248,41 @@ _ALL = (
         "`if capturable:` reads moves into that side.",
         _spec("p -= lr*grad\ngrad += 0.1*p"),
         _spec("grad += 0.1*p\np -= lr*grad"),
+    ),
+    Code(
+        "E0210",
+        "a modifier that is not there",
+        "Behind `use` stands the name of a modifier of the library, or of a file `NAME.opt` "
+        "in the folder of the spec. `optdsl list` prints those of the library.",
+        _using("use cautous"),
+        _using("use cautious"),
+    ),
+    Code(
+        "E0211",
+        "two of one name, of which one is a modifier's",
+        "The hypers of a modifier become arguments of the class, its states are kept beside "
+        "those of the rule, and its hooks are methods. So no two of them have one name. Often "
+        "it means that both do the same, and the modifier is one too many.",
+        _using("use decay", "hyper weight_decay = 0.01").replace(
+            "p -= lr*grad", "p -= lr*(grad + weight_decay*p)"
+        ),
+        _using("use decay"),
+    ),
+    Code(
+        "E0212",
+        "two that are about the same",
+        "A modifier, or a rule, says by `about` what it is about. Two decays, or two masks of "
+        "one update, are most likely a mistake: one of them is meant.",
+        _using("use decay\nuse fixed_decay"),
+        _using("use decay"),
+    ),
+    Code(
+        "E0213",
+        "a modifier that asks for what is the rule's",
+        "A modifier sees the hypers of a rule that it names by `needs`, and nothing else of "
+        "it: else it would only do for one rule. The rule has to have these hypers.",
+        _using("use decay").replace("lr", "rate"),
+        _using("use decay"),
     ),
     Code(
         "E0301",
@@ -352,6 +411,24 @@ _ALL = (
     ),
     Code(
         "E0314",
+        "a modifier of the update where none is proposed",
+        "What a rule proposes is what its `p -= ...` takes away, or several of them that "
+        "follow each other, or one at the end of each branch. A rule that makes `p` anew, "
+        "changes it in a loop or in several places has no such update.",
+        _using("use cautious").replace("p -= lr*grad", "p = p - lr*grad"),
+        _using("use cautious"),
+    ),
+    Code(
+        "E0315",
+        "a point that changes what is another's",
+        "`before:` changes `grad` and `p`, `update:` changes `update`, `after:` changes `p`; "
+        "each of them states and locals of the modifier. An example needs two files: "
+        "`before: update *= 2` in a modifier has this code.",
+        "",
+        "",
+    ),
+    Code(
+        "E0316",
         "a mode without the other one",
         "A rule that gives other parameters to evaluation than to training says both ways: "
         "`mode eval` turns the parameters of training into those of evaluation, and `mode "
@@ -493,6 +570,14 @@ _ALL = (
         "40 characters. Infinity is written `inf`.",
         _spec("p -= min(lr, 1e999)*grad"),
         _spec("p -= min(lr, inf)*grad"),
+    ),
+    Code(
+        "E0507",
+        "a setting of a hyper that the modifier does not have",
+        "`use NAME(hyper=value)` gives a hyper of the modifier another default. Each of them "
+        "may be set once, and no others.",
+        _using("use clip_value(max_norm=0.5)"),
+        _using("use clip_value(max_value=0.5)"),
     ),
     Code(
         "E0601",

@@ -20,8 +20,11 @@ Paint = Callable[[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Label:
+    """A place and what is said of it; of another file, where it has a `source`."""
+
     span: Span
     text: str = ""
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Diagnostic:
     """One finding: `code` (E0201), `message`, and where: `line` and `column` from 1.
 
     A finding about a whole file (it is missing, it is too large) has line and column 1
-    and no label.
+    and no label. The places are those of the file that a person wrote: of the modifier,
+    where a spec uses one.
     """
 
     code: str
@@ -42,11 +46,27 @@ class Diagnostic:
 
     @property
     def line(self) -> int:
-        return self.source.position(self.label.span.start)[0] if self.label else 1
+        return self._position[0]
 
     @property
     def column(self) -> int:
-        return self.source.position(self.label.span.start)[1] if self.label else 1
+        return self._position[1]
+
+    @property
+    def file(self) -> str:
+        """What the file with the mistake is called."""
+        return self.written(self.label)[0].name if self.label else self.source.name
+
+    @property
+    def _position(self) -> tuple[int, int]:
+        if not self.label:
+            return 1, 1
+        source, span = self.written(self.label)
+        return source.position(span.start)
+
+    def written(self, label: Label) -> tuple[Source, Span]:
+        """The file that a label is about, and the place in it."""
+        return (label.source or self.source).written(label.span)
 
     @property
     def is_warning(self) -> bool:
@@ -83,53 +103,70 @@ def render(diagnostic: Diagnostic, paint: Paint = lambda text, style: text) -> s
     head = paint(f"{level}[{diagnostic.code}]", level) + f": {diagnostic.message}"
     labels = [diagnostic.label] if diagnostic.label else []
     labels += diagnostic.others
-    lines = sorted({diagnostic.source.position(each.span.start)[0] for each in labels})
-    gutter = max((len(str(number)) for number in lines), default=1)
+    files: dict[str, list[_Mark]] = {}
+    for each in labels:
+        source, span = diagnostic.written(each)
+        mark = _Mark(source, span, each.text, each is diagnostic.label)
+        files.setdefault(source.name, []).append(mark)
+    numbers = [mark.line for marks in files.values() for mark in marks]
+    gutter = max((len(str(number)) for number in numbers), default=1)
+    rows = [head]
+    if not files:
+        name = _visible(diagnostic.source.name)
+        rows.append(" " * gutter + paint("-->", "frame") + f" {name}")
+    for name, marks in files.items():
+        line, column = marks[0].source.position(marks[0].span.start)
+        arrow = paint("-->" if len(rows) == 1 else ":::", "frame")
+        rows.append(" " * gutter + f"{arrow} {_visible(name)}:{line}:{column}")
+        rows.append(" " * gutter + f" {paint('|', 'frame')}")
+        for number in sorted({mark.line for mark in marks}):
+            here = [mark for mark in marks if mark.line == number]
+            rows += _quoted(here, gutter, paint)
     bar = paint("|", "frame")
-    name = _visible(diagnostic.source.name)
-    place = f"{name}:{diagnostic.line}:{diagnostic.column}" if labels else name
-    rows = [head, " " * gutter + paint("-->", "frame") + f" {place}"]
-    if labels:
-        rows.append(" " * gutter + f" {bar}")
-    for number in lines:
-        text = diagnostic.source.lines[number - 1]
-        here = [
-            each
-            for each in labels
-            if diagnostic.source.position(each.span.start)[0] == number
-        ]
-        skipped = _skipped(text, diagnostic.source.position(here[0].span.start)[1])
-        quoted = "…" * bool(skipped) + _visible(text[skipped : skipped + WIDEST])
-        rows.append(
-            f"{paint(str(number).rjust(gutter), 'frame')} {bar} {quoted}".rstrip()
-        )
-        for label in here:
-            column = (
-                diagnostic.source.position(label.span.start)[1]
-                - skipped
-                + bool(skipped)
-            )
-            if not 0 < column <= WIDEST + 1:
-                continue
-            width = max(
-                1, min(label.span.end - label.span.start, len(quoted) - column + 1)
-            )
-            primary = label is diagnostic.label
-            caret = ("^" if primary else "-") * width + (
-                label.text and f" {label.text}"
-            )
-            rows.append(
-                " " * gutter
-                + f" {bar} "
-                + " " * (column - 1)
-                + paint(caret, "caret" if primary else "other")
-            )
     if diagnostic.notes or diagnostic.help:
         rows.append(" " * gutter + f" {bar}")
     rows += [" " * gutter + f" = note: {note}" for note in diagnostic.notes]
     if diagnostic.help:
         rows.append(" " * gutter + f" = help: {diagnostic.help}")
     return "\n".join(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A label, at the place of its file."""
+
+    source: Source
+    span: Span
+    text: str
+    primary: bool
+
+    @property
+    def line(self) -> int:
+        return self.source.position(self.span.start)[0]
+
+    @property
+    def column(self) -> int:
+        return self.source.position(self.span.start)[1]
+
+
+def _quoted(marks: list[_Mark], gutter: int, paint: Paint) -> list[str]:
+    """A line of a file, and below it what is said of it."""
+    bar, number = paint("|", "frame"), marks[0].line
+    text = marks[0].source.lines[number - 1]
+    skipped = _skipped(text, marks[0].column)
+    quoted = "…" * bool(skipped) + _visible(text[skipped : skipped + WIDEST])
+    rows = [f"{paint(str(number).rjust(gutter), 'frame')} {bar} {quoted}".rstrip()]
+    for mark in marks:
+        column = mark.column - skipped + bool(skipped)
+        if not 0 < column <= WIDEST + 1:
+            continue
+        length = mark.span.end - mark.span.start
+        width = max(1, min(length, len(quoted) - column + 1))
+        caret = ("^" if mark.primary else "-") * width + (mark.text and f" {mark.text}")
+        style = "caret" if mark.primary else "other"
+        blank = " " * (column - 1)
+        rows.append(" " * gutter + f" {bar} {blank}{paint(caret, style)}")
+    return rows
 
 
 def _skipped(text: str, column: int) -> int:

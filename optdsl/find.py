@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from . import resources
-from .diagnostics import Diagnostic, OptdslError, did_you_mean
-from .source import LARGEST, Source
+from .diagnostics import Diagnostic, Label, OptdslError, did_you_mean
+from .source import LARGEST, Source, Span
 
 
 def library_name(spec: str | os.PathLike[str]) -> str | None:
@@ -34,7 +34,9 @@ def library_name(spec: str | os.PathLike[str]) -> str | None:
 def _not_in_library(name: str) -> OptdslError:
     library = resources.library()
     file = Path(name + ".opt")
-    if file.is_file():
+    if name in resources.modifiers():
+        help = f"it is a modifier: a rule has it by `use {name}`, or `--use {name}`"
+    elif file.is_file():
         help = f"there is a file of this name: say `{file}`"
     else:
         help = did_you_mean(name.lower(), library) or "the library has " + ", ".join(
@@ -57,6 +59,38 @@ def find(spec: str | os.PathLike[str]) -> Source:
     return read(Path(spec).expanduser() if stem is None else resources.library()[stem])
 
 
+def find_modifier(name: str, folder: Path | None, by: Source, span: Span) -> Source:
+    """The modifier that a `use` in the source `by` names: a file in the folder of the
+    spec, or one of the library.
+
+    Raises:
+        OptdslError: E0210 where there is none, E0101 and E0102 where it cannot be read.
+    """
+    library = resources.modifiers()
+    beside = folder / f"{name}.opt" if folder is not None else None
+    if beside is not None and _is_file(beside):
+        return read(beside)
+    if name in (rules := resources.library()) and name not in library:
+        return read(rules[name])  # Who names a rule is told so.
+    if name in library:
+        source = read(library[name])
+        return Source(f"modifiers/{name}.opt", source.text)
+    files = [] if folder is None else [each.stem for each in folder.glob("*.opt")]
+    near = did_you_mean(name, [*library, *files])
+    has = "the library has " + ", ".join(library)
+    title = f"no modifier `{name}`, here or in the library"
+    if folder is None:
+        title = f"no modifier `{name}` in the library"
+    raise OptdslError([Diagnostic("E0210", title, by, Label(span, near), help=has)])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # No file has a name like this.
+        return False
+
+
 def read(path: Path) -> Source:
     """The text of a file."""
     try:
@@ -76,7 +110,7 @@ def read(path: Path) -> Source:
         notes = (f"byte {error.start:,} is 0x{data[error.start]:02x}",)
         title = "the spec is no UTF-8 text"
         raise OptdslError([Diagnostic("E0102", title, source, notes=notes)]) from None
-    return Source(str(path), text)
+    return Source(str(path), text, path.parent)
 
 
 def _unreadable(path: Path, error: Exception) -> OptdslError:

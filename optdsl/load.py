@@ -74,48 +74,71 @@ def install() -> None:
         sys.meta_path.append(LibraryFinder())
 
 
-def load_optimizer(spec: str | os.PathLike[str]) -> "type[Optimizer]":
+def load_optimizer(
+    spec: str | os.PathLike[str], use: Sequence[str] = ()
+) -> "type[Optimizer]":
     """The optimizer class that a spec describes.
 
     Args:
         spec: a path of a `.opt` file, or the name of a rule of the library, in capitals
             or not: `load_optimizer("adamw")`, `load_optimizer("rules/mine.opt")`.
+        use: modifiers beside those that the spec uses itself, as it would name them:
+            `load_optimizer("lion", use=["cautious", "clip_global_norm(max_norm=0.5)"])`.
 
     Returns:
-        A subclass of torch.optim.Optimizer. The same spec gives the same class.
+        A subclass of torch.optim.Optimizer. The same spec with the same modifiers gives
+        the same class.
 
     Raises:
         OptdslError: there is no such spec, or it is wrong; it says everything that is.
     """
+    use = _named(use)
     stem = library_name(spec)
-    if stem is None:
-        return _loaded(find(spec))
+    if stem is None or use:
+        return _loaded(find(spec), use)
     install()
     module = importlib.import_module(f"{LIBRARY}.{stem}")
     return getattr(module, module.__all__[0])
 
 
-def from_string(text: str, filename: str = "spec.opt") -> "type[Optimizer]":
+def from_string(
+    text: str, filename: str = "spec.opt", use: Sequence[str] = ()
+) -> "type[Optimizer]":
     """The optimizer class that the text of a spec describes.
 
     Args:
         text: the spec.
         filename: what messages call it.
+        use: modifiers of the library, as for `load_optimizer`.
 
     Raises:
         OptdslError: the spec is wrong; it says everything that is.
     """
-    return _loaded(Source(filename, text))
+    return _loaded(Source(filename, text), _named(use))
 
 
-def _loaded(source: Source) -> "type[Optimizer]":
+def _named(use: Sequence[str]) -> tuple[str, ...]:
+    """The modifiers that are asked for; a text alone is one."""
+    names = (use,) if isinstance(use, str) else tuple(use)
+    for each in names:
+        if not isinstance(each, str):
+            raise TypeError(f"a modifier is named by a text, not {type(each).__name__}")
+    return names
+
+
+def _loaded(source: Source, use: tuple[str, ...] = ()) -> "type[Optimizer]":
+    artifacts = None
+    if use or source.folder is not None:
+        # What the modifiers say is a part of what the class is.
+        artifacts = build(source, use)
+        source = artifacts.source
     whole = f"{safe_file_name(source.name)}\0{source.text}".encode(
         errors="surrogatepass"
     )
     digest = hashlib.sha256(whole).hexdigest()[:12]
     known = _MODULES.get(digest)
     if known is None:
-        artifacts = build(source)
+        artifacts = artifacts or build(source)
         name = f"{LOADED}.{snake(artifacts.checked.name)}_{digest}"
         filename = os.path.join(*name.split(".")) + ".py"
         spec = _module_spec(name, artifacts.python, filename)

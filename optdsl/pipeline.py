@@ -2,14 +2,18 @@
 
     text --parse--> tree --check--> checked --lower--> lowered --emit--> python
 
+Where a spec uses modifiers, they are woven into its text, which is parsed again; no stage
+behind this knows of them.
+
 A target may know less of a rule on the host than the loop does: check and lower run for
 each of them. The Python of all is one file.
 
 Each stage is a function of the one before and of nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from . import ir, syntax, vocabulary
@@ -21,11 +25,14 @@ from .kernels import Refusal, program
 from .parse import parse
 from .passes import defer, distinct, flatten, lower
 from .source import Source
+from .use import alone, is_modifier, used
 
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
-    """Every stage of one spec, and what is doubtful about it."""
+    """Every stage of one spec, and what is doubtful about it. The source is the spec with
+    the modifiers that it uses.
+    """
 
     source: Source
     tree: syntax.Spec
@@ -35,13 +42,27 @@ class Artifacts:
     warnings: tuple[Diagnostic, ...]
 
 
-def build(source: Source) -> Artifacts:
-    """All stages of a spec.
+def build(source: Source, use: Sequence[str] = ()) -> Artifacts:
+    """All stages of a spec, with the modifiers that are used beside its own.
 
     Raises:
         OptdslError: the spec is wrong; it says everything that is.
     """
     tree = _stage(parse, source)
+    return _built(tree, source, _stage(used, tree, source, use))
+
+
+def build_any(source: Source, use: Sequence[str] = ()) -> Artifacts:
+    """The same; of a modifier, all stages of the plainest rule that uses it."""
+    tree = _stage(parse, source)
+    if use or not is_modifier(tree):
+        return build(source, use)
+    return _built(tree, source, _stage(alone, tree, source))
+
+
+def _built(tree: syntax.Spec, written: Source, source: Source) -> Artifacts:
+    if source is not written:
+        tree = _stage(parse, source)
     checked, warnings = _stage(check, tree, source)
     lowered = _stage(_targets, tree, checked, source)
     return Artifacts(source, tree, checked, lowered, _stage(emit, lowered), warnings)
@@ -81,7 +102,10 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
             if "capturable" in asked:
                 raise
             first = error.diagnostics[0]
-            captured, why_not = None, f"{first.message} (line {first.line})"
+            where = f"line {first.line}"
+            if first.file != source.name:
+                where += f" of {PurePath(first.file).name}"
+            captured, why_not = None, f"{first.message} ({where})"
     rules = [
         lower(checked),
         flatten(lower(defer(many))),
@@ -120,14 +144,17 @@ def _stage(run: Callable, *inputs: Any) -> Any:
         raise InternalError(run.__name__, repr(error)) from error
 
 
-def compile_source(text: str, filename: str = "spec.opt") -> str:
+def compile_source(
+    text: str, filename: str = "spec.opt", use: Sequence[str] = ()
+) -> str:
     """The Python source of the optimizer that a spec describes.
 
     Args:
         text: the spec.
         filename: what messages and the header of the file call it.
+        use: modifiers of the library, as for `load_optimizer`.
 
     Raises:
         OptdslError: the spec is wrong; it says everything that is.
     """
-    return build(Source(filename, text)).python
+    return build(Source(filename, text), tuple(use)).python

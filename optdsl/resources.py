@@ -24,6 +24,12 @@ def library() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder("specs").glob("*.opt"))}
 
 
+def modifiers() -> dict[str, Path]:
+    """Every modifier of the library by its name, in alphabetical order."""
+    found = sorted((folder("specs") / "modifiers").glob("*.opt"))
+    return {path.stem: path for path in found}
+
+
 def library_classes() -> dict[str, str]:
     """Every class of the library with the name of its spec."""
     return {

@@ -297,8 +297,50 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """What a modifier does `before` the rule, to its `update`, or `after` it."""
+
+    name: Identifier
+    body: tuple[Statement, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     name: Identifier
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Modifier:
+    """The header of a file that is used by optimizers and is none."""
+
+    name: Identifier
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the file is about: no two that are about the same go together."""
+
+    subject: Text
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The hypers of the rule that a modifier reads."""
+
+    names: tuple[Identifier, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A modifier, with new defaults for some of its hypers."""
+
+    name: Identifier
+    settings: tuple[Keyword, ...]
     span: Span = _span()
 
 
@@ -310,6 +352,10 @@ class Reference:
 
 Declaration = (
     Header
+    | Modifier
+    | About
+    | Needs
+    | Use
     | Reference
     | Hyper
     | Positional
@@ -320,6 +366,7 @@ Declaration = (
     | Require
     | Function
     | Hook
+    | Point
     | Step
 )
 
@@ -335,11 +382,17 @@ class Spec:
         return [each for each in self.declarations if isinstance(each, kind)]
 
 
-def walk(node) -> Iterator:
-    """A node and every node below it, in the order of the text."""
-    yield node
+def children(node) -> Iterator:
+    """The nodes directly below a node, in the order of the text."""
     for each in dataclasses.fields(node):
         value = getattr(node, each.name)
         for child in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(child) and not isinstance(child, Span):
-                yield from walk(child)
+                yield child
+
+
+def walk(node) -> Iterator:
+    """A node and every node below it, in the order of the text."""
+    yield node
+    for child in children(node):
+        yield from walk(child)

@@ -168,8 +168,8 @@ BASE = "base_"
 FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 
 _SPEC_WORDS = (
-    "optimizer reference hyper positional named require state sparse_grads only def pre_step "
-    "post_step on_call step if elif else repeat for complex "
+    "optimizer modifier about needs use reference hyper positional named require state "
+    "sparse_grads only def pre_step post_step on_call step if elif else repeat for complex "
     "return and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.

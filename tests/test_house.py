@@ -13,9 +13,11 @@ import torch
 from built import of_library
 from lark import Lark
 
-from optdsl import meanings, vocabulary
+from optdsl import meanings, syntax, vocabulary
+from optdsl.find import read
+from optdsl.parse import parse
 from optdsl.parse.blocks import Blocks
-from optdsl.resources import PACKAGE, grammar, library
+from optdsl.resources import PACKAGE, grammar, library, modifiers
 
 ROOT = PACKAGE.parent
 
@@ -27,6 +29,7 @@ LAYERS = [
     {"ir"},
     {"evaluate", "invariants", "matrices", "stages"},
     {"parse", "check", "interpret", "passes", "kernels", "emit", "find", "dump"},
+    {"use"},
     {"pipeline", "write"},
     {"load", "explain"},
     {"verify", "runtime"},
@@ -117,6 +120,17 @@ def test_a_spec_is_short_and_says_where_its_rule_is_from(name: str) -> None:
     assert re.search(r"\(\d{4}\)", doc), "the docstring names a paper and its year"
 
 
+@pytest.mark.parametrize("name", modifiers())
+def test_a_modifier_is_short_and_says_what_it_is_from(name: str) -> None:
+    source = read(modifiers()[name])
+    assert len(source.lines) <= 30
+    tree = parse(source)
+    assert [each.name.text for each in tree.of(syntax.Modifier)] == [name]
+    assert re.search(r"\(\d{4}\)", tree.doc), "the docstring names a paper and its year"
+    assert "https://" in tree.doc, "and where it is"
+    assert tree.doc.split("\n")[0].endswith(".")
+
+
 def test_the_grammar_is_one_page_without_ambiguity() -> None:
     """Lark's strict mode refuses every conflict that it would otherwise decide itself."""
     text = grammar().read_text()
@@ -162,6 +176,7 @@ def test_a_wheel_works_from_another_folder(tmp_path: Path) -> None:
     ]
     subprocess.run(target, check=True, capture_output=True)
     code = "import optdsl; from optdsl.optim import AdamW; "
+    code += "optdsl.load_optimizer('adamw', use=['cautious']); "
     code += "print(optdsl.__file__, AdamW.__name__)"
     ran = subprocess.run(
         [sys.executable, "-c", code],

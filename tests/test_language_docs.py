@@ -1,7 +1,8 @@
 """docs/language.md: its examples compile, step and are refused as it says, it shows every
 construct and every function, and its tables are those of the compiler.
 
-A block that starts with ```opt is a spec. A fragment, as the page says, has a header put
+A block that starts with ```opt is a spec, or a modifier, which is tried with the plainest
+rule. A fragment, as the page says, has a header put
 before it, and its statements become a step that ends in `p -= lr*grad`.
 """
 
@@ -20,7 +21,7 @@ from optdsl.codes import CODES
 from optdsl.explain import explain, reference
 from optdsl.explain.page import page
 from optdsl.parse import grammar
-from optdsl.pipeline import build
+from optdsl.pipeline import build, build_any
 from optdsl.resources import PACKAGE
 from optdsl.resources import grammar as grammar_file
 from optdsl.source import Source
@@ -32,7 +33,7 @@ TABLES = {"functions": reference.functions, "codes": reference.diagnostics}
 
 _BLOCK = re.compile(r"^```opt(?: (?P<info>[^\n]*))?\n(?P<text>.*?)^```$", re.M | re.S)
 _DECLARED = re.compile(
-    r"(optimizer|reference|hyper|positional|named|require|state|sparse_grads|def"
+    r"(optimizer|modifier|about|needs|use|reference|hyper|positional|named|require|state|sparse_grads|def"
     r"|pre_step|post_step|on_call|step)\b"
 )
 
@@ -49,8 +50,13 @@ class Block:
         return self.text if self.is_whole else _completed(self.text)
 
     @property
+    def rule(self) -> str:
+        """The block as the text of an optimizer."""
+        return build_any(Source("example.opt", self.spec)).source.text
+
+    @property
     def is_whole(self) -> bool:
-        return re.search("^optimizer ", self.text, re.M) is not None
+        return re.search("^(optimizer|modifier) ", self.text, re.M) is not None
 
     def __str__(self) -> str:
         return f"line {self.line}"
@@ -96,7 +102,7 @@ def test_every_block_is_a_spec_a_fragment_or_a_mistake() -> None:
 
 @pytest.mark.parametrize("block", GOOD, ids=str)
 def test_an_example_compiles_without_a_doubt(block: Block) -> None:
-    assert build(Source("example.opt", block.spec)).warnings == ()
+    assert build_any(Source("example.opt", block.spec)).warnings == ()
 
 
 @pytest.mark.parametrize("block", GOOD, ids=str)
@@ -118,8 +124,8 @@ def _stepped(block: Block, foreach: bool) -> list[Tensor]:
     """The parameters after three steps; hooks by hand run after each."""
     params = [Parameter(each) for each in _start()]
     torch.manual_seed(1)
-    optimizer = from_string(block.spec)(params, foreach=foreach)
-    tree = build(Source("example.opt", block.spec)).tree
+    optimizer = from_string(block.rule)(params, foreach=foreach)
+    tree = build(Source("example.opt", block.rule)).tree
     by_hand = [each for each in tree.of(syntax.Hook) if each.phase == "on_call"]
 
     def closure() -> Tensor:
@@ -164,7 +170,7 @@ def test_examples_show_every_function_and_every_reduction_across_parameters() ->
     calls = [
         each
         for block in GOOD
-        for each in syntax.walk(build(Source("example.opt", block.spec)).tree)
+        for each in syntax.walk(build(Source("example.opt", block.rule)).tree)
         if isinstance(each, syntax.Call)
     ]
     shown = {each.function.text for each in calls}
@@ -188,7 +194,7 @@ def test_a_mistake_has_the_code_that_the_page_says(block: Block) -> None:
     _, code = block.info.split()
     source = Source("example.opt", block.spec)
     try:
-        found = build(source).warnings
+        found = build_any(source).warnings
     except OptdslError as error:
         found = error.diagnostics
     assert {each.code for each in found} == {code}

@@ -9,7 +9,7 @@ import inspect
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,7 @@ def measure(
     rounds: int = 20,
     compiled: bool = False,
     hypers: Mapping[str, Any] | None = None,
+    use: Sequence[str] = (),
 ) -> Measured:
     """Every way to step a rule, in turn, each on parameters of its own.
 
@@ -91,9 +92,9 @@ def measure(
         OptdslError: there is no such spec, or it is wrong.
         TypeError, ValueError: the rule does not take the hypers.
     """
-    artifacts = build(find(spec))
+    artifacts = build(find(spec), use)
     hypers = dict(hypers or {})
-    cls = load_optimizer(spec)
+    cls = load_optimizer(spec, use)
     kinds = shapes.dtypes_or(dtype)
     grads = [
         torch.randn(size, dtype=kind, device=device)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..find import find
+from ..pipeline import build
 from .measure import Measured, measure
 from .shapes import NAMED, NoShapes, of_model
 from .table import chart_formats, plot, show
@@ -33,6 +34,7 @@ def run(
     device: str,
     rounds: int,
     compiled: bool,
+    use: Sequence[str] = (),
 ) -> None:
     """Measure and print. What is compiled is built anew, in a folder of
     this run.
@@ -42,7 +44,7 @@ def run(
         BenchError: there is no such model, device or hyper, or no matplotlib.
     """
     for spec in specs:
-        find(spec)
+        build(find(spec), use)
     try:
         chosen = [NAMED[each] for each in shapes]
         if model is not None:
@@ -62,7 +64,9 @@ def run(
         found: list[Measured] = []
         for spec in specs:
             for each in chosen:
-                made = _measured(spec, each, dtype, device, rounds, compiled, hypers)
+                made = _measured(
+                    spec, each, dtype, device, rounds, compiled, hypers, use
+                )
                 found.append(_cold_only(made, found))
     if as_json:
         print(json.dumps([dataclasses.asdict(each) for each in found], indent=1))
@@ -110,7 +114,8 @@ def _measured(
     device: str,
     rounds: int,
     compiled: bool,
-    hypers,
+    hypers: dict[str, Any],
+    use: Sequence[str],
 ) -> Measured:
     try:
         return measure(
@@ -121,6 +126,7 @@ def _measured(
             rounds=rounds,
             compiled=compiled,
             hypers=hypers,
+            use=use,
         )
     except (TypeError, ValueError, RuntimeError) as error:
         raise BenchError(f"{spec}: {error}") from None

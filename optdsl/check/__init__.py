@@ -70,7 +70,7 @@ def check(
         on_calls=on_calls,
         modes=modes,
         random=bool(scope.draws),
-        reads_loss=declarations.reads_loss(spec),
+        reads_loss=bool(declarations.losses(spec)),
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)

@@ -8,6 +8,7 @@ import builtins
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
 from ..evaluate import evaluate
+from ..source import Span
 from .expressions import check_expression, is_host_flag
 from .functions import instance
 from .hypers import check_hyper
@@ -47,12 +48,13 @@ def check_outline(spec: syntax.Spec, report: Report) -> str:
     return ""
 
 
-def reads_loss(spec: syntax.Spec) -> bool:
-    """Whether a step asks what the closure returned, on any target."""
-    return any(
-        isinstance(each, syntax.Name) and each.text == vocabulary.LOSS
+def losses(spec: syntax.Spec) -> tuple[Span, ...]:
+    """Where a step asks what the closure returned, on any target."""
+    return tuple(
+        each.span
         for step in spec.of(syntax.Step)
         for each in syntax.walk(step)
+        if isinstance(each, syntax.Name) and each.text == vocabulary.LOSS
     )
 
 
@@ -86,9 +88,10 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     scope = Scope(report, mode, instantiate=instance, draws=draws(spec))
     scope.group_keys = group_keys(spec, scope.draws)
     if scope.draws:
-        scope.not_captured = "a step that draws random numbers cannot be captured"
-    elif reads_loss(spec):
-        scope.not_captured = "a step that reads the loss cannot be captured"
+        why = "a step that draws random numbers cannot be captured"
+        scope.not_captured = why, tuple(Span(at, at + 1) for at in scope.draws)
+    elif reads := losses(spec):
+        scope.not_captured = "a step that reads the loss cannot be captured", reads
     for each in spec.declarations:
         match each:
             case syntax.Hyper():

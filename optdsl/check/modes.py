@@ -17,7 +17,7 @@ def check_modes(written: Sequence[syntax.Hook], scope: Scope) -> tuple[ir.Hook, 
         name, span = each.name.text, each.name.span
         if name not in MODES:
             label = did_you_mean(name, MODES) or "the modes are `train` and `eval`"
-            scope.report("E0314", f"there is no mode `{name}`", span, label)
+            scope.report("E0316", f"there is no mode `{name}`", span, label)
         elif name in found:
             first = Label(found[name].name.span, "the first one")
             title = f"a second `mode {name}`"
@@ -29,5 +29,5 @@ def check_modes(written: Sequence[syntax.Hook], scope: Scope) -> tuple[ir.Hook, 
         (missing,) = {*MODES} - {name}
         title = f"there is no way back from `mode {name}`"
         help = f"`mode {missing}` says how `p` is turned back"
-        scope.report("E0314", title, found[name].name.span, help=help)
+        scope.report("E0316", title, found[name].name.span, help=help)
     return tuple(check_hook(found[name], scope) for name in MODES if name in found)

@@ -73,14 +73,24 @@ def _flag(expr: syntax.Name, scope: Scope) -> ir.Expr:
         other = Label(scope.int_count, "the step count is a plain number")
         scope.report("E0306", title, expr.span, others=(other,))
         return unknown(expr.span)
-    if name == vocabulary.CAPTURABLE and scope.not_captured and scope.place == "step":
-        why = scope.not_captured
+    if name == vocabulary.CAPTURABLE and _never_captured(expr, scope):
+        why, _ = scope.not_captured
         scope.report("E0306", f"`{name}` is never on here", expr.span, why)
         return unknown(expr.span)
     known = getattr(scope.mode, name) if scope.place == "step" else None
     if known is None:
         return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)
     return ir.Const(str(known), ir.FLAG, expr.span)
+
+
+def _never_captured(expr: syntax.Name, scope: Scope) -> bool:
+    """Whether the file that asks for it says itself why no step is captured; a rule does
+    not know the modifiers that it is used with.
+    """
+    source = scope.report.source
+    here = source.written(expr.span)[0]
+    why = (source.written(each)[0] for each in scope.not_captured[1])
+    return scope.place == "step" and here in why
 
 
 def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:

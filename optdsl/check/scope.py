@@ -81,13 +81,17 @@ class Report:
 
     def sorted(self, note: str = "") -> list[Diagnostic]:
         """In the order of the file, with a note on those about kinds."""
-        found = sorted(self.found, key=lambda each: (each.line, each.column, each.code))
+        found = sorted(self.found, key=_place)
         return [
             replace(each, notes=(*each.notes, note))
             if note and each.code.startswith("E04")
             else each
             for each in found
         ]
+
+
+def _place(found: Diagnostic) -> tuple[int, str]:
+    return found.label.span.start if found.label else 0, found.code
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,8 @@ class Scope:
     have to be whole, for they are numbers of rounds; `counts` has them for each instance.
     `group_keys` are names under which a group keeps what no one declares, and why. `draws`
     has the number of each draw of random numbers, by where it stands; `loops` says how many
-    loops are around this place; `not_captured` why no step can be captured.
+    loops are around this place; `not_captured` why no step can be captured, and where
+    that is said.
     A def `has_tensor` among its arguments, whose precision numbers can take.
     """
 
@@ -147,7 +152,7 @@ class Scope:
     remembered: dict[str, ir.Remembered] = field(default_factory=dict)
     draws: dict[int, int] = field(default_factory=dict)
     loops: int = 0
-    not_captured: str = ""
+    not_captured: tuple[str, tuple[Span, ...]] = ("", ())
     has_tensor: bool = False
 
     def at(self, place: str, **fresh) -> "Scope":

@@ -125,7 +125,8 @@ class _Method:
         roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
         inner = _begin(self.rule, self.names, roles, used, self.hook)
         inner += self._lines(phase.body)
-        inner += _end(self.rule, phase.body, self.hook in self.rule.pre_steps)
+        hands_on = self.hook in self.rule.pre_steps
+        inner += _end(self.rule, phase.body, hands_on, bool(self.lists))
         return ['for param in group["params"]:', *_indented(inner)]
 
 
@@ -215,7 +216,10 @@ def _entries(state: ir.State, own: str, names: Names, real: bool) -> list[str]:
     return result
 
 
-def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:
+def _end(rule: ir.Rule, body: ir.Block, hands_on: bool, reduces: bool) -> list[str]:
+    """The lines that hand a gradient on. A number that other parameters were reduced to
+    may be more precise than this one, which where it has no axes would become so too.
+    """
     result = []
     if "grad" in ir.assigned(body) and hands_on:
         if rule.pairs:
@@ -224,5 +228,8 @@ def _end(rule: ir.Rule, body: ir.Block, hands_on: bool) -> list[str]:
                 "    grad = torch.view_as_complex(grad)",
             ]
         asked = option(rule, "maximize")
-        result.append(f"param.grad = grad if not {asked} else -grad")
+        given = f"grad if not {asked} else -grad"
+        if reduces:
+            given = f"({given}).to(param.grad.dtype)"
+        result.append(f"param.grad = {given}")
     return result

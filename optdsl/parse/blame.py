@@ -14,13 +14,13 @@ from .blocks import Misindented
 from .build import DEEPEST, DEEPEST_BLOCKS, TooDeep
 
 _PLANNED = {
-    "use": "modifiers",
     "route": "several rules in one optimizer",
     "store": "storage declarations",
 }
 _DECLARATIONS = (
     "optimizer", "reference", "hyper", "positional", "named", "require", "state",
     "sparse_grads", "def", "pre_step", "post_step", "on_call", "mode", "step",
+    "use", "modifier", "about", "needs", "before", "update", "after",
 )  # fmt: skip
 _WORDS = (
     "and",
@@ -102,7 +102,8 @@ def _planned(word: str, span: Span, source: Source) -> Diagnostic:
 
 def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
     at = token.start_pos if token.start_pos is not None else len(source.text)
-    if token.type in ("_NL", "_DEDENT", "$END"):
+    ends = token.type in ("_NL", "_DEDENT", "$END")
+    if ends:
         at = min(at, len(source.text))
         span, found = Span(at, at + 1), "the line ends"
     elif token.type == "_INDENT":
@@ -117,6 +118,12 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
     if token.value in _PLANNED and ("HYPER" in accepted or "IF" in accepted):
         return _planned(token.value, span, source)
     before = source.text[: span.start].rpartition("\n")[2].split()
+    if before == ["use"]:
+        label = Label(
+            span, "a plain name: of the library, or of a file beside this one"
+        )
+        wrong = "the line ends too early" if ends else f"{found} names no modifier"
+        return Diagnostic("E0108", wrong, source, label)
     if before[:1] == ["for"] and accepted & {"IN", "RANGE"}:
         label = Label(span, "a loop is written `for i in range(5):`, or `repeat 5:`")
         return Diagnostic("E0108", f"{found} does not belong here", source, label)
@@ -133,7 +140,7 @@ def _token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
     hint = _expected(token, accepted)
     if not before and token.type == "NAME" and "TIMES" in accepted:
         hint = "a bracket of a line above is still open"
-    if token.type in ("_NL", "_DEDENT", "$END"):
+    if ends:
         return Diagnostic("E0108", "the line ends too early", source, Label(span, hint))
     return Diagnostic(
         "E0108", f"{found} does not belong here", source, Label(span, hint)

@@ -70,6 +70,16 @@ def _declaration(tree: Tree) -> syntax.Declaration:
     match tree.data:
         case "optimizer":
             return syntax.Header(_identifier(parts[0]), span)
+        case "modifier":
+            return syntax.Modifier(_identifier(parts[0]), span)
+        case "about":
+            return syntax.About(_text(parts[0]), span)
+        case "needs":
+            return syntax.Needs(tuple(map(_identifier, parts[0].children)), span)
+        case "use":
+            name, *settings = parts
+            keywords = (_keyword(each) for each in settings if each is not None)
+            return syntax.Use(_identifier(name), tuple(keywords), span)
         case "reference":
             return syntax.Reference(".".join(map(str, parts)), span)
         case "hyper":
@@ -122,6 +132,8 @@ def _declaration(tree: Tree) -> syntax.Declaration:
             return syntax.Hook(
                 str(parts[0]), _identifier(parts[1]), _block(parts[2]), span
             )
+        case "point":
+            return syntax.Point(_identifier(parts[0]), _block(parts[1]), span)
         case "step":
             return syntax.Step(_block(parts[0]), span)
     raise AssertionError(tree.data)
@@ -242,10 +254,12 @@ def _call(parts: list, span: Span) -> syntax.Call:
         if each is None:
             continue
         if each.data == "keyword":
-            key, value = each.children
-            keywords.append(
-                syntax.Keyword(_identifier(key), _expression(value), _span(each))
-            )
+            keywords.append(_keyword(each))
         else:
             positional.append(_expression(each))
     return syntax.Call(_identifier(name), tuple(positional), tuple(keywords), span)
+
+
+def _keyword(tree: Tree) -> syntax.Keyword:
+    key, value = tree.children
+    return syntax.Keyword(_identifier(key), _expression(value), _span(tree))

@@ -1,7 +1,7 @@
 """All checks over one optimizer, and where it has one, over its reference."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,6 +25,7 @@ def verify(
     against: Subject | type[Optimizer] | str | None = None,
     renamed: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    use: Sequence[str] = (),
 ) -> Report:
     """Judge an optimizer.
 
@@ -36,6 +37,7 @@ def verify(
         renamed: our name for each state that the reference calls otherwise.
         progress: called before each check with its name, its number and how many there
             are.
+        use: modifiers, where the subject is a spec, as for `load_optimizer`.
 
     Returns:
         A row a check; one row alone where the optimizer steps with no parameter at all.
@@ -45,19 +47,21 @@ def verify(
         NoSubject: there is no such class, or it needs more than parameters; `against`
             is such a class, or steps with no parameter that is tried.
     """
-    subject = _subject(subject)
+    subject = _subject(subject, use)
     with _undisturbed():
         reference = _reference(subject, against)
         rows = _rows(subject, reference, renamed or {}, progress)
         return Report(subject.name, tuple(rows))
 
 
-def _subject(given: Subject | type[Optimizer] | str) -> Subject:
-    if isinstance(given, Subject):
-        return given
-    return (
-        subjects.of_text(given) if isinstance(given, str) else subjects.of_class(given)
-    )
+def _subject(
+    given: Subject | type[Optimizer] | str, use: Sequence[str] = ()
+) -> Subject:
+    if isinstance(given, str):
+        return subjects.of_text(given, use)
+    if use:
+        raise NoSubject("modifiers are for specs")
+    return given if isinstance(given, Subject) else subjects.of_class(given)
 
 
 @contextmanager

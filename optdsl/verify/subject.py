@@ -6,15 +6,15 @@ In: a spec, a class, or the text that a person gives for one. Out: a Subject.
 import importlib
 import linecache
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch.optim import Optimizer
 
 from .. import ir, vocabulary
-from ..find import find, library_name
-from ..load import from_string, load_optimizer
+from ..find import find
+from ..load import load_optimizer
 from ..pipeline import Artifacts, build
 from . import hyper
 from .hyper import Hyper
@@ -75,22 +75,18 @@ def _packages(cls: type) -> set[str]:
     return {"torch.optim" if each == "torch" else each for each in tops}
 
 
-def of_spec(spec: str) -> Subject:
-    """A spec of the library, by its name, or a `.opt` file.
+def of_spec(spec: str, use: Sequence[str] = ()) -> Subject:
+    """A spec of the library, by its name, or a `.opt` file; with modifiers.
 
     Raises:
         OptdslError: there is none, or it is wrong.
     """
-    source = find(spec)
-    artifacts = build(source)
-    if library_name(spec) is None:
-        cls = from_string(source.text, source.name)
-    else:
-        cls = load_optimizer(spec)
+    artifacts = build(find(spec), use)
+    cls = load_optimizer(spec, use)
     rule = artifacts.checked
     flags = _flags(cls)
     return Subject(
-        spec,
+        " + ".join((spec, *use)),
         cls,
         hyper.of_rule(rule),
         flags,
@@ -130,16 +126,18 @@ def _loop(
     return lambda params, **hypers: cls(params, **{**fixed, **hypers})
 
 
-def of_text(text: str) -> Subject:
-    """A spec, or `package.module:Class`.
+def of_text(text: str, use: Sequence[str] = ()) -> Subject:
+    """A spec, with modifiers, or `package.module:Class`.
 
     Raises:
         OptdslError: there is no such spec, or it is wrong.
         NoSubject: there is no such class, or it is no optimizer that can be judged.
     """
     if ":" in text and not text.endswith(".opt"):
+        if use:
+            raise NoSubject(f"{text} is a class, and modifiers are for specs")
         return of_class(_imported(*text.split(":", 1)), text)
-    return of_spec(text)
+    return of_spec(text, use)
 
 
 def of_path(path: str) -> Subject:

@@ -18,15 +18,19 @@ WIDTH = 120  # of a table that no terminal shows
 
 
 def report(
-    subjects: Sequence[str], against: str | None, renamed: Mapping[str, str]
+    subjects: Sequence[str],
+    against: str | None,
+    renamed: Mapping[str, str],
+    use: Sequence[str] = (),
 ) -> list[Report]:
-    """A report of each subject. What the optimizers print goes to standard error.
+    """A report of each subject, with modifiers. What the optimizers print goes to
+    standard error.
 
     Raises:
         OptdslError, NoSubject: as `verify` does.
     """
     with redirect_stdout(sys.stderr), _progress(len(subjects)) as tell:
-        return [judge.verify(each, against, renamed, tell) for each in subjects]
+        return [judge.verify(each, against, renamed, tell, use) for each in subjects]
 
 
 def show(reports: Sequence[Report]) -> None:
