@@ -7,7 +7,7 @@ kernels a file has its other targets.
 
 from .. import ir
 from .body import INDENT
-from .cpu import Kernels
+from .cpu import kernels_of
 from .cpu.table import columns_of
 from .expr import text
 from .layout import fit
@@ -68,14 +68,14 @@ def kernel_text(targets: ir.Targets) -> str:
     """The kernels as they stand in the file."""
     if targets.kernels is None:
         return f"// There are none: the rule has {targets.no_kernels}.\n"
-    return Kernels(targets.kernels).text()
+    return kernels_of(targets.kernels).text()
 
 
 def kernels(targets: ir.Targets) -> list[str]:
     """The lines of the kernels and of what they are called by."""
     if targets.kernels is None:
         return []
-    printed = Kernels(targets.kernels)
+    printed = kernels_of(targets.kernels)
     own, columns = printed.names.own, printed.columns
     arguments = [
         f'"{printed.function}"',
@@ -94,6 +94,15 @@ def kernels(targets: ir.Targets) -> list[str]:
             arguments.append(f"{name}=({listed})")
     if targets.kernels.rule.in_phases:
         arguments.append("together=True")
+    if (view := targets.kernels.view) is not None:
+        arguments.append(f'view="{view.value}"')
+        reduced = [
+            f'"{own(name)}": "{level.value}"'
+            for name, level in targets.kernels.reduced
+            if name in columns.tensors
+        ]
+        if reduced:
+            arguments.append(f"reduced={{{', '.join(reduced)}}}")
     body = [f"{INDENT}{each}," for each in arguments]
     lines = [f"{KERNELS} = _Kernel and _Kernel(", *body, ")"]
     fitted = [part for line in lines for part in fit(line)]
@@ -123,7 +132,7 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     for name in columns.asked:
         expr = dict(program.asked).get(name)
         if expr is not None:
-            asked.append(f"[{text(expr, lambda ref: 'p')} for p in params]")
+            asked.append(f"[{_looked_up(expr, program.view)} for p in params]")
         elif name == "first":
             asked.append(update.first.items)
         else:
@@ -153,6 +162,18 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         result.append(f"            asked=[{', '.join(asked)}],")
     result += ["        )", "    return launch.run()"]
     return [part for line in result for part in (fit(line) if line else [""])]
+
+
+def _looked_up(expr: ir.Expr, view: ir.kernels.View | None) -> str:
+    """What the host knows of `p`; the size of an axis is asked for where there is one,
+    since a rule with a view asks for no other.
+    """
+    looked = text(expr, lambda ref: "p")
+    if view is None or expr.function != "size":
+        return looked
+    (axis,) = expr.dim
+    least = axis + 1 if axis >= 0 else -axis
+    return f"{looked} if p.ndim >= {least} else 1"
 
 
 def _items(hyper: ir.Hyper) -> list[str]:

@@ -1,19 +1,27 @@
 """When each assignment of a plain step runs.
 
 In: a plain block. Out: a slot for each of its assignments, in order. Slots run one after
-the other; every third works out numbers, puts numbers of several tensors together, or
-passes over the elements. An assignment never moves before what it reads was written, nor
-before a reader of the value that it replaces; what a pass gathers over a tensor is known
-behind it.
+the other; in turn they work out numbers, put numbers of several tensors together, work out
+what there is once a matrix, once a line and once a column, and pass over the elements. An
+assignment never moves before what it reads was written, nor before a reader of the value
+that it replaces; what a pass gathers is known behind it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .. import ir
-from ..ir.kernels import gathers
+from ..ir.kernels import Level, gathers, runs_at
 
-NUMBERS, ACROSS, ELEMENTS = range(3)
+ACROSS = "across"
+KINDS = (
+    Level.NUMBER,
+    ACROSS,
+    Level.MATRIX,
+    Level.LINE,
+    Level.COLUMN,
+    Level.ELEMENT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +38,15 @@ class Placed:
             yield from ir.reads(branch.condition)
 
 
-def kind(statement: ir.Assign) -> int:
+def kind(statement: ir.Assign) -> Level | str:
     value = statement.value
     if isinstance(value, ir.Call) and value.over:
         return ACROSS
-    if statement.target.type.kind is ir.Kind.TENSOR or gathers(statement):
-        return ELEMENTS
-    return NUMBERS
+    return runs_at(statement)
+
+
+def kind_of(slot: int) -> Level | str:
+    return KINDS[slot % len(KINDS)]
 
 
 @dataclass
@@ -71,7 +81,7 @@ class Slots:
             *(self.known.get(name, 0) for name in names),
             0,
         )
-        while slot % 3 != kind(statement):
+        while kind_of(slot) != kind(statement):
             slot += 1
         self.placed.append(Placed(statement, conditions, slot))
         for name in names:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .matrices import count, matrices
+
 if TYPE_CHECKING:
+    from .kernel import Kernel
     from .launch import Batch, Entry
 
 TYPES = {
@@ -38,7 +41,7 @@ class NotCarried(Exception):
     """A tensor that no kernel takes."""
 
 
-def dtypes(entry: "Entry") -> list[set[torch.dtype | None]]:
+def dtypes(entry: "Entry", kernel: "Kernel") -> list[set[torch.dtype | None]]:
     """The dtypes of each column; None stands for tensors that are missing.
 
     Raises:
@@ -46,12 +49,28 @@ def dtypes(entry: "Entry") -> list[set[torch.dtype | None]]:
     """
     try:
         sizes = [*map(Tensor.numel, entry.elements[0])]
-        found = [_of_column(column, sizes) for column in entry.elements]
+        of = zip(entry.elements, _sizes(entry, kernel, sizes), strict=True)
+        found = [_of_column(column, own) for column, own in of]
+        if kernel.view and any(x is not None and x.is_complex for x in found[0]):
+            # As a pair it has one more axis.
+            raise NotCarried
         single = [1] * len(sizes)
         return found + [_of_column(column, single) for column in entry.numbers]
     except RuntimeError as error:
         # A tensor without memory, or without a layout.
         raise NotCarried from error
+
+
+def _sizes(entry: "Entry", kernel: "Kernel", sizes: list[int]) -> list[list[int]]:
+    """How many numbers each tensor of each column has."""
+    if not kernel.view:
+        return [sizes] * len(entry.elements)
+    shapes = [matrices(kernel.view, p.shape) for p in entry.elements[0]]
+    levels = [kernel.reduced.get(name) for name in kernel.elements]
+    return [
+        sizes if level is None else [count(level, each) for each in shapes]
+        for level in levels
+    ]
 
 
 def check_together(types: Sequence[torch.dtype | None]) -> None:
@@ -108,13 +127,14 @@ def guard(column: Sequence[Tensor]) -> Guard:
         )
         return lambda others: whole.check(*others)
     except Exception:  # no part of what torch promises; the step is done by now
-        entry_sizes, kinds = [*map(Tensor.numel, column)], {*map(_dtype, column)}
-        return lambda others: _look_alike(others, entry_sizes, kinds)
+        shapes, kinds = [each.shape for each in column], {*map(_dtype, column)}
+        return lambda others: _look_alike(others, shapes, kinds)
 
 
-def _look_alike(column: Sequence[Tensor], sizes: list[int], kinds: set) -> bool:
+def _look_alike(column: Sequence[Tensor], shapes: list[torch.Size], kinds: set) -> bool:
     try:
-        return _of_column(column, sizes) == kinds
+        alike = [each.shape for each in column] == shapes
+        return alike and _of_column(column, [each.numel() for each in shapes]) == kinds
     except (NotCarried, RuntimeError):
         return False
 

@@ -11,6 +11,7 @@ from .launch import Batch, Launch, Table, Types
 from .native import library
 
 _SHARED = Path(__file__).with_name("kernel.hpp")
+_OF_AXES = Path(__file__).with_name("axes.hpp")
 
 Hypers = Callable[[dict[str, Any]], tuple[Iterable[Any], Iterable[Any]]]
 
@@ -29,6 +30,9 @@ class Kernel:
         scratch: the names of the tensors that live as long as a step.
         options: the names of the conditions.
         together: whether all parameters have to be in one launch.
+        view: which matrices they see tensors as, where they reduce along axes.
+        reduced: the names of the tensors that have, in place of the parameter's size, one
+            number of each "line", each "column" or each "matrix".
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class Kernel:
         scratch: tuple[str, ...] = (),
         options: tuple[str, ...] = (),
         together: bool = False,
+        view: str = "",
+        reduced: dict[str, str] | None = None,
     ) -> None:
         self.function = function
         self.text = text
@@ -53,6 +59,8 @@ class Kernel:
         self.scratch = scratch
         self.options = options
         self.together = together
+        self.view = view
+        self.reduced = reduced or {}
         self.grads = elements.index("grad") if "grad" in elements else None
         self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()
         self._built: dict[tuple, Callable | None] = {}
@@ -82,7 +90,8 @@ class Kernel:
         return self._built[key]
 
     def _build(self, types: Types, options: tuple[bool, ...]) -> Callable | None:
-        text = "\n".join([_SHARED.read_text(), self.prelude(types, options), self.text])
+        shared = [_SHARED.read_text(), *[_OF_AXES.read_text()] * bool(self.view)]
+        text = "\n".join([*shared, self.prelude(types, options), self.text])
         built = library(text)
         if built is None:
             return None

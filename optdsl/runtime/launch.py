@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .carried import Guard, NotCarried, addresses, check_together, dtypes, guard, same
+from .matrices import matrices
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -31,6 +32,7 @@ class Table(ctypes.Structure):
         ("rows", ctypes.c_int64),
         ("threads", ctypes.c_int64),
         ("numel", ctypes.c_void_p),
+        ("shapes", ctypes.c_void_p),
         ("group", ctypes.c_void_p),
         ("hypers", ctypes.c_void_p),
         ("asked", ctypes.c_void_p),
@@ -83,14 +85,18 @@ class Batch:
     tables: list[array] = field(default_factory=list)
     guards: dict[int, Guard] = field(default_factory=dict)
     numel: array = field(default_factory=lambda: array("q"))
+    shapes: array = field(default_factory=lambda: array("q"))
     group: array = field(default_factory=lambda: array("q"))
 
-    def lay_out(self) -> None:
-        """Fill the tables."""
+    def lay_out(self, view: str) -> None:
+        """Fill the tables; a rule with a view sees tensors as matrices."""
         self.columns = _end_to_end(self.entries)
         self.sizes = [*map(Tensor.numel, self.columns[0])]
         factor = 2 if self.types[0].is_complex else 1
         self.numel = array("q", (factor * each for each in self.sizes))
+        if view:
+            shapes = (matrices(view, p.shape) for p in self.columns[0])
+            self.shapes = array("q", chain.from_iterable(shapes))
         self.of_groups = [len(entry.elements[0]) for entry in self.entries]
         for at, rows in enumerate(self.of_groups):
             self.group.extend([at] * rows)
@@ -208,7 +214,9 @@ class Launch:
         carried, parts = [], []
         for entry in self.entries:
             try:
-                rows = _by_types(dtypes(entry), entry, self.kernel.together)
+                rows = _by_types(
+                    dtypes(entry, self.kernel), entry, self.kernel.together
+                )
                 for types, _ in rows:
                     check_together(types[: len(entry.elements)])
             except NotCarried:
@@ -228,7 +236,7 @@ class Launch:
         self.entries = carried
         result = [*batches.values()]
         for batch in result:
-            batch.lay_out()
+            batch.lay_out(self.kernel.view)
         if any(_repeats(batch) or _has_no_memory(batch) for batch in result):
             # A parameter that is there twice is updated twice, one after the other.
             self.left += [entry.back for entry in carried]
@@ -255,7 +263,7 @@ class Launch:
         of_entries = (entry.asked for entry in batch.entries)
         for column in chain.from_iterable(zip(*of_entries, strict=True)):
             asked.extend(column)
-        tables = (batch.numel, batch.group, hypers, asked, heads)
+        tables = (batch.numel, batch.shapes, batch.group, hypers, asked, heads)
         begin = (each.buffer_info()[0] for each in tables)
         table = Table(len(batch.numel), torch.get_num_threads(), *begin)
         return step(ctypes.byref(table)) == 0
