@@ -79,8 +79,7 @@ class OfMatrices(Kernels):
     def _pass(self, step: Elements, number: int) -> Iterator[str]:
         own = self.names.own
         sums = gathered(step.body)
-        lines = gathered(step.body, Level.LINE)
-        columns = gathered(step.body, Level.COLUMN)
+        lines, columns = _along_axes(step)
         yield ""
         given = ["double *sums"] * bool(sums)
         given += [
@@ -155,7 +154,7 @@ class OfMatrices(Kernels):
     def _call_pass(self, step: Elements, number: int) -> Iterator[str]:
         own = self.names.own
         sums = gathered(step.body)
-        along = gathered(step.body, Level.LINE, Level.COLUMN)
+        along = [each for side in _along_axes(step) for each in side]
         call = f"pass_{number}(rows[x.row], numbers[x.row], x"
         if sums:
             count = f"{len(sums)} * tiles.all.size()"
@@ -270,6 +269,11 @@ class OfMatrices(Kernels):
         yield "    each_tensor(*table, [&](int64_t at) {"
         yield f"        along_{number}(rows[at], numbers[at]);"
         yield "    });"
+
+
+def _along_axes(step: Elements) -> tuple[list[ir.Assign], list[ir.Assign]]:
+    """What a pass gathers along lines, and along columns."""
+    return gathered(step.body, Level.LINE), gathered(step.body, Level.COLUMN)
 
 
 def _kind(ref: ir.Ref) -> str:
