@@ -24,7 +24,7 @@ from .names import free
 from .numbers import apart
 from .plain import Plain
 from .refusal import Refusal
-from .slots import Placed, as_block, kind_of, slots
+from .slots import Placed, as_block, kind_of, late_slots, slots
 
 __all__ = ["Refusal", "program"]
 
@@ -47,11 +47,12 @@ def program(rule: ir.Rule) -> Program:
         view, step = of_matrices(rule, step)
     plain = Plain(taken, step)
     block = apart(plain.block(step), taken)
-    placed = slots(block)
+    order = slots if view is None else late_slots
+    placed = order(block)
     found = passes(placed)
     if "grad" in found.kept:
         # Memory of its own: the gradient itself is not to be changed.
-        placed = slots(_with_own_gradient(block, free("gradient", taken)))
+        placed = order(_with_own_gradient(block, free("gradient", taken)))
         found = passes(placed)
     steps: list[Step] = []
     reduced = _reduced(placed)

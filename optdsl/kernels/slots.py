@@ -8,7 +8,7 @@ that it replaces; what a pass gathers is known behind it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .. import ir
 from ..ir.kernels import Level, gathers, runs_at
@@ -36,6 +36,9 @@ class Placed:
         yield from ir.reads(self.statement.value)
         for branch, _ in self.conditions:
             yield from ir.reads(branch.condition)
+
+    def mentions(self) -> set[str]:
+        return {self.statement.target.name, *(ref.name for ref in self.reads())}
 
 
 def kind(statement: ir.Assign) -> Level | str:
@@ -95,6 +98,26 @@ def slots(block: ir.Block) -> list[Placed]:
     found = Slots()
     found.block(block)
     return found.placed
+
+
+def late_slots(block: ir.Block) -> list[Placed]:
+    """The same, where a parameter or a state that no one asks for until a later pass is
+    changed in that one: it is moved from memory and to it once less.
+    """
+    result = slots(block)
+    for at in reversed(range(len(result))):
+        each = result[at]
+        stays = each.statement.target.role not in (ir.Role.PARAM, ir.Role.STATE)
+        if stays or kind_of(each.slot) is not Level.ELEMENT:
+            continue
+        name, after = each.statement.target.name, result[at + 1 :]
+        later = [other.slot for other in after if name in other.mentions()]
+        slot = min(later, default=each.slot)
+        names = {ref.name for ref in each.reads()}
+        changed = {x.statement.target.name for x in after if x.slot < slot}
+        if kind_of(slot) is Level.ELEMENT and not names & changed:
+            result[at] = replace(each, slot=slot)
+    return result
 
 
 def as_block(placed: list[Placed]) -> ir.Block:

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content e1f6956d3a6b.
+# Compiled by optdsl from adafactor.opt, content 60ca405f50b5.
 
 import math
 import warnings
@@ -990,26 +990,16 @@ static void pass_1(
         #pragma omp simd reduction(+: norm, norm_2)
         for (int64_t column = tile.column; column < tile.column_end; ++column) {
             const int64_t i = line * row.width + column;
-            real p = load(row.p[i]);
+            const real p = load(row.p[i]);
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real variance = has_variance ? load(row.variance[i]) : 0;
             // norm(p)
             norm += square_(double(p));
-            if (weight_decay_is_not_0) {
-                // p *= 1 - lr*weight_decay
-                p = p * real(1.0 - row.lr * row.weight_decay);
-            }
             if (row.ndim > 1.0) {
                 // norm(grad, dim=-1, keepdim=true)
                 norm_2 += square_(double(grad));
                 // norm(grad, dim=-2, keepdim=true)
                 norm_3[column - tile.column] += square_(double(grad));
-            } else {
-                // variance = lerp(variance, grad*grad, new)
-                variance = lerp_(variance, grad * grad, real(n.new_));
             }
-            store(row.p[i], p);
-            if (has_variance) store(row.variance[i], variance);
         }
         norm_2_parts[line - tile.line] = norm_2;
     }
@@ -1087,7 +1077,7 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
         for (int64_t column = tile.column; column < tile.column_end; ++column) {
             const int64_t i = line * row.width + column;
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            const real variance = has_variance ? load(row.variance[i]) : 0;
+            real variance = has_variance ? load(row.variance[i]) : 0;
             const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
                 column]) : 0;
             real second = 0;
@@ -1096,6 +1086,8 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
                 //     floor)
                 second = real(row_var) * col_var * real(1.0 / larger_);
             } else {
+                // variance = lerp(variance, grad*grad, new)
+                variance = lerp_(variance, grad * grad, real(n.new_));
                 // second = max(variance, floor*floor)
                 second = max_(variance, real(n.floor * n.floor));
             }
@@ -1103,6 +1095,7 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
             const real update = rsqrt_(max_(second, real(n.floor * n.floor))) * grad;
             // norm(update)
             norm_4 += square_(double(update));
+            if (has_variance) store(row.variance[i], variance);
         }
     }
     sums[0] = norm_4;
@@ -1127,6 +1120,10 @@ static void pass_3(const Row row, const Numbers n, const Tile tile) {
             const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
                 column]) : 0;
             real second = 0;
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
             if (row.ndim > 1.0) {
                 // second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true),
                 //     floor)

@@ -4,7 +4,7 @@ Luo et al. (2023), CAME: Confidence-guided Adaptive Memory Efficient Optimizatio
 https://arxiv.org/abs/2307.02047
 Follows https://github.com/yangluo7/CAME, where axes before the last two are a batch.
 """
-# Compiled by optdsl from came.opt, content 93b7759bbcf6.
+# Compiled by optdsl from came.opt, content a5e233f28b1c.
 
 import math
 import warnings
@@ -1000,9 +1000,7 @@ static void pass_1(
         #pragma omp simd reduction(+: total)
         for (int64_t column = tile.column; column < tile.column_end; ++column) {
             const int64_t i = line * row.width + column;
-            real p = load(row.p[i]);
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
             real col_mean_x = 0;
             real row_mean_x = 0;
             real scaled_x = 0;
@@ -1019,16 +1017,7 @@ static void pass_1(
                 total_2[column - tile.column] += double(col_mean_x);
                 // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
                 scaled_x = grad;
-            } else {
-                // exp_avg_sq = lerp(exp_avg_sq, square, 1 - beta2)
-                exp_avg_sq = lerp_(exp_avg_sq, square, real(1.0 - n.beta2));
             }
-            if (weight_decay_is_not_0) {
-                // p *= 1 - lr*weight_decay
-                p = p * real(1.0 - row.lr * row.weight_decay);
-            }
-            store(row.p[i], p);
-            if (has_exp_avg_sq) store(row.exp_avg_sq[i], exp_avg_sq);
         }
         total_parts[line - tile.line] = total;
     }
@@ -1111,21 +1100,26 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
         for (int64_t column = tile.column; column < tile.column_end; ++column) {
             const int64_t i = line * row.width + column;
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            const real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
+            real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
             const real rsqrt_2 = load(row.rsqrt_2[matrix * row.width + column]);
             real scaled_x = 0;
             real update = 0;
+            // square = grad*grad + eps[0]
+            const real square = grad * grad + real(row.eps[0]);
             if (row.ndim > 1.0) {
                 // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
                 scaled_x = grad;
                 // update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
                 update = scaled_x * real(rsqrt) * rsqrt_2;
             } else {
+                // exp_avg_sq = lerp(exp_avg_sq, square, 1 - beta2)
+                exp_avg_sq = lerp_(exp_avg_sq, square, real(1.0 - n.beta2));
                 // update = grad*rsqrt(exp_avg_sq)
                 update = grad * rsqrt_(exp_avg_sq);
             }
             // norm(update)
             norm += square_(double(update));
+            if (has_exp_avg_sq) store(row.exp_avg_sq[i], exp_avg_sq);
         }
     }
     sums[0] = norm;
@@ -1271,6 +1265,10 @@ static void pass_4(const Row row, const Numbers n, const Tile tile) {
             const real exp_avg = load(row.exp_avg[i]);
             const real rsqrt_4 = load(row.rsqrt_4[matrix * row.width + column]);
             real scaled_x_2 = 0;
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
             if (row.ndim > 1.0) {
                 // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
                 scaled_x_2 = exp_avg;
