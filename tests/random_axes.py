@@ -83,7 +83,9 @@ def _first(form: str) -> str:
     form = re.sub(r"\w+\(([^,]+), dim=\(-\d, -\d\), ", r"norm(rest(\1), dim=0, ", form)
     form = re.sub(r"\w+\(([^(,]+), dim=-2, keepdim=true\)", r"tanh(rest(\1))", form)
     form = form.replace("dim=-1", "dim=0").replace("({R} @ {C})", "({R}*{C})")
-    return form.replace("size(p, -1)", "size(p, 1)").replace("size(p, -2)", "size(p, 0)")
+    return form.replace("size(p, -1)", "size(p, 1)").replace(
+        "size(p, -2)", "size(p, 0)"
+    )
 
 
 class Writer:
@@ -173,7 +175,12 @@ class Writer:
                 lines = ["if ndim(p) > 1:", *("    " + x for x in lines)]
             body += lines
         body.append("p -= lr*grad")
-        lines = ["optimizer Mine", "hyper lr = 0.1 in (0, 1]", *states.values(), "step:"]
+        lines = [
+            "optimizer Mine",
+            "hyper lr = 0.1 in (0, 1]",
+            *states.values(),
+            "step:",
+        ]
         text = "\n".join([*lines, *("    " + x for x in body)]) + "\n"
         more = "\nhyper flag = false" * ("flag" in text)
         defs = "\ndef half(x) = 0.5*x" * ("half(" in text) + REST * ("rest(" in text)
