@@ -87,6 +87,7 @@ class Matrices:
     def _statement(self, statement: ir.Statement, dims: Dims) -> Iterator[ir.Statement]:
         match statement:
             case ir.If(condition, then, otherwise):
+                chosen = self._expr(condition, dims)
                 taken = holding(condition, dims), holding(condition, dims, False)
                 sides = [
                     self.block(each, of) if of else ()
@@ -95,10 +96,9 @@ class Matrices:
                 if not all(taken) or sides[0] == sides[1]:
                     yield from sides[0] or sides[1]
                     return
-                condition = self._expr(condition, dims)
                 then, otherwise = sides
                 yield replace(
-                    statement, condition=condition, then=then, otherwise=otherwise
+                    statement, condition=chosen, then=then, otherwise=otherwise
                 )
             case ir.Each(body=body):
                 yield replace(statement, body=self.block(body, dims))
@@ -154,13 +154,13 @@ class Matrices:
             case ir.Call("size" | "numel" | "ndim"):
                 return self._size(expr, dims)
             case ir.Choose(condition, then, otherwise):
+                chosen = self._expr(condition, dims)
                 sides = holding(condition, dims), holding(condition, dims, False)
                 if not all(sides):
                     return self._expr(then if sides[0] else otherwise, dims)
                 then, otherwise = map(self._expr, (then, otherwise), sides)
-                condition = self._expr(condition, dims)
                 return _shaped(
-                    replace(expr, condition=condition, then=then, otherwise=otherwise),
+                    replace(expr, condition=chosen, then=then, otherwise=otherwise),
                     [then, otherwise],
                 )
         expr = ir.mapped(expr, lambda each: self._expr(each, dims))
