@@ -96,6 +96,8 @@ def kernels(targets: ir.Targets) -> list[str]:
         arguments.append("together=True")
     if (view := targets.kernels.view) is not None:
         arguments.append(f'view="{view.value}"')
+        if targets.kernels.least:
+            arguments.append(f"least={targets.kernels.least}")
         reduced = [
             f'"{own(name)}": "{level.value}"'
             for name, level in targets.kernels.reduced

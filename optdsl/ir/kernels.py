@@ -147,7 +147,8 @@ class Program:
     Where it has a `view`, it reduces along axes: there are steps Along, and passes gather
     along axes. `reduced` are then the names of all tensors with one number of each line,
     column or matrix that a step hands on to another, with their levels: states, and locals,
-    which are kept in float64 as long as the step takes.
+    which are kept in float64 as long as the step takes. Tensors of fewer than the `least`
+    axes come to nothing that is reduced: they may be seen as any shape of their size.
     """
 
     rule: Rule
@@ -158,3 +159,4 @@ class Program:
     asked: tuple[tuple[str, Expr], ...]
     view: View | None = None
     reduced: tuple[tuple[str, Level], ...] = ()
+    least: int = 0

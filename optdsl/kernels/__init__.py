@@ -42,9 +42,9 @@ def program(rule: ir.Rule) -> Program:
     taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
     step = inline(rule, taken)
-    view = None
+    view, least = None, 0
     if reduces_axes(rule, step):
-        view, step = of_matrices(rule, step)
+        view, least, step = of_matrices(rule, step)
     plain = Plain(taken, step)
     block = apart(plain.block(step), taken)
     order = slots if view is None else late_slots
@@ -84,6 +84,7 @@ def program(rule: ir.Rule) -> Program:
         tuple(plain.asked.items()),
         view,
         tuple(reduced.items()),
+        least,
     )
 
 

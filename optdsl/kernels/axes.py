@@ -32,13 +32,14 @@ def _typed(node: object) -> bool:
     return isinstance(getattr(node, "type", None), ir.Type)
 
 
-def of_matrices(rule: ir.Rule, step: ir.Block) -> tuple[View, ir.Block]:
-    """How the tensors of a step are seen, and the step."""
+def of_matrices(rule: ir.Rule, step: ir.Block) -> tuple[View, int, ir.Block]:
+    """How the tensors of a step are seen, those of how many axes at least, and the step."""
     refusals = []
     for view in View:
         try:
             matrices = Matrices(rule, view)
-            return view, matrices.block(step, matrices.dims)
+            block = matrices.block(step, matrices.dims)
+            return view, matrices.least, block
         except Refusal as refusal:
             refusals.append(refusal)
     raise refusals[0]
@@ -53,6 +54,7 @@ class Matrices:
         self.view = view
         self.shapes: dict[str, ir.Shape] = {"p": ir.LIKE_PARAM, "grad": ir.LIKE_PARAM}
         self.dims = ANY
+        self.least = max(ANY)  # with which anything is reduced along axes
         for each in rule.requires:
             self.dims = holding(each.condition, self.dims)
         for state in rule.own:
@@ -68,6 +70,7 @@ class Matrices:
         dims = self.dims
         if state.when is not None:
             dims = holding(state.when, dims)
+        self.least = min(self.least, *dims)
         ((axes, keepdim),) = shape.reductions
         return shape_of(self._axes(axes, dims), keepdim)
 
@@ -137,6 +140,8 @@ class Matrices:
         match expr:
             case ir.Ref(name=name) if expr.type.kind is ir.Kind.TENSOR:
                 shape = self.shapes.get(name, expr.type.shape)
+                if shape != ir.LIKE_PARAM:
+                    self.least = min(self.least, *dims)
                 return replace(expr, type=replace(expr.type, shape=shape))
             case ir.Call("transpose", (ir.Call("transpose", (x,)),)):
                 return self._expr(x, dims)
@@ -183,6 +188,7 @@ class Matrices:
         where it is along both.
         """
         (of,) = (self._expr(each, dims) for each in call.arguments)
+        self.least = min(self.least, *dims)
         before = _kept_axes(of.type.shape)
         along = self._axes(call.dim, dims) - before
         if not along:

@@ -39,7 +39,10 @@ inline Tiles tiles_of(const Table &table) {
     for (int64_t row = 0; row < table.rows; ++row) {
         tiles.first.push_back(int64_t(tiles.all.size()));
         const Shape &s = table.shapes[row];
-        if (s.matrices * s.height * s.width == 0) continue;
+        if (s.matrices == 0)  // no matrix, but one line
+            for (int64_t column = 0; column < table.numel[row]; column += TILE)
+                tiles.add(row, 0, 1, column, std::min(column + TILE, s.width), 0);
+        if (table.numel[row] == 0 || s.matrices == 0) continue;
         const int64_t most = std::max(TILE_WIDTH, TILE / s.height);
         const int64_t width = std::min(s.width, most);
         const int64_t height = std::max(int64_t(1), TILE / width);
@@ -66,7 +69,7 @@ struct Memory {
     std::vector<std::vector<double>> kept;
 
     double *zeros(int64_t count) {
-        kept.emplace_back(count);
+        kept.emplace_back(std::max(count, int64_t(1)));
         return kept.back().data();
     }
 };
@@ -85,6 +88,7 @@ void join_lines(const Table &table, const Tiles &tiles, const std::vector<double
                 double empty, double (*join)(double, double), Into into, End end) {
     each_tensor(table, [&](int64_t row) {
         const Shape &s = table.shapes[row];
+        if (s.matrices == 0) return;
         double *to = into(row);
         std::fill(to, to + s.matrices * s.height, empty);
         for (int64_t at = tiles.first[row]; at < tiles.first[row + 1]; ++at) {
@@ -104,6 +108,7 @@ void join_columns(const Table &table, const Tiles &tiles, const std::vector<doub
                   double empty, double (*join)(double, double), Into into, End end) {
     each_tensor(table, [&](int64_t row) {
         const Shape &s = table.shapes[row];
+        if (s.matrices == 0) return;
         double *to = into(row);
         std::fill(to, to + s.matrices * s.width, empty);
         for (int64_t at = tiles.first[row]; at < tiles.first[row + 1]; ++at) {

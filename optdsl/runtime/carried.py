@@ -65,7 +65,7 @@ def _sizes(entry: "Entry", kernel: "Kernel", sizes: list[int]) -> list[list[int]
     """How many numbers each tensor of each column has."""
     if not kernel.view:
         return [sizes] * len(entry.elements)
-    shapes = [matrices(kernel.view, p.shape) for p in entry.elements[0]]
+    shapes = [matrices(kernel.view, kernel.least, p.shape) for p in entry.elements[0]]
     levels = [kernel.reduced.get(name) for name in kernel.elements]
     return [
         sizes if level is None else [count(level, each) for each in shapes]

@@ -31,6 +31,7 @@ class Kernel:
         options: the names of the conditions.
         together: whether all parameters have to be in one launch.
         view: which matrices they see tensors as, where they reduce along axes.
+        least: how many axes a tensor has at least of which anything is reduced.
         reduced: the names of the tensors that have, in place of the parameter's size, one
             number of each "line", each "column" or each "matrix".
     """
@@ -48,6 +49,7 @@ class Kernel:
         options: tuple[str, ...] = (),
         together: bool = False,
         view: str = "",
+        least: int = 0,
         reduced: dict[str, str] | None = None,
     ) -> None:
         self.function = function
@@ -60,6 +62,7 @@ class Kernel:
         self.options = options
         self.together = together
         self.view = view
+        self.least = least
         self.reduced = reduced or {}
         self.grads = elements.index("grad") if "grad" in elements else None
         self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()

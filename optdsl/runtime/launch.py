@@ -88,14 +88,14 @@ class Batch:
     shapes: array = field(default_factory=lambda: array("q"))
     group: array = field(default_factory=lambda: array("q"))
 
-    def lay_out(self, view: str) -> None:
+    def lay_out(self, view: str, least: int) -> None:
         """Fill the tables; a rule with a view sees tensors as matrices."""
         self.columns = _end_to_end(self.entries)
         self.sizes = [*map(Tensor.numel, self.columns[0])]
         factor = 2 if self.types[0].is_complex else 1
         self.numel = array("q", (factor * each for each in self.sizes))
         if view:
-            shapes = (matrices(view, p.shape) for p in self.columns[0])
+            shapes = (matrices(view, least, p.shape) for p in self.columns[0])
             self.shapes = array("q", chain.from_iterable(shapes))
         self.of_groups = [len(entry.elements[0]) for entry in self.entries]
         for at, rows in enumerate(self.of_groups):
@@ -236,7 +236,7 @@ class Launch:
         self.entries = carried
         result = [*batches.values()]
         for batch in result:
-            batch.lay_out(self.kernel.view)
+            batch.lay_out(self.kernel.view, self.kernel.least)
         if any(_repeats(batch) or _has_no_memory(batch) for batch in result):
             # A parameter that is there twice is updated twice, one after the other.
             self.left += [entry.back for entry in carried]

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from math import prod
 
 
-def matrices(view: str, shape: Sequence[int]) -> tuple[int, int, int]:
+def matrices(view: str, least: int, shape: Sequence[int]) -> tuple[int, int, int]:
     """A tensor as (matrices, height, width): its `last` two axes, those before being a
-    batch; or its `first` axis and all others. Axes that it lacks are of size 1.
+    batch; or its `first` axis and all others. Axes that it lacks are of size 1. Of fewer
+    than the `least` axes it is no matrix, but one line.
     """
+    if len(shape) < least:
+        return 0, 1, prod(shape)
     if view == "first":
         return 1, prod(shape[:1]), prod(shape[1:])
     return prod(shape[:-2]), prod(shape[-2:-1]), prod(shape[-1:])

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 60ca405f50b5.
+# Compiled by optdsl from adafactor.opt, content 61e57c5fd3ff.
 
 import math
 import warnings
@@ -1239,5 +1239,6 @@ _KERNELS = _Kernel and _Kernel(
     optional=("col_var", "row_var", "variance"),
     options=("maximize", "eps_decide", "weight_decay_is_not_0"),
     view="last",
+    least=2,
     reduced={"row_var": "line", "col_var": "column"},
 )

@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 4fef97fdb05a.
+# Compiled by optdsl from adamp.opt, content 195e61268ccb.
 
 import math
 import warnings
@@ -1443,4 +1443,5 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     options=("maximize", "nesterov", "weight_decay_is_not_0"),
     view="first",
+    least=2,
 )

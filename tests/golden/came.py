@@ -4,7 +4,7 @@ Luo et al. (2023), CAME: Confidence-guided Adaptive Memory Efficient Optimizatio
 https://arxiv.org/abs/2307.02047
 Follows https://github.com/yangluo7/CAME, where axes before the last two are a batch.
 """
-# Compiled by optdsl from came.opt, content a5e233f28b1c.
+# Compiled by optdsl from came.opt, content 9b41688f6a88.
 
 import math
 import warnings
@@ -1101,7 +1101,8 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
             const int64_t i = line * row.width + column;
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
             real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
-            const real rsqrt_2 = load(row.rsqrt_2[matrix * row.width + column]);
+            const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix * row.width
+                + column]) : 0;
             real scaled_x = 0;
             real update = 0;
             // square = grad*grad + eps[0]
@@ -1144,7 +1145,8 @@ static void pass_3(
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
             real exp_avg = load(row.exp_avg[i]);
             const real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
-            const real rsqrt_2 = load(row.rsqrt_2[matrix * row.width + column]);
+            const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix * row.width
+                + column]) : 0;
             real col_mean_x_2 = 0;
             real residual = 0;
             real row_mean_x_2 = 0;
@@ -1263,7 +1265,8 @@ static void pass_4(const Row row, const Numbers n, const Tile tile) {
             const int64_t i = line * row.width + column;
             real p = load(row.p[i]);
             const real exp_avg = load(row.exp_avg[i]);
-            const real rsqrt_4 = load(row.rsqrt_4[matrix * row.width + column]);
+            const real rsqrt_4 = row.matrices > 0 ? load(row.rsqrt_4[matrix * row.width
+                + column]) : 0;
             real scaled_x_2 = 0;
             if (weight_decay_is_not_0) {
                 // p *= 1 - lr*weight_decay
@@ -1415,6 +1418,7 @@ _KERNELS = _Kernel and _Kernel(
     ),
     options=("maximize", "weight_decay_is_not_0"),
     view="last",
+    least=2,
     reduced={
         "exp_avg_sq_row": "line",
         "exp_avg_sq_col": "column",

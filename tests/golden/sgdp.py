@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content 5c060df5de0d.
+# Compiled by optdsl from sgdp.opt, content bc8cf7b57970.
 
 import math
 import warnings
@@ -1152,4 +1152,5 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     options=("maximize", "nesterov", "weight_decay_is_not_0"),
     view="first",
+    least=2,
 )

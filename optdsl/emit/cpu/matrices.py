@@ -137,6 +137,8 @@ class OfMatrices(Kernels):
         value = f"load(row.{own}[{_PLACES[self.reduced[name]]}])"
         if name in self.columns.optional:
             value = f"{self._has(name)} ? {value} : 0"
+        elif kind == "real" and self.program.least:
+            value = f"row.matrices > 0 ? {value} : 0"
         return f"{'' if changed else 'const '}{kind} {own} = {value};"
 
     def _takes(self, target: str, statement: ir.Assign) -> Iterator[str]:
