@@ -8,11 +8,11 @@ demo: $(INSTALLED)
 	$(BIN)/python -m examples.digits
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 # Ten times as many random specs and inputs, and all cases that `test` tries some of.
 slow: $(INSTALLED)
-	OPTDSL_EXAMPLES=10 $(BIN)/python -m pytest
+	OPTDSL_EXAMPLES=10 $(BIN)/python -m pytest -n auto
 
 # Write the golden files, the type stubs, the renderings of errors, what `explain` prints
 # and the tables of the README and of docs/language.md anew.

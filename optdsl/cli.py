@@ -16,7 +16,7 @@ import click
 from . import codes, resources
 from .diagnostics import Diagnostic, OptdslError, did_you_mean, render
 from .dump import dump
-from .emit import WAYS, kernel_text, update_text
+from .emit import DEVICES, WAYS, kernel_text, update_text
 from .explain import Explained, coverage, in_latex
 from .explain import explain as explain_rule
 from .find import find, library_name, read
@@ -161,17 +161,17 @@ def check(specs: tuple[str, ...]) -> None:
 @click.argument("spec")
 @click.option(
     "--stage",
-    type=click.Choice(["tree", "checked", "lowered", *WAYS, "cpu", "python"]),
+    type=click.Choice(["tree", "checked", "lowered", *WAYS, *DEVICES, "python"]),
     default="python",
     show_default=True,
     help="What is read, what it means, what torch is asked to do; the functions that do "
-    "it, one way or another; its kernels in C++; the whole Python file.",
+    "it, one way or another; its kernels in C++ or Triton; the whole Python file.",
 )
 def show(spec: str, stage: str) -> None:
     """Print a stage of SPEC, a file or a name of the library."""
     (artifacts,) = _build_all([spec])
-    if stage == "cpu":
-        result = kernel_text(artifacts.lowered)
+    if stage in DEVICES:
+        result = kernel_text(artifacts.lowered, stage)
     elif stage in WAYS:
         result = update_text(artifacts.lowered, stage)
     elif stage == "python":

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from optdsl import cli, compile_source, resources, write
 from optdsl.cli import main
-from optdsl.emit import WAYS
+from optdsl.emit import DEVICES, WAYS
 
 ROOT = Path(__file__).parent.parent
 MINE = "optimizer Mine\nhyper lr = 0.5\nstep: p -= lr*grad\n"
@@ -210,7 +210,9 @@ def test_check_shows_what_is_wrong(folder: Path, spec: str) -> None:
     assert "\x1b" not in result.stderr, "no colours where no terminal reads"
 
 
-@pytest.mark.parametrize("stage", ["tree", "checked", "lowered", *WAYS, "python"])
+@pytest.mark.parametrize(
+    "stage", ["tree", "checked", "lowered", *WAYS, *DEVICES, "python"]
+)
 @pytest.mark.parametrize("spec", resources.library())
 def test_show_prints_every_stage(spec: str, stage: str) -> None:
     shown = optdsl("show", spec, "--stage", stage).stdout

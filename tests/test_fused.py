@@ -4,6 +4,7 @@ precision that they calculate in, for every rule that has them.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -32,6 +33,7 @@ from test_targets_against_interpreter import (
 )
 
 from optdsl.resources import library
+from optdsl.runtime.kernel import Kernel
 from optdsl.runtime.launch import Launch
 
 FUSED = {"fused": True}
@@ -43,11 +45,14 @@ def kernels_alone(leave: bool = False) -> Iterator[list[int]]:
     some; how many launches took each step.
     """
     launches: list[int] = []
-    run, one = Launch.run, Launch._run
+    repeat, run, one = Kernel.repeat, Launch.run, Launch.step
+
+    def begun(self: Kernel, optimizer: Any) -> list:
+        launches.append(0)
+        return repeat(self, optimizer)
 
     def watched(self: Launch) -> list:
         unasked = len(self.left)
-        launches.append(0)
         left = run(self)
         assert leave or len(left) == unasked, "kernels left a group to another target"
         return left
@@ -56,7 +61,11 @@ def kernels_alone(leave: bool = False) -> Iterator[list[int]]:
         launches[-1] += 1
         return one(self, batch)
 
-    with patch.object(Launch, "run", watched), patch.object(Launch, "_run", counted):
+    with (
+        patch.object(Kernel, "repeat", begun),
+        patch.object(Launch, "run", watched),
+        patch.object(Launch, "step", counted),
+    ):
         yield launches
 
 
@@ -84,9 +93,8 @@ def assert_kernels_compute(
     return launches
 
 
-with_kernels = pytest.mark.parametrize(
-    "name", [each for each in library() if of_library(each).lowered.kernels]
-)
+CARRIED = [each for each in library() if of_library(each).lowered.kernels]
+with_kernels = pytest.mark.parametrize("name", CARRIED)
 
 
 @with_kernels

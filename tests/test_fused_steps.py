@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from test_fused import kernels_alone
+from built import of_library
+from oracle import every
+from test_fused import CARRIED, kernels_alone
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_flatten_with_path
 
 from optdsl import load_optimizer
 from optdsl.runtime.launch import Launch
@@ -72,13 +75,13 @@ class Twins:
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each launch has."""
     rows: list[int] = []
-    run = Launch._run
+    run = Launch.step
 
     def counted(self: Launch, batch: Any) -> bool:
         rows.append(len(batch.numel))
         return run(self, batch)
 
-    monkeypatch.setattr(Launch, "_run", counted)
+    monkeypatch.setattr(Launch, "step", counted)
     return rows
 
 
@@ -151,6 +154,43 @@ def test_short_floats_are_rounded_once_a_step(name: str, dtype: torch.dtype) -> 
         assert ((p.detach().double() - exact).abs() <= allowed).all()
 
 
+def test_a_step_is_as_long_as_its_rate_says_where_half_precision_loses_a_moment() -> (
+    None
+):
+    """The second moment of small gradients is 0 in float16, and their update huge; the
+    norm that LAMB divides by has to be of the same update.
+    """
+    random = torch.Generator().manual_seed(3)
+    p = Parameter(torch.randn(4096, generator=random).half())
+    p.grad = (1e-2 * torch.randn(4096, generator=random)).half()
+    start = p.detach().double()
+    with kernels_alone():
+        load_optimizer("lamb")([p], lr=0.1, weight_decay=0, fused=True).step()
+    moved = (p.detach().double() - start).norm() / start.norm()
+    torch.testing.assert_close(moved.item(), 0.1, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_state_is_equal_to_the_hyper_that_it_started_from(dtype: torch.dtype) -> None:
+    """Of 1e-6 float32 holds another number. Prodigy's first estimate may grow further."""
+
+    def estimates(**target: bool) -> list[float]:
+        params = parameters(50, dtype=dtype)
+        optimizer = load_optimizer("prodigy")(params, growth_rate=1.02, **target)
+        found = []
+        for _ in range(4):
+            params[0].grad = params[0].detach().clone()
+            optimizer.step()
+            found.append(optimizer.param_groups[0]["d"].item())
+        return found
+
+    with kernels_alone():
+        by_kernels = estimates(fused=True)
+    plain = estimates(foreach=False)
+    assert plain[1] > 1.02 * plain[0]
+    assert by_kernels == pytest.approx(plain, rel=1e-5)
+
+
 # ---- many groups, many kinds
 
 
@@ -209,6 +249,75 @@ def test_groups_that_step_together_may_differ_in_their_options(monkeypatch) -> N
     assert rows == [2] * 4
     for mine, other in zip(params, others, strict=True):
         torch.testing.assert_close(mine.data, other.data, **CLOSE)
+
+
+# ---- memory in another order
+
+
+def permuted(dtype: torch.dtype = torch.float32) -> list[Parameter]:
+    """Dense memory in the orders that there are, beside one as it is counted."""
+    random = torch.Generator().manual_seed(3)
+
+    def made(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(dtype)
+
+    return [
+        Parameter(made(4, 3, 5, 5).to(memory_format=torch.channels_last)),
+        Parameter(made(2, 3, 4, 3, 2).to(memory_format=torch.channels_last_3d)),
+        Parameter(made(6, 7).t()),
+        Parameter(made(3, 1, 5).permute(2, 0, 1)),
+        Parameter(made(3, 5)),
+    ]
+
+
+@pytest.mark.parametrize("name", every(5, CARRIED))
+def test_dense_memory_in_any_order_is_carried(name: str) -> None:
+    """Where all tensors of a parameter have the same order. What a rule reduces along axes
+    may be left; nothing may be misread.
+    """
+    cls = load_optimizer(name)
+    params, others = permuted(torch.float64), permuted(torch.float64)
+    fused, plain = cls(params, fused=True), cls(others, foreach=False)
+    rule = of_library(name)
+    along_axes = getattr(rule.lowered.kernels, "view", None) is not None
+    for step in range(3):
+        for optimizer, each in ((fused, params), (plain, others)):
+            torch.manual_seed(0)  # of states that start at random
+            give(each, step)
+            # What is drawn at random lies as it is counted.
+            leave = along_axes or rule.checked.random or optimizer is plain
+            with kernels_alone(leave) as launches:
+                optimizer.step()
+            assert leave or 0 not in launches
+    for mine, other in zip(params, others, strict=True):
+        assert mine.stride() == other.stride()
+        torch.testing.assert_close(mine.data, other.data, rtol=1e-6, atol=1e-9)
+
+
+def test_a_gradient_in_another_order_is_left() -> None:
+    """From one step to the next, and back."""
+    twins = Twins("adamw", permuted)
+    for step in range(6):
+        for optimizer, params in twins.sides:
+            give(params, step)
+            if step in (2, 3):
+                for p in params:
+                    p.grad = p.grad.contiguous()
+            optimizer.step()
+    twins.assert_close()
+
+
+def test_memory_with_gaps_or_twice_is_left() -> None:
+    """A slice, and gradients one number of which stands for a whole row."""
+    wide = torch.arange(12.0).reshape(3, 4)
+    sliced, row = wide[:, :2].t(), torch.ones(1, 4).expand(3, 4).t()
+    for data, grad in ((sliced, sliced.clone()), (sliced, sliced), (wide.t(), row)):
+        p = Parameter(data.detach())
+        p.grad, expected = grad.detach(), data - 0.5 * grad
+        with kernels_alone(leave=True) as launches:
+            load_optimizer("gradient_descent")([p], lr=0.5, fused=True).step()
+        assert launches == [0]
+        assert torch.equal(p.data, expected)
 
 
 # ---- what is left to another target
@@ -462,12 +571,36 @@ def test_a_learning_rate_that_is_a_tensor_may_change_in_place() -> None:
     torch.testing.assert_close(params[0].data, others[0].data, **CLOSE)
 
 
+def bits(optimizer: Optimizer, params: list[Parameter]) -> list[Any]:
+    """All that an optimizer holds and has moved, each state and number with its place."""
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["params"] = [p.detach().clone() for p in params]
+    return tree_flatten_with_path(saved)[0]
+
+
 @pytest.mark.parametrize("unscaled", [False, True])
-def test_gradient_scaler(unscaled: bool) -> None:
-    """A step that overflowed leaves no trace, not even a state."""
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adamw", {}),  # counts in tensors
+        ("sgd", {"momentum": 0.9}),  # knows its first step
+        ("l2decay", {"weight_decay": 0.1}),  # moves p in a hook, before the kernels
+        ("lamb", {}),  # in two passes
+        ("nadam", {}),  # keeps a number of each parameter
+        ("prodigy", {}),  # has states of the model
+        ("gravity", {}),  # starts at random
+    ],
+)
+def test_gradient_scaler(name: str, options: dict, unscaled: bool) -> None:
+    """A step that overflowed leaves no trace: no state is made, none is changed, no count
+    goes up. The steps between are those that a loop without a scale makes.
+    """
     params, others = parameters(4, 5), parameters(4, 5)
-    cls = load_optimizer("adamw")
-    fused, plain = cls(params, fused=True), cls(others, foreach=False)
+    cls = load_optimizer(name)
+    torch.manual_seed(0)  # of states that start at random
+    fused = cls(params, fused=True, **options)
+    torch.manual_seed(0)
+    plain = cls(others, foreach=False, **options)
     assert fused._step_supports_amp_scaling
     scaler = GradScaler("cpu", init_scale=2.0**10)
     scaler.scale(torch.ones(()))
@@ -479,15 +612,17 @@ def test_gradient_scaler(unscaled: bool) -> None:
             p.grad *= scale
         if step in (0, 3):
             params[1].grad[2] = float("inf")
-        before = copy.deepcopy(fused.state_dict()), [p.detach().clone() for p in params]
+        before = bits(fused, params)
         if unscaled:
             scaler.unscale_(fused)
         scaler.step(fused)
         scaler.update()
         if step in (0, 3):
-            assert str(fused.state_dict()) == str(before[0])
-            for p, value in zip(params, before[1], strict=True):
-                assert torch.equal(p, value)
+            for old, new in zip(before, bits(fused, params), strict=True):
+                assert old[0] == new[0]
+                is_tensor = isinstance(old[1], Tensor)
+                same = torch.equal(old[1], new[1]) if is_tensor else old[1] == new[1]
+                assert same, old[0]
         else:
             plain.step()
     for mine, other in zip(params, others, strict=True):

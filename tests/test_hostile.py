@@ -35,6 +35,7 @@ from optdsl.check import check
 from optdsl.emit import is_untouched
 from optdsl.find import read
 from optdsl.parse import parse
+from optdsl.resources import PACKAGE
 from optdsl.source import Source
 
 LIBRARY = {name: read(path).text for name, path in resources.library().items()}
@@ -90,7 +91,7 @@ OF_SCALER = {
 OF_KERNELS = set(
     "for if while load store real double square_ size columns std vector numbers rows parts "
     "sums across gathered each_chunk chunks chunks_of are_finite modulo floor_divide "
-    "epsilon_of pow sqrt before zeros tiles_of each_tensor join_lines join_columns larger "
+    "epsilon_of kept pow sqrt before zeros tiles_of each_tensor join_lines join_columns larger "
     "smaller".split()
 )
 
@@ -121,6 +122,59 @@ def assert_nothing_but_kernels(text: ast.Assign, called: ast.Assign) -> None:
         ), name
 
 
+ARITHMETIC = {
+    each.name
+    for each in ast.parse((PACKAGE / "runtime" / "arithmetic.py").read_text()).body
+    if isinstance(each, ast.FunctionDef)
+}
+OF_TRITON = set(
+    "abs arange ceil erf floor full load program_id rsqrt sqrt store where zeros".split()
+)
+
+
+def assert_nothing_but_triton(text: ast.Assign) -> None:
+    """Whether Triton's kernels import, say and call what such kernels do."""
+    assert ast.unparse(text.targets[0]) == "_CUDA"
+    assert isinstance(text.value, ast.Constant)
+    *body, launch = ast.parse(text.value.value).body
+    assert launch.name == "launch"
+    kernels = [each for each in body if isinstance(each, ast.FunctionDef)]
+    *imports, types, options = (each for each in body if each not in kernels)
+    for each, name in ((types, "TYPES"), (options, "OPTIONS")):
+        assert ast.unparse(each.targets[0]) == name
+        assert all(re.fullmatch(r"\w+", x) for x in ast.literal_eval(each.value))
+    for each in imports:
+        written = ast.unparse(each)
+        assert written in (
+            "import triton",
+            "import triton.language as tl",
+            "from triton.language.extra import libdevice",
+        ) or written.startswith("from optdsl.runtime.arithmetic import ")
+    assert all(re.fullmatch(r"(numbers|pass|across)_\d+", x.name) for x in kernels)
+    for node in ast.walk(ast.Module([*kernels, launch], [])):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert node.value in ("rows", "chunks", "inf", "-inf")
+        if not isinstance(node, ast.Call):
+            continue
+        match node.func:
+            case ast.Name("float"):
+                assert isinstance(node.args[0], ast.Constant)
+            case ast.Name(name):
+                assert name in ARITHMETIC
+            case ast.Attribute(ast.Name("tl"), name):
+                assert name in OF_TRITON
+            case ast.Attribute(ast.Name("libdevice"), name):
+                assert name in vocabulary.FUNCTIONS or name == "rint"
+            case ast.Attribute(ast.Name("x"), "each_row" | "each_chunk" | "each_group"):
+                assert node.args[0].id in {each.name for each in kernels}
+            case ast.Attribute(ast.Name("x"), "once"):
+                assert node.args[0].id in {each.name for each in kernels}
+            case _:
+                assert ast.unparse(node.func) in ("triton.jit", "x.new") or (
+                    node.func.attr == "to"
+                )
+
+
 def words(text: str) -> str:
     return " ".join(text.split())
 
@@ -134,6 +188,8 @@ def assert_nothing_but_the_compilers_code(page: str, text: str) -> None:
     imports = [each for each in kinds if each.startswith("Import")]
     if "Try" in kinds:
         assert ast.unparse(body.pop(len(imports))) == RUNTIME
+        if ast.unparse(body[-2].targets[0]) == "_CUDA":
+            assert_nothing_but_triton(body.pop(-2))
         assert_nothing_but_kernels(body.pop(-2), body.pop(-1))
         kinds = [type(each).__name__ for each in body]
     rest = kinds[len(imports) :]

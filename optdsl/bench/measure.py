@@ -196,13 +196,11 @@ def _is_carried(cls: type[Optimizer], optimizer: Optimizer) -> bool:
     kernel = getattr(sys.modules[cls.__module__], "_KERNELS", None)
     if kernel is None:
         return False
-    plan = kernel.plans.get(optimizer)
-    if plan is None:  # several launches, or none
-        of = {
-            p.device.type for group in optimizer.param_groups for p in group["params"]
-        }
-        return of == {"cpu"} and compiler.command() is not None
-    return kernel.built(plan.types, plan.options) is not None
+    if optimizer in kernel.plans or optimizer in kernel.device.plans:
+        return True
+    # The next step takes nothing over where a group has parameters of several types.
+    types = [{p.dtype for p in group["params"]} for group in optimizer.param_groups]
+    return any(len(each) > 1 for each in types) and compiler.command() is not None
 
 
 def _first_step(step: Callable[[], Any], device: str) -> _Way:

@@ -193,11 +193,14 @@ def _as_float(initial: ir.Expr, written: str) -> str:
     return written if written.startswith("math.") else str(float(written))
 
 
-def zero_dim(rule: ir.Rule) -> str:
+def zero_dim(rule: ir.Rule, has_kernels: bool) -> str:
     """The function that makes the 0-d tensors of the state, where there are any."""
     if rule.counted != "tensor" and not any(each.scalar for each in rule.own):
         return ""
-    return ZERO_DIM.format(option(rule, "capturable"))
+    near = option(rule, "capturable")
+    if not has_kernels:
+        return ZERO_DIM.format(near)
+    return ZERO_DIM_NEAR.format(near)
 
 
 ZERO_DIM = '''
@@ -205,6 +208,20 @@ ZERO_DIM = '''
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     """A number as a tensor: on the CPU, unless steps are to be captured."""
     device = p.device if {} else None
+    return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
+'''
+
+
+ZERO_DIM_NEAR = '''
+
+def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = {}
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 '''
 

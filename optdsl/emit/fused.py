@@ -7,14 +7,17 @@ kernels a file has its other targets.
 
 from .. import ir
 from .body import INDENT
+from .cpu import emit as emit_cpu
 from .cpu import kernels_of
 from .cpu.table import columns_of
+from .cuda import emit as emit_cuda
 from .expr import text
 from .layout import fit
 from .names import keys
 from .signature import option
 from .update import Update
 
+DEVICES = {"cpu": emit_cpu, "cuda": emit_cuda}
 KERNELS = "_KERNELS"
 IMPORT = """
 try:
@@ -30,8 +33,11 @@ UNSCALE = '''
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -56,6 +62,18 @@ def without(targets: ir.Targets) -> list[str]:
     ]
 
 
+WAITING = "waiting"
+
+
+def repeated() -> list[str]:
+    """The lines that have kernels take the step, where all but gradients is known."""
+    return [
+        f"{WAITING} = self.param_groups",
+        f"if not torch.compiler.is_compiling() and {KERNELS}:",
+        f"    {WAITING} = {KERNELS}.repeat(self)",
+    ]
+
+
 def call(groups: str) -> list[str]:
     """The lines that take out of the groups what kernels carry."""
     return [
@@ -64,11 +82,14 @@ def call(groups: str) -> list[str]:
     ]
 
 
-def kernel_text(targets: ir.Targets) -> str:
-    """The kernels as they stand in the file."""
+def kernel_text(targets: ir.Targets, device: str) -> str:
+    """The kernels for a device as they stand in the file."""
     if targets.kernels is None:
-        return f"// There are none: the rule has {targets.no_kernels}.\n"
-    return kernels_of(targets.kernels).text()
+        comment = {"cpu": "//", "cuda": "#"}[device]
+        return f"{comment} There are none: the rule has {targets.no_kernels}.\n"
+    if device == "cuda" and targets.kernels.view is not None:
+        return "# There are none: the rule has a reduction along axes.\n"
+    return DEVICES[device](targets.kernels)
 
 
 def kernels(targets: ir.Targets) -> list[str]:
@@ -105,10 +126,33 @@ def kernels(targets: ir.Targets) -> list[str]:
         ]
         if reduced:
             arguments.append(f"reduced={{{', '.join(reduced)}}}")
+    else:
+        arguments.append("cuda=_CUDA")
+        if _may_scale(targets.kernels.rule):
+            arguments.append("scaled=True")
     body = [f"{INDENT}{each}," for each in arguments]
     lines = [f"{KERNELS} = _Kernel and _Kernel(", *body, ")"]
     fitted = [part for line in lines for part in fit(line)]
-    return ["", "", f'_CPU = r"""{printed.text()}"""', "", *fitted, ""]
+    texts = ["", "", f'_CPU = r"""{printed.text()}"""', ""]
+    if view is None:
+        texts += [f'_CUDA = r"""{emit_cuda(targets.kernels)}"""', ""]
+    return [*texts, *fitted, ""]
+
+
+def _may_scale(rule: ir.Rule) -> bool:
+    """Whether kernels may look by themselves whether a gradient has overflowed: the host
+    does not count a step, nor call a hook, nor make a state from what may be infinite.
+    """
+    makes = any(
+        ref.role is ir.Role.GRAD
+        for state in rule.own
+        for ref in ir.reads(state.initial)
+    )
+    firsts = any(
+        ref.role is ir.Role.FIRST for each in rule.step for ref in ir.mentions(each)
+    )
+    hooks = rule.pre_steps or rule.post_steps
+    return not (makes or firsts or hooks or rule.counted == "int")
 
 
 def function(targets: ir.Targets, update: Update) -> list[str]:

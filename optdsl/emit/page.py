@@ -100,7 +100,7 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "group": group.functions(rule),
         "seeded": _lines(group.seeded(rule), 2),
-        "zero_dim": zero_dim(rule),
+        "zero_dim": zero_dim(rule, targets.kernels is not None),
         "as_loss": AS_LOSS.format(rule.name) if rule.reads_loss else "",
         "closure_doc": "reevaluates the model and returns the loss"
         + (", which the step\n                reads." if rule.reads_loss else "."),

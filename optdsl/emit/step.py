@@ -82,9 +82,12 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
     else:
         body += _choice(targets, update)
         body += call(update, option(rule, "maximize"))
-    if targets.kernels is None or rule.in_phases:
+    if targets.kernels is None:
         body += _first_is_over(update)
-    steps = ["for group in self.param_groups:", *(INDENT + line for line in body)]
+    groups = "self.param_groups" if targets.kernels is None else fused.WAITING
+    steps = [f"for group in {groups}:", *(INDENT + line for line in body)]
+    if targets.kernels is not None:
+        steps = [*fused.repeated(), *steps]
     if rule.in_phases:
         steps = _together(targets, update, steps)
     elif targets.kernels is not None:
@@ -130,10 +133,6 @@ def _by_kernels(
         *_choice(targets, update),
         *call(update, option(rule, "maximize")),
     ]
-    over = _first_is_over(update)
-    if over:
-        over = [taken_apart, *over]
-        over = ["for _, columns in groups:", *(INDENT + line for line in over)]
     return [
         GROUPS,
         *collecting,
@@ -141,26 +140,43 @@ def _by_kernels(
         *fused.call("left"),
         "for group, columns in left:",
         *(INDENT + line for line in others),
-        *over,
+        *_firsts_are_over(update),
     ]
+
+
+def _firsts_are_over(update: Update) -> list[str]:
+    """The same of all groups, whatever has updated them."""
+    lines = _first_is_over(update)
+    if not lines:
+        return []
+    # An update in phases hands lists on behind these columns.
+    at = update.columns.index(update.first)
+    lines = [f"params, {update.first.items} = columns[0], columns[{at}]", *lines]
+    return ["for _, columns in groups:", *(INDENT + line for line in lines)]
 
 
 def _together(targets: ir.Targets, update: Update, collecting: list[str]) -> list[str]:
     """The lines that update all groups by one call; the first one chooses how."""
     before = ["if groups:", "    self._init_shared()"] * bool(targets.loop.shared)
+    left, over = "groups", []
     if targets.kernels is not None:
-        before += fused.call("groups")
+        over = _firsts_are_over(update)
+        if over:
+            left = "left"
+            before.append("left = groups")
+        before += fused.call(left)
     chosen = [
-        f"group, ({update.lists}) = groups[0]",
+        f"group, ({update.lists}) = {left}[0]",
         *_choice(targets, update),
-        "update(groups)",
+        f"update({left})",
     ]
     return [
         GROUPS,
         *collecting,
         *before,
-        "if groups:",
+        f"if {left}:",
         *(INDENT + line for line in chosen),
+        *over,
     ]
 
 

@@ -160,3 +160,11 @@ class Program:
     view: View | None = None
     reduced: tuple[tuple[str, Level], ...] = ()
     least: int = 0
+
+    def handed_on(self, step: Elements) -> set[str]:
+        """What a pass stores in memory that outlives the step, and a later pass loads: both
+        are to see the same number, as it is stored.
+        """
+        later = self.steps[self.steps.index(step) + 1 :]
+        loads = {x for each in later if isinstance(each, Elements) for x in each.loads}
+        return loads & {*step.stores} - {each.name for each in self.scratch}

@@ -5,7 +5,7 @@ handed over whose device, dtype, layout and size has not been looked at.
 """
 
 from collections.abc import Callable, Sequence
-from operator import is_
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from .matrices import count, matrices
 
 if TYPE_CHECKING:
     from .kernel import Kernel
-    from .launch import Batch, Entry
+    from .launch import Entry
 
 TYPES = {
     torch.float32: "float",
@@ -41,7 +41,9 @@ class NotCarried(Exception):
     """A tensor that no kernel takes."""
 
 
-def dtypes(entry: "Entry", kernel: "Kernel") -> list[set[torch.dtype | None]]:
+def dtypes(
+    entry: "Entry", kernel: "Kernel", is_here: Callable[[Tensor], bool] = _is_cpu
+) -> list[set[torch.dtype | None]]:
     """The dtypes of each column; None stands for tensors that are missing.
 
     Raises:
@@ -50,12 +52,17 @@ def dtypes(entry: "Entry", kernel: "Kernel") -> list[set[torch.dtype | None]]:
     try:
         sizes = [*map(Tensor.numel, entry.elements[0])]
         of = zip(entry.elements, _sizes(entry, kernel, sizes), strict=True)
-        found = [_of_column(column, own) for column, own in of]
+        found = [_of_column(column, own, is_here) for column, own in of]
         if kernel.view and any(x is not None and x.is_complex for x in found[0]):
             # As a pair it has one more axis.
             raise NotCarried
+        # Sparse tensors raise: they do not know whether they are contiguous.
+        if not all(map(_is_straight, entry.elements)):
+            if kernel.view:
+                raise NotCarried
+            _check_rows(entry.elements)
         single = [1] * len(sizes)
-        return found + [_of_column(column, single) for column in entry.numbers]
+        return found + [_of_column(x, single, is_here) for x in entry.numbers]
     except RuntimeError as error:
         # A tensor without memory, or without a layout.
         raise NotCarried from error
@@ -73,6 +80,46 @@ def _sizes(entry: "Entry", kernel: "Kernel", sizes: list[int]) -> list[list[int]
     ]
 
 
+def _is_straight(column: Sequence[Any]) -> bool:
+    """Whether elements lie in memory in the order of their places."""
+    try:
+        return all(map(Tensor.is_contiguous, column))
+    except TypeError:
+        return all(x is None or x.is_contiguous() for x in column)
+
+
+def _check_rows(columns: Sequence[Sequence[Any]]) -> None:
+    """Elements in another order are those of the same places where all tensors of a row
+    have the same one, as parameters in `channels_last` and what is made like them.
+
+    Raises:
+        NotCarried: some tensors of a row have another order, or gaps.
+    """
+    for row in zip(*columns, strict=True):
+        present = [x for x in row if x is not None]
+        if all(map(Tensor.is_contiguous, present)):
+            continue
+        first, *others = map(_layout, present)
+        if any(each != first for each in others) or not _fills(first):
+            raise NotCarried
+
+
+def _layout(x: Tensor) -> list[tuple[int, int]]:
+    """The size and the stride of each axis that has any."""
+    pairs = zip(x.shape, x.stride(), strict=True)
+    return [(size, stride) for size, stride in pairs if size != 1]
+
+
+def _fills(layout: list[tuple[int, int]]) -> bool:
+    """Whether memory is filled from the first element on, each place once."""
+    filled = 1
+    for size, stride in sorted(layout, key=itemgetter(1)):
+        if stride != filled:
+            return False
+        filled *= size
+    return True
+
+
 def check_together(types: Sequence[torch.dtype | None]) -> None:
     """Pairs and single numbers are not of one size in memory.
 
@@ -83,16 +130,17 @@ def check_together(types: Sequence[torch.dtype | None]) -> None:
         raise NotCarried
 
 
-def _of_column(column: Sequence[Any], sizes: list[int]) -> set[torch.dtype | None]:
+def _of_column(
+    column: Sequence[Any],
+    sizes: list[int],
+    is_here: Callable[[Tensor], bool] = _is_cpu,
+) -> set[torch.dtype | None]:
     types = {*map(type, column)}
     present: Sequence[Tensor] = column
     if _NONE in types:
         pairs = [x for x in zip(column, sizes, strict=True) if x[0] is not None]
         present, sizes = [x for x, _ in pairs], [size for _, size in pairs]
-    if not types <= _PLAIN | {_NONE} or not all(map(_is_cpu, present)):
-        raise NotCarried
-    # Sparse tensors raise: they do not know whether they are contiguous.
-    if not all(map(Tensor.is_contiguous, present)):
+    if not types <= _PLAIN | {_NONE} or not all(map(is_here, present)):
         raise NotCarried
     if [*map(Tensor.numel, present)] != sizes:
         raise NotCarried
@@ -106,7 +154,7 @@ def _are_views(
     column: Sequence[Tensor], sizes: list[int], kinds: set[torch.dtype]
 ) -> bool:
     """Whether numbers are the negative, or the conjugate, of those in memory. A real
-    negative view is contiguous where it has one number.
+    negative view fills memory where it has one number.
     """
     if 1 in sizes and any(map(Tensor.is_neg, column)):
         return True
@@ -127,14 +175,15 @@ def guard(column: Sequence[Tensor]) -> Guard:
         )
         return lambda others: whole.check(*others)
     except Exception:  # no part of what torch promises; the step is done by now
-        shapes, kinds = [each.shape for each in column], {*map(_dtype, column)}
-        return lambda others: _look_alike(others, shapes, kinds)
+        layouts, kinds = [*map(_layout, column)], {*map(_dtype, column)}
+        return lambda others: _look_alike(others, layouts, kinds)
 
 
-def _look_alike(column: Sequence[Tensor], shapes: list[torch.Size], kinds: set) -> bool:
+def _look_alike(column: Sequence[Tensor], layouts: list, kinds: set) -> bool:
     try:
-        alike = [each.shape for each in column] == shapes
-        return alike and _of_column(column, [each.numel() for each in shapes]) == kinds
+        sizes = [*map(Tensor.numel, column)]
+        alike = [*map(_layout, column)] == layouts
+        return alike and _of_column(column, sizes) == kinds
     except (NotCarried, RuntimeError):
         return False
 
@@ -147,15 +196,7 @@ def addresses(column: Sequence[Any]) -> list[int]:
         return [0 if each is None else each.data_ptr() for each in column]
 
 
-def same(columns: Sequence[Sequence[Any]], batch: "Batch", but: int | None) -> bool:
-    """Whether all columns `but` one are those of a batch, where they were. Parameters are
-    the model's, which may give one another view of its memory; a state is the optimizer's.
-    """
-    params = columns[0]
-    if len(params) != len(batch.sizes) or not batch.guards[0](params):
-        return False
-    for at, (new, old) in enumerate(zip(columns, batch.columns, strict=True)):
-        if at != but and not all(map(is_, new, old)):
-            return False
-    known = enumerate(zip(columns, batch.addresses, strict=True))
-    return all(at == but or addresses(new) == old for at, (new, old) in known)
+def lacks(column: Sequence[Any], where: list[int]) -> bool:
+    """Whether a tensor of some size begins nowhere, since its storage was given up."""
+    pairs = zip(column, where, strict=True)
+    return any(x is not None and not at and x.numel() for x, at in pairs)

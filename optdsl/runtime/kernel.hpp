@@ -39,6 +39,13 @@ inline void store(bfloat16 &to, float x) {
 }
 inline void store(bfloat16 &to, double x) { store(to, float(x)); }
 
+// A number as it would be in memory.
+template <class T, class Real> inline Real kept(Real x) {
+    T to;
+    store(to, x);
+    return Real(load(to));
+}
+
 template <class T> inline double epsilon_of();
 template <> inline double epsilon_of<float>() { return 0x1p-23; }
 template <> inline double epsilon_of<double>() { return 0x1p-52; }

@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
+from torch import Tensor
+
+from .again import Plan, repeat
 from .carried import TYPES
-from .launch import Batch, Launch, Table, Types
+from .cuda import CPU, DeviceKernel, Left, is_asked_for, reads_scale, run
+from .launch import Launch, Table, Types
 from .native import library
+from .triton_text import is_there
 
 _SHARED = Path(__file__).with_name("kernel.hpp")
 _OF_AXES = Path(__file__).with_name("axes.hpp")
@@ -34,6 +40,9 @@ class Kernel:
         least: how many axes a tensor has at least of which anything is reduced.
         reduced: the names of the tensors that have, in place of the parameter's size, one
             number of each "line", each "column" or each "matrix".
+        cuda: the text of the Triton kernels, which run on a GPU.
+        scaled: whether those may take the scale of a GradScaler out of the gradients;
+            else it is taken out before, and the host waits to hear of an overflow.
     """
 
     def __init__(
@@ -51,6 +60,8 @@ class Kernel:
         view: str = "",
         least: int = 0,
         reduced: dict[str, str] | None = None,
+        cuda: str = "",
+        scaled: bool = False,
     ) -> None:
         self.function = function
         self.text = text
@@ -65,12 +76,37 @@ class Kernel:
         self.least = least
         self.reduced = reduced or {}
         self.grads = elements.index("grad") if "grad" in elements else None
-        self.plans: WeakKeyDictionary[Any, Batch] = WeakKeyDictionary()
+        self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
         self._built: dict[tuple, Callable | None] = {}
+        self.scaled = scaled
+        self.device = DeviceKernel(cuda, self) if cuda else None
 
-    def launch(self, optimizer: object) -> Launch:
+    def launch(self, optimizer: object, device: torch.device = CPU) -> Launch:
         """A step of an optimizer, to be filled with groups."""
         return Launch(self, optimizer)
+
+    def repeat(self, optimizer: Any) -> list[dict[str, Any]]:
+        """Update by what is known of the step before, where only gradients and numbers are
+        new; the param groups that are still to be updated.
+        """
+        waiting = repeat(self, optimizer)
+        if waiting and self.device is not None:
+            waiting = repeat(self.device, optimizer)
+        return waiting
+
+    def on_device(self, launch: Launch) -> Left:
+        """Update what is for Triton's kernels; what is left of it."""
+        return run(launch)
+
+    def reads_scale(self, optimizer: object) -> bool:
+        """Whether kernels take the scale of a GradScaler out by themselves."""
+        return reads_scale(self, optimizer)
+
+    def has_numbers_near(self, group: dict[str, Any], p: Tensor) -> bool:
+        """Whether 0-d states are to lie on the device of their parameter."""
+        if torch.compiler.is_compiling() or not p.is_cuda or self.device is None:
+            return False
+        return is_asked_for(group) and is_there(p.device)
 
     def numbers_of(
         self, group: dict[str, Any]

@@ -6,7 +6,6 @@ before, at the same addresses, takes its tables over and looks at the gradients 
 """
 
 import ctypes
-import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .carried import Guard, NotCarried, addresses, check_together, dtypes, guard, same
+from .again import Plan, by_default
+from .carried import NotCarried, addresses, check_together, dtypes, lacks
 from .matrices import matrices
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ class Batch:
     of_groups: list[int] = field(default_factory=list)
     addresses: list[list[int]] = field(default_factory=list)
     tables: list[array] = field(default_factory=list)
-    guards: dict[int, Guard] = field(default_factory=dict)
     numel: array = field(default_factory=lambda: array("q"))
     shapes: array = field(default_factory=lambda: array("q"))
     group: array = field(default_factory=lambda: array("q"))
+    asked: array = field(default_factory=lambda: array("d"))
 
     def lay_out(self, view: str, least: int) -> None:
         """Fill the tables; a rule with a view sees tensors as matrices."""
@@ -102,16 +102,9 @@ class Batch:
             self.group.extend([at] * rows)
         self.addresses = [addresses(column) for column in self.columns]
         self.tables = [array("q", each) for each in self.addresses]
-
-    def for_later(self, grads: int | None) -> "Batch":
-        """What the next step may need; no gradient is kept alive for it."""
-        watched = [0] if grads is None else [0, grads]
-        if not self.guards:
-            self.guards = {at: guard(self.columns[at]) for at in watched}
-        self.entries = []
-        if grads is not None:
-            self.columns[grads] = ()
-        return self
+        of_entries = (entry.asked for entry in self.entries)
+        for column in chain.from_iterable(zip(*of_entries, strict=True)):
+            self.asked.extend(column)
 
 
 def _end_to_end(entries: list[Entry]) -> list[Sequence[Any]]:
@@ -127,7 +120,7 @@ class Launch:
     def __init__(self, kernel: "Kernel", optimizer: object) -> None:
         self.kernel = kernel
         self.optimizer = optimizer
-        self.by_default = os.environ.get("OPTDSL_FUSED", "1") != "0"
+        self.by_default = by_default()
         self.given: list[tuple[dict[str, Any], Any]] = []
         self.entries: list[Entry] = []
         self.left: list[tuple[dict[str, Any], Any]] = []
@@ -160,63 +153,43 @@ class Launch:
         """Whether a group is to be updated by kernels where they carry it. Where it says
         neither `fused` nor `foreach` it is, unless OPTDSL_FUSED is 0.
         """
-        if group.get("differentiable") or group.get("capturable"):
+        if group.get("differentiable"):
             return False
         fused = group.get("fused")
         if fused is None and group.get("foreach") is None:
-            return self.by_default
+            return self.by_default and not group.get("capturable")
         return bool(fused)
 
     def run(self) -> list[tuple[dict[str, Any], Any]]:
         """Update what is carried; the groups that are left, or what is left of them."""
+        self.left += self.kernel.on_device(self)
+        if self.kernel.together and self.left:
+            return self.given
         if not self.entries:
             return self.left
-        batches = self._known() or self._sorted()
-        if self.kernel.together and (self.left or len(batches) != 1):
+        batches = self._sorted()
+        if self.kernel.together and len(batches) != 1:
             return self.given
         for batch in batches:
-            if not self._run(batch):
+            if not self.step(batch):
                 self.left += [entry.back for entry in batch.entries]
-        self.kernel.plans.pop(self.optimizer, None)
-        if len(batches) == 1:
-            plan = batches[0].for_later(self.kernel.grads)
-            self.kernel.plans[self.optimizer] = plan
+        if not self.left:
+            plan = Plan.of(self.optimizer, batches, self.kernel)
+            if plan is not None:
+                self.kernel.plans[self.optimizer] = plan
         return self.left
 
     # ---- what is carried
 
-    def _known(self) -> list[Batch] | None:
-        """The batch of the step before, where nothing but its gradients is new."""
-        batch = self.kernel.plans.get(self.optimizer)
-        if batch is None:
-            return None
-        columns = _end_to_end(self.entries)
-        grads = self.kernel.grads
-        sizes = [len(entry.elements[0]) for entry in self.entries]
-        if sizes != batch.of_groups or not same(columns, batch, grads):
-            return None
-        numbers = [self.kernel.numbers_of(entry.group) for entry in self.entries]
-        if {options for _, options in numbers} != {batch.options}:
-            return None
-        if grads is not None:
-            where = addresses(columns[grads])
-            if not batch.guards[grads](columns[grads]) or (
-                0 in where and _lacks(columns[grads], where)
-            ):
-                return None
-            batch.tables[grads] = array("q", where)
-        batch.columns, batch.entries = columns, self.entries
-        batch.hypers = [*chain.from_iterable(hypers for hypers, _ in numbers)]
-        return [batch]
+    def _dtypes(self, entry: Entry) -> list[set[torch.dtype | None]]:
+        return dtypes(entry, self.kernel)
 
     def _sorted(self) -> list[Batch]:
         """What kernels carry, in batches of one combination of types and options."""
         carried, parts = [], []
         for entry in self.entries:
             try:
-                rows = _by_types(
-                    dtypes(entry, self.kernel), entry, self.kernel.together
-                )
+                rows = _by_types(self._dtypes(entry), entry, self.kernel.together)
                 for types, _ in rows:
                     check_together(types[: len(entry.elements)])
             except NotCarried:
@@ -245,7 +218,7 @@ class Launch:
 
     # ---- running
 
-    def _run(self, batch: Batch) -> bool:
+    def step(self, batch: Batch) -> bool:
         """Whether the kernels took a batch."""
         step = self.kernel.built(batch.types, batch.options)
         if step is None:
@@ -259,11 +232,7 @@ class Launch:
         ]
         heads = array("q", (each.buffer_info()[0] for each in columns))
         hypers = array("d", batch.hypers)
-        asked = array("d")
-        of_entries = (entry.asked for entry in batch.entries)
-        for column in chain.from_iterable(zip(*of_entries, strict=True)):
-            asked.extend(column)
-        tables = (batch.numel, batch.shapes, batch.group, hypers, asked, heads)
+        tables = (batch.numel, batch.shapes, batch.group, hypers, batch.asked, heads)
         begin = (each.buffer_info()[0] for each in tables)
         table = Table(len(batch.numel), torch.get_num_threads(), *begin)
         return step(ctypes.byref(table)) == 0
@@ -304,16 +273,10 @@ def _repeats(batch: Batch) -> bool:
     return len({*full}) != len(full)
 
 
-def _lacks(column: Sequence[Any], where: list[int]) -> bool:
-    """Whether a tensor of some size begins nowhere, since its storage was given up."""
-    pairs = zip(column, where, strict=True)
-    return any(x is not None and not at and x.numel() for x, at in pairs)
-
-
 def _has_no_memory(batch: Batch) -> bool:
     """Whether a tensor of the batch has none."""
     columns = zip(batch.columns, batch.addresses, strict=True)
-    return any(_lacks(column, where) for column, where in columns if 0 in where)
+    return any(lacks(column, where) for column, where in columns if 0 in where)
 
 
 def _scratch(batch: Batch, elements: int) -> tuple[Tensor, array]:

@@ -5,7 +5,7 @@ Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
 """
-# Compiled by optdsl from accsgd.opt, content d44cc25acb86.
+# Compiled by optdsl from accsgd.opt, content cd650b4e3e06.
 
 import math
 import warnings
@@ -157,8 +157,11 @@ class AccSGD(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -196,7 +199,10 @@ class AccSGD(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
@@ -588,10 +594,109 @@ extern "C" int step_accsgd(const Table *table) {
 }
 """
 
+_CUDA = r"""# AccSGD in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    lerp,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    kappa = tl.load(of + 1)
+    xi = tl.load(of + 2)
+    small_const = tl.load(of + 3)
+    # beta = small_const**2*xi/kappa
+    beta = libdevice.pow(small_const, double(2.0)) * xi / kappa
+    # zeta = small_const/(small_const + beta)
+    zeta = small_const / (small_const + beta)
+    # lr*kappa/small_const
+    quotient = lr * kappa / small_const
+    tl.store(n + 0 * rows, beta)
+    tl.store(n + 1 * rows, quotient)
+    tl.store(n + 2 * rows, zeta)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 4)
+    beta = tl.load(n + 0 * rows)
+    quotient = tl.load(n + 1 * rows)
+    zeta = tl.load(n + 2 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # momentum_buffer = lerp(momentum_buffer, p - lr*kappa/small_const*grad,
+    #     beta)
+    momentum_buffer = lerp(momentum_buffer, p - quotient.to(real) * grad, beta.to(real))
+    # p = lerp(p - lr*grad, momentum_buffer, 1 - zeta)
+    p = lerp(p - lr.to(real) * grad, momentum_buffer, (1.0 - zeta).to(real))
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, left, momentum_buffer)
+
+
+def launch(x):
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_accsgd",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     options=("maximize", "weight_decay_is_not_0"),
+    cuda=_CUDA,
+    scaled=True,
 )

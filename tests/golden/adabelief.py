@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content 537073ca77a1.
+# Compiled by optdsl from adabelief.opt, content 604f042276f5.
 
 import math
 import warnings
@@ -182,8 +182,11 @@ class AdaBelief(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -221,7 +224,10 @@ class AdaBelief(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -334,8 +340,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1033,6 +1044,167 @@ extern "C" int step_ada_belief(const Table *table) {
 }
 """
 
+_CUDA = r"""# AdaBelief in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_var_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "rectify")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+    rectify: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # rate = lr/(1 - beta1**t)
+    rate = lr / (1.0 - libdevice.pow(beta1, t))
+    # correction2 = 1 - beta2**t
+    correction2 = 1.0 - libdevice.pow(beta2, t)
+    # root = correction2**0.5
+    root = libdevice.pow(correction2, double(0.5))
+    # rho_inf = 2/(1 - beta2) - 1
+    rho_inf = 2.0 / (1.0 - beta2) - 1.0
+    # rho = rho_inf - 2*t*beta2**t/correction2
+    rho = rho_inf - 2.0 * t * libdevice.pow(beta2, t) / correction2
+    product = double(0.0)
+    if not not rectify:
+        if rho >= 5.0:
+            # rectified(rho, rho_inf)
+            rectified_rho = rho
+            rectified_rho_inf = rho_inf
+            # rate*rectified(rho, rho_inf)*root
+            product = (
+                rate
+                * libdevice.pow(
+                    (rectified_rho - 4.0)
+                    * (rectified_rho - 2.0)
+                    * rectified_rho_inf
+                    / (
+                        (rectified_rho_inf - 4.0)
+                        * (rectified_rho_inf - 2.0)
+                        * rectified_rho
+                    ),
+                    double(0.5),
+                )
+                * root
+            )
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, product)
+    tl.store(n + 3 * rows, rate)
+    tl.store(n + 4 * rows, rho)
+    tl.store(n + 5 * rows, root)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_var_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    rectify: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    product = tl.load(n + 2 * rows)
+    rate = tl.load(n + 3 * rows)
+    rho = tl.load(n + 4 * rows)
+    root = tl.load(n + 5 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_var_at = column(columns, rows, row, 3, exp_avg_var_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_var = elements(exp_avg_var_at, i, left, real)
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    elif weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    # distance = grad - exp_avg
+    distance = grad - exp_avg
+    # exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
+    exp_avg_var = beta2.to(real) * exp_avg_var + (1.0 - beta2).to(
+        real
+    ) * distance * distance
+    # exp_avg_var += eps
+    exp_avg_var = exp_avg_var + eps.to(real)
+    if not rectify:
+        # p -= rate*exp_avg/(sqrt(exp_avg_var)/root + eps)
+        p = p - rate.to(real) * exp_avg / (
+            tl.sqrt(exp_avg_var) / root.to(real) + eps.to(real)
+        )
+    elif rho >= 5.0:
+        # p -= rate*rectified(rho, rho_inf)*root*exp_avg/(sqrt(exp_avg_var) + eps)
+        p = p - product.to(real) * exp_avg / (tl.sqrt(exp_avg_var) + eps.to(real))
+    else:
+        # p -= rate*exp_avg
+        p = p - rate.to(real) * exp_avg
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_var_at, i, left, exp_avg_var)
+
+
+def launch(x):
+    x.numbers = x.new(6 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_ada_belief",
     _CPU,
@@ -1040,4 +1212,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_var"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "rectify"),
+    cuda=_CUDA,
+    scaled=True,
 )

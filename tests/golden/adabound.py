@@ -5,7 +5,7 @@ Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
 """
-# Compiled by optdsl from adabound.opt, content 4e4352b68374.
+# Compiled by optdsl from adabound.opt, content 7a62814191a2.
 
 import math
 import warnings
@@ -197,8 +197,11 @@ class AdaBound(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -236,7 +239,10 @@ class AdaBound(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -366,8 +372,13 @@ def _as_float(value: Any) -> float:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1024,6 +1035,140 @@ extern "C" int step_ada_bound(const Table *table) {
 }
 """
 
+_CUDA = r"""# AdaBound in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    keep_number,
+    larger,
+    lerp,
+    number,
+    overflowed,
+    smaller,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "max_exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "amsbound", "base_lr_above_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+    base_lr_above_0: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 8 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    final_lr = tl.load(of + 3)
+    gamma = tl.load(of + 4)
+    base_lr = tl.load(of + 7)
+    t = number(columns, rows, row, 5, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # rate = lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+    rate = lr * tl.sqrt(1.0 - libdevice.pow(beta2, t)) / (1.0 - libdevice.pow(beta1, t))
+    # final = final_lr*lr/initial(lr) if initial(lr) > 0 else 0
+    final = final_lr * lr / base_lr if base_lr_above_0 else double(0.0)
+    # lower = final*(1 - 1/(gamma*t + 1))
+    lower = final * (1.0 - 1.0 / (gamma * t + 1.0))
+    # upper = final*(1 + 1/(gamma*t))
+    upper = final * (1.0 + 1.0 / (gamma * t))
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, lower)
+    tl.store(n + 3 * rows, rate)
+    tl.store(n + 4 * rows, upper)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    max_exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    amsbound: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 8 * tl.load(group + row)
+    eps = tl.load(of + 5)
+    weight_decay = tl.load(of + 6)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    lower = tl.load(n + 2 * rows)
+    rate = tl.load(n + 3 * rows)
+    upper = tl.load(n + 4 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    max_exp_avg_sq_at = column(columns, rows, row, 4, max_exp_avg_sq_t, aligned) + begin
+    max_exp_avg_sq_left = if_there(columns, rows, row, 4, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    max_exp_avg_sq = elements(max_exp_avg_sq_at, i, max_exp_avg_sq_left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    if amsbound:
+        # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+        max_exp_avg_sq = larger(max_exp_avg_sq, exp_avg_sq)
+    # second = max_exp_avg_sq if amsbound else exp_avg_sq
+    second = max_exp_avg_sq if amsbound else exp_avg_sq
+    # p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+    p = p - smaller(
+        larger(rate.to(real) / (tl.sqrt(second) + eps.to(real)), lower.to(real)),
+        upper.to(real),
+    ) * exp_avg
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    keep(max_exp_avg_sq_at, i, max_exp_avg_sq_left, max_exp_avg_sq)
+
+
+def launch(x):
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_ada_bound",
     _CPU,
@@ -1032,4 +1177,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("max_exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "amsbound", "base_lr_above_0"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content d5d26bef04e7.
+# Compiled by optdsl from adadelta.opt, content 4d59b49ed301.
 
 import math
 import warnings
@@ -172,8 +172,11 @@ class Adadelta(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -211,7 +214,10 @@ class Adadelta(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             square_avgs: list[Tensor] = []
@@ -296,8 +302,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -656,6 +667,94 @@ extern "C" int step_adadelta(const Table *table) {
 }
 """
 
+_CUDA = r"""# Adadelta in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "square_avg_t", "acc_delta_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    t = number(columns, rows, row, 4, step_t) + 1
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    square_avg_t: tl.constexpr,
+    acc_delta_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    rho = tl.load(of + 1)
+    eps = tl.load(of + 2)
+    weight_decay = tl.load(of + 3)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    square_avg_at = column(columns, rows, row, 2, square_avg_t, aligned) + begin
+    acc_delta_at = column(columns, rows, row, 3, acc_delta_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    square_avg = elements(square_avg_at, i, left, real)
+    acc_delta = elements(acc_delta_at, i, left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # square_avg = rho*square_avg + (1 - rho)*grad*grad
+    square_avg = rho.to(real) * square_avg + (1.0 - rho).to(real) * grad * grad
+    # std = sqrt(square_avg + eps)
+    std = tl.sqrt(square_avg + eps.to(real))
+    # delta = sqrt(acc_delta + eps)/std * grad
+    delta = tl.sqrt(acc_delta + eps.to(real)) / std * grad
+    # acc_delta = rho*acc_delta + (1 - rho)*delta*delta
+    acc_delta = rho.to(real) * acc_delta + (1.0 - rho).to(real) * delta * delta
+    # p -= lr*delta
+    p = p - lr.to(real) * delta
+    keep(p_at, i, left, p)
+    keep(square_avg_at, i, left, square_avg)
+    keep(acc_delta_at, i, left, acc_delta)
+
+
+def launch(x):
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_adadelta",
     _CPU,
@@ -663,4 +762,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "square_avg", "acc_delta"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 61e57c5fd3ff.
+# Compiled by optdsl from adafactor.opt, content e5670a610b7d.
 
 import math
 import warnings
@@ -194,8 +194,11 @@ class Adafactor(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -233,7 +236,10 @@ class Adafactor(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             row_vars: list[Tensor | None] = []
@@ -348,8 +354,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group.get("capturable", False) else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group.get("capturable", False)
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1087,7 +1098,7 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
                 second = real(row_var) * col_var * real(1.0 / larger_);
             } else {
                 // variance = lerp(variance, grad*grad, new)
-                variance = lerp_(variance, grad * grad, real(n.new_));
+                variance = kept<variance_t>(lerp_(variance, grad * grad, real(n.new_)));
                 // second = max(variance, floor*floor)
                 second = max_(variance, real(n.floor * n.floor));
             }

@@ -3,7 +3,7 @@
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
 """
-# Compiled by optdsl from adagrad_norm.opt, content 2ef3d2f3021e.
+# Compiled by optdsl from adagrad_norm.opt, content d38c0abf7981.
 
 import math
 import warnings
@@ -162,8 +162,11 @@ class AdaGradNorm(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -205,7 +208,10 @@ class AdaGradNorm(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             self._init_group(group, params, grads)
@@ -576,6 +582,170 @@ extern "C" int step_ada_grad_norm(const Table *table) {
 }
 """
 
+_CUDA = r"""# AdaGradNorm in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    number,
+    overflowed,
+    spread,
+    square,
+    squares_of,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "b_sq_t")
+OPTIONS = ()
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, numbers, found_inf,
+    b_sq_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    b_sq = number(columns, rows, row, 2, b_sq_t)
+    tl.store(n + 1 * rows, b_sq)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, parts, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 4 * tl.load(group + row)
+    weight_decay = tl.load(of + 1)
+    maximize = tl.load(of + 2) != 0
+    weight_decay_is_not_0 = tl.load(of + 3) != 0
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # b_sq += norm(grad, over=model)**2
+    b_sq_part = total(square(grad.to(tl.float64)), i, left)
+    tl.store(parts + 0 * chunks + chunk, b_sq_part)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # b_sq += norm(grad, over=model)**2
+    b_sq_part = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    tl.store(n + 0 * rows, b_sq_part)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_1(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # norm(grad, over=model)
+    b_sq_total = tl.sqrt(squares_of(numbers + 0 * rows, begin, end))
+    spread(numbers + 2 * rows, begin, end, b_sq_total)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_3(
+    columns, rows, numbers, found_inf,
+    b_sq_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    b_sq = tl.load(n + 1 * rows)
+    b_sq_total = tl.load(n + 2 * rows)
+    # b_sq += norm(grad, over=model)**2
+    b_sq = b_sq + libdevice.pow(b_sq_total, double(2.0))
+    # sqrt(b_sq)
+    root = tl.sqrt(b_sq)
+    tl.store(n + 3 * rows, root)
+    keep_number(columns, rows, row, 2, b_sq_t, b_sq)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 1)
+    maximize = tl.load(of + 2) != 0
+    weight_decay_is_not_0 = tl.load(of + 3) != 0
+    root = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # p -= lr*grad/sqrt(b_sq)
+    p = p - lr.to(real) * grad / root.to(real)
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.each_row(numbers_3)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_ada_grad_norm",
     _CPU,
@@ -584,4 +754,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("b_sq",),
     options=("maximize", "weight_decay_is_not_0"),
     together=True,
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 195e61268ccb.
+# Compiled by optdsl from adamp.opt, content 5a00c48954c8.
 
 import math
 import warnings
@@ -192,8 +192,11 @@ class AdamP(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -231,7 +234,10 @@ class AdamP(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -357,8 +363,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1194,9 +1205,10 @@ static void pass_1(
             real by_channel_x_3 = 0;
             real by_channel_x_4 = 0;
             // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
             // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 -
+                n.beta2) * grad * grad);
             // momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
             const real momentum = nesterov ? real(n.beta1) * exp_avg + real(1.0 -
                 n.beta1) * grad : exp_avg;

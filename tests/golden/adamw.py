@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 6764b106b20a.
+# Compiled by optdsl from adamw.opt, content d8a3647661ca.
 
 import math
 import warnings
@@ -190,8 +190,11 @@ class AdamW(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -229,7 +232,10 @@ class AdamW(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -358,8 +364,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -879,6 +890,133 @@ extern "C" int step_adamw(const Table *table) {
 }
 """
 
+_CUDA = r"""# AdamW in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    keep_number,
+    larger,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "max_exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "amsgrad")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = number(columns, rows, row, 5, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # (1 - beta2**t)**0.5
+    power = libdevice.pow(1.0 - libdevice.pow(beta2, t), double(0.5))
+    # lr/(1 - beta1**t)
+    quotient = lr / (1.0 - libdevice.pow(beta1, t))
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, power)
+    tl.store(n + 3 * rows, quotient)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    max_exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    amsgrad: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    power = tl.load(n + 2 * rows)
+    quotient = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    max_exp_avg_sq_at = column(columns, rows, row, 4, max_exp_avg_sq_t, aligned) + begin
+    max_exp_avg_sq_left = if_there(columns, rows, row, 4, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    max_exp_avg_sq = elements(max_exp_avg_sq_at, i, max_exp_avg_sq_left, real)
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    elif weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    if amsgrad:
+        # max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+        max_exp_avg_sq = larger(max_exp_avg_sq, exp_avg_sq)
+    # second = max_exp_avg_sq if amsgrad else exp_avg_sq
+    second = max_exp_avg_sq if amsgrad else exp_avg_sq
+    # denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
+    denom = tl.sqrt(second) / power.to(real) + eps.to(real)
+    # p -= lr/(1 - beta1**t) * exp_avg/denom
+    p = p - quotient.to(real) * exp_avg / denom
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    keep(max_exp_avg_sq_at, i, max_exp_avg_sq_left, max_exp_avg_sq)
+
+
+def launch(x):
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_adamw",
     _CPU,
@@ -887,4 +1025,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("max_exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "amsgrad"),
+    cuda=_CUDA,
+    scaled=True,
 )

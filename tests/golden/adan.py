@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content 6a6668d5b925.
+# Compiled by optdsl from adan.opt, content b123ca533178.
 
 import math
 import warnings
@@ -187,8 +187,11 @@ class Adan(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -226,7 +229,10 @@ class Adan(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -358,8 +364,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1031,6 +1042,154 @@ extern "C" int step_adan(const Table *table) {
 }
 """
 
+_CUDA = r"""# Adan in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = (
+    "p_t",
+    "grad_t",
+    "exp_avg_t",
+    "exp_avg_diff_t",
+    "exp_avg_sq_t",
+    "pre_grad_t",
+    "step_t",
+)
+OPTIONS = ("maximize", "weight_decay_is_not_0", "no_prox")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    betas_2 = tl.load(of + 3)
+    t = number(columns, rows, row, 6, step_t) + 1
+    # beta1, beta2, beta3 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    beta3 = betas_2
+    # (1 - beta3**t)**0.5
+    power = libdevice.pow(1.0 - libdevice.pow(beta3, t), double(0.5))
+    # lr/(1 - beta1**t)
+    quotient = lr / (1.0 - libdevice.pow(beta1, t))
+    # lr*beta2/(1 - beta2**t)
+    quotient_2 = lr * beta2 / (1.0 - libdevice.pow(beta2, t))
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, beta3)
+    tl.store(n + 3 * rows, power)
+    tl.store(n + 4 * rows, quotient)
+    tl.store(n + 5 * rows, quotient_2)
+    keep_number(columns, rows, row, 6, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_diff_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    pre_grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    no_prox: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 4)
+    weight_decay = tl.load(of + 5)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    beta3 = tl.load(n + 2 * rows)
+    power = tl.load(n + 3 * rows)
+    quotient = tl.load(n + 4 * rows)
+    quotient_2 = tl.load(n + 5 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_diff_at = column(columns, rows, row, 3, exp_avg_diff_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 4, exp_avg_sq_t, aligned) + begin
+    pre_grad_at = column(columns, rows, row, 5, pre_grad_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_diff = elements(exp_avg_diff_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    pre_grad = elements(pre_grad_at, i, left, real)
+    # diff = grad - pre_grad
+    diff = grad - pre_grad
+    # pre_grad = grad
+    pre_grad = grad
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    # exp_avg_diff = lerp(exp_avg_diff, diff, 1 - beta2)
+    exp_avg_diff = lerp(exp_avg_diff, diff, (1.0 - beta2).to(real))
+    # ahead = grad + beta2*diff
+    ahead = grad + beta2.to(real) * diff
+    # exp_avg_sq = beta3*exp_avg_sq + (1 - beta3)*ahead*ahead
+    exp_avg_sq = beta3.to(real) * exp_avg_sq + (1.0 - beta3).to(real) * ahead * ahead
+    # denom = sqrt(exp_avg_sq)/(1 - beta3**t)**0.5 + eps
+    denom = tl.sqrt(exp_avg_sq) / power.to(real) + eps.to(real)
+    if weight_decay_is_not_0 and no_prox:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    # p -= lr/(1 - beta1**t) * exp_avg/denom
+    p = p - quotient.to(real) * exp_avg / denom
+    # p -= lr*beta2/(1 - beta2**t) * exp_avg_diff/denom
+    p = p - quotient_2.to(real) * exp_avg_diff / denom
+    if weight_decay_is_not_0 and not no_prox:
+        # p /= 1 + lr*weight_decay
+        p = p / (1.0 + lr * weight_decay).to(real)
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_diff_at, i, left, exp_avg_diff)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    keep(pre_grad_at, i, left, pre_grad)
+
+
+def launch(x):
+    x.numbers = x.new(6 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_adan",
     _CPU,
@@ -1038,4 +1197,5 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_diff", "exp_avg_sq", "pre_grad"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "no_prox"),
+    cuda=_CUDA,
 )

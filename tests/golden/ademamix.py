@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content b27ca632467b.
+# Compiled by optdsl from ademamix.opt, content 7062d932e77f.
 
 import math
 import warnings
@@ -191,8 +191,11 @@ class AdEMAMix(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -230,7 +233,10 @@ class AdEMAMix(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avg_fasts: list[Tensor] = []
@@ -368,8 +374,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1012,6 +1023,164 @@ extern "C" int step_ademamix(const Table *table) {
 }
 """
 
+_CUDA = r"""# AdEMAMix in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    larger,
+    lerp,
+    number,
+    overflowed,
+    smaller,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_fast_t", "exp_avg_slow_t", "exp_avg_sq_t", "step_t")
+OPTIONS = (
+    "maximize",
+    "beta3_warmup_is_none",
+    "alpha_warmup_is_none",
+    "weight_decay_is_not_0",
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+    beta3_warmup_is_none: tl.constexpr,
+    alpha_warmup_is_none: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 9 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    betas_2 = tl.load(of + 3)
+    alpha = tl.load(of + 4)
+    beta3_warmup = tl.load(of + 5)
+    alpha_warmup = tl.load(of + 6)
+    t = number(columns, rows, row, 5, step_t) + 1
+    # beta1, beta2, beta3 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    beta3 = betas_2
+    # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
+    warm = smaller(
+        double(1.0), t / (double(1.0) if beta3_warmup_is_none else beta3_warmup)
+    )
+    # life(beta1)
+    life_beta = beta1
+    # life(beta3)
+    life_beta_2 = beta3
+    # beta3 **= 1/(warm + (1 - warm)*life(beta1)/life(beta3))
+    beta3 = libdevice.pow(
+        beta3,
+        1.0
+        / (
+            warm
+            + (1.0 - warm) * (-1.0 / libdevice.log(larger(life_beta, double(1e-8)))) / (
+                -1.0 / libdevice.log(larger(life_beta_2, double(1e-8)))
+            )
+        ),
+    )
+    # share = alpha*min(1, t/(1 if alpha_warmup == none else alpha_warmup))
+    share = alpha * smaller(
+        double(1.0), t / (double(1.0) if alpha_warmup_is_none else alpha_warmup)
+    )
+    # (1 - beta2**t)**0.5
+    power = libdevice.pow(1.0 - libdevice.pow(beta2, t), double(0.5))
+    # 1 - beta1**t
+    difference = 1.0 - libdevice.pow(beta1, t)
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, beta3)
+    tl.store(n + 3 * rows, difference)
+    tl.store(n + 4 * rows, power)
+    tl.store(n + 5 * rows, share)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_fast_t: tl.constexpr,
+    exp_avg_slow_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 9 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 7)
+    weight_decay = tl.load(of + 8)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    beta3 = tl.load(n + 2 * rows)
+    difference = tl.load(n + 3 * rows)
+    power = tl.load(n + 4 * rows)
+    share = tl.load(n + 5 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_fast_at = column(columns, rows, row, 2, exp_avg_fast_t, aligned) + begin
+    exp_avg_slow_at = column(columns, rows, row, 3, exp_avg_slow_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 4, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg_fast = elements(exp_avg_fast_at, i, left, real)
+    exp_avg_slow = elements(exp_avg_slow_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    # exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
+    exp_avg_fast = lerp(exp_avg_fast, grad, (1.0 - beta1).to(real))
+    # exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
+    exp_avg_slow = lerp(exp_avg_slow, grad, (1.0 - beta3).to(real))
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
+    denom = tl.sqrt(exp_avg_sq) / power.to(real) + eps.to(real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
+    p = p - lr.to(real) * (
+        exp_avg_fast / difference.to(real) + share.to(real) * exp_avg_slow
+    ) / denom
+    keep(p_at, i, left, p)
+    keep(exp_avg_fast_at, i, left, exp_avg_fast)
+    keep(exp_avg_slow_at, i, left, exp_avg_slow)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+
+
+def launch(x):
+    x.numbers = x.new(6 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_ademamix",
     _CPU,
@@ -1024,4 +1193,6 @@ _KERNELS = _Kernel and _Kernel(
         "alpha_warmup_is_none",
         "weight_decay_is_not_0",
     ),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content aff00f946f67.
+# Compiled by optdsl from adopt.opt, content 7df08bb1afbc.
 
 import math
 import warnings
@@ -186,8 +186,11 @@ class ADOPT(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -227,7 +230,10 @@ class ADOPT(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -277,7 +283,7 @@ class ADOPT(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, exp_avgs, exp_avg_sqs, firsts, steps = columns
+            params, firsts = columns[0], columns[4]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -351,8 +357,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -947,6 +958,138 @@ extern "C" int step_adopt(const Table *table) {
 }
 """
 
+_CUDA = r"""# ADOPT in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    larger,
+    lerp,
+    number,
+    overflowed,
+    smaller,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = (
+    "maximize",
+    "weight_decay_is_not_0",
+    "decoupled_weight_decay",
+    "clip_exp_is_not_none",
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, asked, numbers, found_inf,
+    step_t: tl.constexpr,
+    clip_exp_is_not_none: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    clip_exp = tl.load(of + 4)
+    first = tl.load(asked + 0 * rows + row) != 0
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    bound = double(0.0)
+    if not first:
+        if clip_exp_is_not_none:
+            # bound = (t - 1)**clip_exp
+            bound = libdevice.pow(t - 1.0, clip_exp)
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, bound)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    clip_exp_is_not_none: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 5)
+    first = tl.load(asked + 0 * rows + row) != 0
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    bound = tl.load(n + 2 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    if weight_decay_is_not_0 and not decoupled_weight_decay:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    if first:
+        # exp_avg_sq = grad*grad
+        exp_avg_sq = grad * grad
+    else:
+        if weight_decay_is_not_0 and decoupled_weight_decay:
+            # p *= 1 - lr*weight_decay
+            p = p * (1.0 - lr * weight_decay).to(real)
+        # normed = grad/max(sqrt(exp_avg_sq), eps)
+        normed = grad / larger(tl.sqrt(exp_avg_sq), eps.to(real))
+        if clip_exp_is_not_none:
+            # normed = max(min(normed, bound), -bound)
+            normed = larger(smaller(normed, bound.to(real)), (-bound).to(real))
+        # exp_avg = lerp(exp_avg, normed, 1 - beta1)
+        exp_avg = lerp(exp_avg, normed, (1.0 - beta1).to(real))
+        # p -= lr*exp_avg
+        p = p - lr.to(real) * exp_avg
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+
+
+def launch(x):
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_adopt",
     _CPU,
@@ -959,4 +1102,5 @@ _KERNELS = _Kernel and _Kernel(
         "decoupled_weight_decay",
         "clip_exp_is_not_none",
     ),
+    cuda=_CUDA,
 )

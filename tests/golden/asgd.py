@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content fde4c65c261b.
+# Compiled by optdsl from asgd.opt, content ce5e1c14840c.
 
 import math
 import warnings
@@ -208,8 +208,11 @@ class ASGD(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -247,7 +250,10 @@ class ASGD(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             etas: list[Tensor] = []
@@ -337,8 +343,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -832,6 +843,131 @@ extern "C" int step_asgd(const Table *table) {
 }
 """
 
+_CUDA = r"""# ASGD in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    larger,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "ax_t", "eta_t", "mu_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, numbers, found_inf,
+    eta_t: tl.constexpr,
+    mu_t: tl.constexpr,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    eta = number(columns, rows, row, 3, eta_t)
+    mu = number(columns, rows, row, 4, mu_t)
+    t = number(columns, rows, row, 5, step_t) + 1
+    tl.store(n + 0 * rows, eta)
+    tl.store(n + 1 * rows, mu)
+    tl.store(n + 2 * rows, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    ax_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lambd = tl.load(of + 1)
+    weight_decay = tl.load(of + 4)
+    eta = tl.load(n + 0 * rows)
+    mu = tl.load(n + 1 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    ax_at = column(columns, rows, row, 2, ax_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    ax = elements(ax_at, i, left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # p *= 1 - lambd*eta
+    p = p * (1.0 - lambd * eta).to(real)
+    # p -= eta*grad
+    p = p - eta.to(real) * grad
+    if mu != 1.0:
+        # way = mu*(p - ax)
+        way = mu.to(real) * (p - ax)
+        # ax += way
+        ax = ax + way
+    else:
+        # ax = p
+        ax = p
+    keep(p_at, i, left, p)
+    keep(ax_at, i, left, ax)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_2(
+    columns, rows, group, hypers, numbers, found_inf,
+    eta_t: tl.constexpr,
+    mu_t: tl.constexpr,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    lambd = tl.load(of + 1)
+    alpha = tl.load(of + 2)
+    t0 = tl.load(of + 3)
+    t = tl.load(n + 2 * rows)
+    # eta = lr/(1 + lambd*lr*t)**alpha
+    eta = lr / libdevice.pow(1.0 + lambd * lr * t, alpha)
+    # mu = 1/max(1, t - t0)
+    mu = 1.0 / larger(double(1.0), t - t0)
+    keep_number(columns, rows, row, 3, eta_t, eta)
+    keep_number(columns, rows, row, 4, mu_t, mu)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+def launch(x):
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_asgd",
     _CPU,
@@ -839,4 +975,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "ax"),
     numbers=("eta", "mu", "step"),
     options=("maximize", "weight_decay_is_not_0"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -4,7 +4,7 @@ Luo et al. (2023), CAME: Confidence-guided Adaptive Memory Efficient Optimizatio
 https://arxiv.org/abs/2307.02047
 Follows https://github.com/yangluo7/CAME, where axes before the last two are a batch.
 """
-# Compiled by optdsl from came.opt, content 9b41688f6a88.
+# Compiled by optdsl from came.opt, content 97f0ddaf95a9.
 
 import math
 import warnings
@@ -190,8 +190,11 @@ class CAME(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -229,7 +232,10 @@ class CAME(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -1114,7 +1120,8 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
                 update = scaled_x * real(rsqrt) * rsqrt_2;
             } else {
                 // exp_avg_sq = lerp(exp_avg_sq, square, 1 - beta2)
-                exp_avg_sq = lerp_(exp_avg_sq, square, real(1.0 - n.beta2));
+                exp_avg_sq = kept<exp_avg_sq_t>(lerp_(exp_avg_sq, square, real(1.0 -
+                    n.beta2)));
                 // update = grad*rsqrt(exp_avg_sq)
                 update = grad * rsqrt_(exp_avg_sq);
             }
@@ -1165,7 +1172,7 @@ static void pass_3(
             // update /= max(1, norm(update)/numel(p)**0.5/clip_threshold)
             update = update * real(1.0 / n.larger_3);
             // exp_avg = lerp(exp_avg, update, 1 - beta1)
-            exp_avg = lerp_(exp_avg, update, real(1.0 - n.beta1));
+            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, update, real(1.0 - n.beta1)));
             if (row.ndim > 1.0) {
                 // residual = (update - exp_avg)**2 + eps[1]
                 residual = square_(update - exp_avg) + real(row.eps[1]);

@@ -7,7 +7,7 @@ stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
 """
-# Compiled by optdsl from cautious_adamw.opt, content cf3beb9646c9.
+# Compiled by optdsl from cautious_adamw.opt, content faba91be1a5b.
 
 import math
 import warnings
@@ -173,8 +173,11 @@ class CautiousAdamW(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -212,7 +215,10 @@ class CautiousAdamW(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -316,8 +322,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -767,12 +778,13 @@ static void pass_1(
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         if (weight_decay_is_not_0) {
             // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+            p = kept<p_t>(p * real(1.0 - row.lr * row.weight_decay));
         }
         // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
+            * grad * grad);
         // mask = max(sign(exp_avg*grad), 0)
         const real mask = max_(sign_(exp_avg * grad), real(0.0));
         // mean(mask)
@@ -851,6 +863,186 @@ extern "C" int step_cautious_adamw(const Table *table) {
 }
 """
 
+_CUDA = r"""# CautiousAdamW in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    kept,
+    larger,
+    lerp,
+    number,
+    overflowed,
+    sign,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # lr*(1 - beta2**t)**0.5/(1 - beta1**t)
+    quotient = (
+        lr
+        * libdevice.pow(1.0 - libdevice.pow(beta2, t), double(0.5))
+        / (1.0 - libdevice.pow(beta1, t))
+    )
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, t)
+    tl.store(n + 4 * rows, quotient)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, numbers, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 4)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = kept(p * (1.0 - lr * weight_decay).to(real), p_t)
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = kept(lerp(exp_avg, grad, (1.0 - beta1).to(real)), exp_avg_t)
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad, exp_avg_sq_t
+    )
+    # mask = max(sign(exp_avg*grad), 0)
+    mask = larger(sign(exp_avg * grad), 0.0)
+    # mean(mask)
+    mean = total(mask, i, left)
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    tl.store(parts + 0 * chunks + chunk, mean)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    columns, rows, chunks, starts, numel, numbers, parts, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    t = tl.load(n + 2 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # mean(mask)
+    mean = sum_of(parts + 0 * chunks, begin, end) / tl.load(numel + row)
+    # max(mean(mask), 1e-3)
+    larger_ = larger(mean, double(1e-3))
+    tl.store(n + 3 * rows, larger_)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    larger_ = tl.load(n + 3 * rows)
+    quotient = tl.load(n + 4 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    # mask = max(sign(exp_avg*grad), 0)
+    mask = larger(sign(exp_avg * grad), 0.0)
+    # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+    denom = (tl.sqrt(exp_avg_sq) + eps.to(real)) * larger_.to(real)
+    # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+    p = p - quotient.to(real) * mask * exp_avg / denom
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_cautious_adamw",
     _CPU,
@@ -858,4 +1050,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    cuda=_CUDA,
+    scaled=True,
 )

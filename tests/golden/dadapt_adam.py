@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 6d88e421086a.
+# Compiled by optdsl from dadapt_adam.opt, content 5d7145aa81c9.
 
 import math
 import warnings
@@ -219,8 +219,11 @@ class DAdaptAdam(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -262,7 +265,10 @@ class DAdaptAdam(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -375,8 +381,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1029,6 +1040,242 @@ extern "C" int step_dadapt_adam(const Table *table) {
 }
 """
 
+_CUDA = r"""# DAdaptAdam in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    larger,
+    number,
+    overflowed,
+    smaller,
+    spread,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = (
+    "p_t",
+    "grad_t",
+    "exp_avg_t",
+    "exp_avg_sq_t",
+    "s_t",
+    "d_t",
+    "numerator_t",
+    "step_t",
+)
+OPTIONS = ()
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    d_t: tl.constexpr,
+    numerator_t: tl.constexpr,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 10 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    use_bias_correction = tl.load(of + 7) != 0
+    d = number(columns, rows, row, 5, d_t)
+    numerator = number(columns, rows, row, 6, numerator_t)
+    t = number(columns, rows, row, 7, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # beta3 = sqrt(beta2)
+    beta3 = tl.sqrt(beta2)
+    # dlr = d*lr
+    dlr = d * lr
+    # corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+    #     1
+    corrected = tl.where(
+        use_bias_correction,
+        tl.sqrt(1.0 - libdevice.pow(beta2, t)) / (1.0 - libdevice.pow(beta1, t)),
+        double(1.0),
+    )
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, beta3)
+    tl.store(n + 3 * rows, corrected)
+    tl.store(n + 4 * rows, dlr)
+    tl.store(n + 7 * rows, d)
+    tl.store(n + 10 * rows, numerator)
+    tl.store(n + 11 * rows, t)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, numbers, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    s_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 10 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    maximize = tl.load(of + 6) != 0
+    weight_decay_is_not_0 = tl.load(of + 8) != 0
+    decouple = tl.load(of + 9) != 0
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    beta3 = tl.load(n + 2 * rows)
+    corrected = tl.load(n + 3 * rows)
+    dlr = tl.load(n + 4 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    s_at = column(columns, rows, row, 4, s_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    s = elements(s_at, i, left, real)
+    if weight_decay_is_not_0 and not decouple:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # dot(grad, s/(sqrt(exp_avg_sq) + eps))
+    dot = total(grad * (s / (tl.sqrt(exp_avg_sq) + eps.to(real))), i, left)
+    # exp_avg = beta1*exp_avg + (1 - beta1)*corrected*dlr*grad
+    exp_avg = beta1.to(real) * exp_avg + ((1.0 - beta1) * corrected * dlr).to(
+        real
+    ) * grad
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    # s = beta3*s + (1 - beta3)*corrected*dlr*grad
+    s = beta3.to(real) * s + ((1.0 - beta3) * corrected * dlr).to(real) * grad
+    # length = sum(abs(s), over=model)
+    length_part = total(tl.abs(s), i, left)
+    if weight_decay_is_not_0 and decouple:
+        # p -= weight_decay*corrected*dlr*p
+        p = p - (weight_decay * corrected * dlr).to(real) * p
+    # p -= exp_avg/(sqrt(exp_avg_sq) + eps)
+    p = p - exp_avg / (tl.sqrt(exp_avg_sq) + eps.to(real))
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    keep(s_at, i, left, s)
+    tl.store(parts + 0 * chunks + chunk, dot)
+    tl.store(parts + 1 * chunks + chunk, length_part)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    corrected = tl.load(n + 3 * rows)
+    dlr = tl.load(n + 4 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # dot(grad, s/(sqrt(exp_avg_sq) + eps))
+    dot = sum_of(parts + 0 * chunks, begin, end)
+    # length = sum(abs(s), over=model)
+    length_part = sum_of(parts + 1 * chunks, begin, end)
+    # inner = sum(corrected*dlr*dot(grad, s/(sqrt(exp_avg_sq) + eps)),
+    #     over=model)
+    inner_part = corrected * dlr * dot
+    tl.store(n + 5 * rows, inner_part)
+    tl.store(n + 6 * rows, length_part)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_1(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # sum(corrected*dlr*dot(grad, s/(sqrt(exp_avg_sq) + eps)), over=model)
+    inner = sum_of(numbers + 5 * rows, begin, end)
+    spread(numbers + 8 * rows, begin, end, inner)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_2(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # sum(abs(s), over=model)
+    length = sum_of(numbers + 6 * rows, begin, end)
+    spread(numbers + 9 * rows, begin, end, length)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_3(
+    columns, rows, group, hypers, numbers, found_inf,
+    d_t: tl.constexpr,
+    numerator_t: tl.constexpr,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 10 * tl.load(group + row)
+    growth_rate = tl.load(of + 5)
+    beta3 = tl.load(n + 2 * rows)
+    d = tl.load(n + 7 * rows)
+    inner = tl.load(n + 8 * rows)
+    length = tl.load(n + 9 * rows)
+    numerator = tl.load(n + 10 * rows)
+    t = tl.load(n + 11 * rows)
+    # numerator = beta3*numerator + (1 - beta3)*inner
+    numerator = beta3 * numerator + (1.0 - beta3) * inner
+    # d_hat = where(length > 0, numerator/((1 - beta3)*length), d)
+    d_hat = tl.where(length > 0.0, numerator / ((1.0 - beta3) * length), d)
+    # d = max(d, min(d_hat, d*growth_rate))
+    d = larger(d, smaller(d_hat, d * growth_rate))
+    keep_number(columns, rows, row, 5, d_t, d)
+    keep_number(columns, rows, row, 6, numerator_t, numerator)
+    keep_number(columns, rows, row, 7, step_t, t)
+
+
+def launch(x):
+    x.numbers = x.new(12 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.once(across_2)
+    x.each_row(numbers_3)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_dadapt_adam",
     _CPU,
@@ -1037,4 +1284,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("d", "numerator", "step"),
     options=("maximize", "use_bias_correction", "weight_decay_is_not_0", "decouple"),
     together=True,
+    cuda=_CUDA,
+    scaled=True,
 )

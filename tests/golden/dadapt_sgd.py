@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
 """
-# Compiled by optdsl from dadapt_sgd.opt, content 5885cd5bdec0.
+# Compiled by optdsl from dadapt_sgd.opt, content da6c6e615648.
 
 import math
 import warnings
@@ -191,8 +191,11 @@ class DAdaptSGD(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -234,7 +237,10 @@ class DAdaptSGD(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             ses: list[Tensor] = []
@@ -802,6 +808,279 @@ extern "C" int step_dadaptsgd(const Table *table) {
 }
 """
 
+_CUDA = r"""# DAdaptSGD in 2 passes over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    larger,
+    number,
+    overflowed,
+    smaller,
+    spread,
+    square,
+    squares_of,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "s_t", "x0_t", "d_t", "numerator_t", "g0_norm_t")
+OPTIONS = ()
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, numbers, found_inf,
+    d_t: tl.constexpr,
+    numerator_t: tl.constexpr,
+    g0_norm_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    d = number(columns, rows, row, 4, d_t)
+    numerator = number(columns, rows, row, 5, numerator_t)
+    g0_norm = number(columns, rows, row, 6, g0_norm_t)
+    tl.store(n + 1 * rows, d)
+    tl.store(n + 3 * rows, g0_norm)
+    tl.store(n + 7 * rows, numerator)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, parts, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    s_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 6 * tl.load(group + row)
+    weight_decay = tl.load(of + 2)
+    maximize = tl.load(of + 4) != 0
+    weight_decay_is_not_0 = tl.load(of + 5) != 0
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    s_at = column(columns, rows, row, 2, s_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    s = elements(s_at, i, left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+    g0_norm_part = total(square(grad.to(tl.float64)), i, left)
+    # dot(grad, s)
+    dot = total(grad * s, i, left)
+    tl.store(parts + 0 * chunks + chunk, g0_norm_part)
+    tl.store(parts + 1 * chunks + chunk, dot)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+    g0_norm_part = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # dot(grad, s)
+    dot = sum_of(parts + 1 * chunks, begin, end)
+    tl.store(n + 0 * rows, g0_norm_part)
+    tl.store(n + 2 * rows, dot)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_1(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # norm(grad, over=model)
+    g0_norm_total = tl.sqrt(squares_of(numbers + 0 * rows, begin, end))
+    spread(numbers + 4 * rows, begin, end, g0_norm_total)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_3(
+    rows, group, hypers, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    d = tl.load(n + 1 * rows)
+    dot = tl.load(n + 2 * rows)
+    g0_norm = tl.load(n + 3 * rows)
+    g0_norm_total = tl.load(n + 4 * rows)
+    # g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+    g0_norm = tl.where(g0_norm > 0.0, g0_norm, g0_norm_total)
+    # dlr = where(g0_norm > 0, d*lr/g0_norm, 0)
+    dlr = tl.where(g0_norm > 0.0, d * lr / g0_norm, double(0.0))
+    # numerator += sum(dlr*dot(grad, s), over=model)
+    numerator_part = dlr * dot
+    tl.store(n + 3 * rows, g0_norm)
+    tl.store(n + 5 * rows, numerator_part)
+    tl.store(n + 6 * rows, dlr)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_2(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # sum(dlr*dot(grad, s), over=model)
+    numerator_total = sum_of(numbers + 5 * rows, begin, end)
+    spread(numbers + 8 * rows, begin, end, numerator_total)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_2(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, numbers, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    s_t: tl.constexpr,
+    x0_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    momentum = tl.load(of + 1)
+    weight_decay = tl.load(of + 2)
+    maximize = tl.load(of + 4) != 0
+    weight_decay_is_not_0 = tl.load(of + 5) != 0
+    dlr = tl.load(n + 6 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    s_at = column(columns, rows, row, 2, s_t, aligned) + begin
+    x0_at = column(columns, rows, row, 3, x0_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    s = elements(s_at, i, left, real)
+    x0 = elements(x0_at, i, left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # s += dlr*grad
+    s = s + dlr.to(real) * grad
+    # length = norm(s, over=model)
+    length_part = total(square(s.to(tl.float64)), i, left)
+    # p = momentum*p + (1 - momentum)*(x0 - s)
+    p = momentum.to(real) * p + (1.0 - momentum).to(real) * (x0 - s)
+    keep(p_at, i, left, p)
+    keep(s_at, i, left, s)
+    tl.store(parts + 0 * chunks + chunk, length_part)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_4(
+    rows, chunks, starts, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    numerator = tl.load(n + 7 * rows)
+    numerator_total = tl.load(n + 8 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # length = norm(s, over=model)
+    length_part = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # numerator += sum(dlr*dot(grad, s), over=model)
+    numerator = numerator + numerator_total
+    tl.store(n + 7 * rows, numerator)
+    tl.store(n + 9 * rows, length_part)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_3(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # norm(s, over=model)
+    length = tl.sqrt(squares_of(numbers + 9 * rows, begin, end))
+    spread(numbers + 10 * rows, begin, end, length)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_5(
+    columns, rows, group, hypers, numbers, found_inf,
+    d_t: tl.constexpr,
+    numerator_t: tl.constexpr,
+    g0_norm_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    growth_rate = tl.load(of + 3)
+    d = tl.load(n + 1 * rows)
+    g0_norm = tl.load(n + 3 * rows)
+    numerator = tl.load(n + 7 * rows)
+    length = tl.load(n + 10 * rows)
+    # d_hat = where(length > 0, 2*numerator/length, d)
+    d_hat = tl.where(length > 0.0, 2.0 * numerator / length, d)
+    # d = max(d, min(d_hat, d*growth_rate))
+    d = larger(d, smaller(d_hat, d * growth_rate))
+    keep_number(columns, rows, row, 4, d_t, d)
+    keep_number(columns, rows, row, 5, numerator_t, numerator)
+    keep_number(columns, rows, row, 6, g0_norm_t, g0_norm)
+
+
+def launch(x):
+    x.numbers = x.new(11 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.each_row(numbers_3)
+    x.once(across_2)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_2)
+    x.each_row(numbers_4)
+    x.once(across_3)
+    x.each_row(numbers_5)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_dadaptsgd",
     _CPU,
@@ -810,4 +1089,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("d", "numerator", "g0_norm"),
     options=("maximize", "weight_decay_is_not_0"),
     together=True,
+    cuda=_CUDA,
+    scaled=True,
 )

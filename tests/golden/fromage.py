@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content 2e7e5aed175c.
+# Compiled by optdsl from fromage.opt, content b8e18adfa8c9.
 
 import math
 import warnings
@@ -149,8 +149,11 @@ class Fromage(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -188,7 +191,10 @@ class Fromage(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             bounds: list[Tensor | None] = []
@@ -535,9 +541,9 @@ static void pass_2(
         real p = load(row.p[i]);
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
-        p = p - real(n.product) * grad;
+        p = kept<p_t>(p - real(n.product) * grad);
         // p /= sqrt(1 + lr*lr)
-        p = p * real(1.0 / n.root);
+        p = kept<p_t>(p * real(1.0 / n.root));
         if (p_bound_is_not_none) {
             // grown = norm(p)
             grown += square_(double(p));
@@ -550,7 +556,8 @@ static void pass_2(
 static void numbers_3(const Row &row, Numbers &n) {
     if (p_bound_is_not_none) {
         // where(grown > bound, bound/grown, 1)
-        n.where = n.grown > n.bound ? n.bound / n.grown : 1.0;
+        n.where = kept<bound_t>(n.grown) > kept<bound_t>(n.bound) ? n.bound / n.grown :
+            1.0;
     }
 }
 
@@ -615,6 +622,198 @@ extern "C" int step_fromage(const Table *table) {
 }
 """
 
+_CUDA = r"""# Fromage in 3 passes over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    kept,
+    number,
+    overflowed,
+    smaller,
+    square,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "bound_t")
+OPTIONS = ("maximize", "p_bound_is_not_none")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    bound_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 1 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    bound = number(columns, rows, row, 2, bound_t)
+    # sqrt(1 + lr*lr)
+    root = tl.sqrt(1.0 + lr * lr)
+    tl.store(n + 1 * rows, root)
+    tl.store(n + 2 * rows, bound)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, parts, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    # length = norm(p)
+    length = total(square(p.to(tl.float64)), i, left)
+    # steepness = norm(grad)
+    steepness = total(square(grad.to(tl.float64)), i, left)
+    tl.store(parts + 0 * chunks + chunk, length)
+    tl.store(parts + 1 * chunks + chunk, steepness)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, group, hypers, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 1 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # length = norm(p)
+    length = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # steepness = norm(grad)
+    steepness = tl.sqrt(sum_of(parts + 1 * chunks, begin, end))
+    # lr*where(min(length, steepness) > 0, length/steepness, 1)
+    product = lr * tl.where(
+        smaller(length, steepness) > 0.0, length / steepness, double(1.0)
+    )
+    tl.store(n + 0 * rows, product)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_2(
+    columns, rows, chunks, row_of, starts, numel, numbers, parts, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    p_bound_is_not_none: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    product = tl.load(n + 0 * rows)
+    root = tl.load(n + 1 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    # p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
+    p = kept(p - product.to(real) * grad, p_t)
+    # p /= sqrt(1 + lr*lr)
+    p = kept(p / root.to(real), p_t)
+    grown = double(0.0)
+    if p_bound_is_not_none:
+        # grown = norm(p)
+        grown = grown + total(square(p.to(tl.float64)), i, left)
+    keep(p_at, i, left, p)
+    tl.store(parts + 0 * chunks + chunk, grown)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_3(
+    rows, chunks, starts, numbers, parts, found_inf,
+    bound_t: tl.constexpr,
+    p_bound_is_not_none: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    bound = tl.load(n + 2 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # grown = norm(p)
+    grown = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    where = double(0.0)
+    if p_bound_is_not_none:
+        # where(grown > bound, bound/grown, 1)
+        where = tl.where(
+            kept(grown, bound_t) > kept(bound, bound_t), bound / grown, double(1.0)
+        )
+    tl.store(n + 3 * rows, where)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_3(
+    columns, rows, row_of, starts, numel, numbers, found_inf,
+    p_t: tl.constexpr,
+    p_bound_is_not_none: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    where = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    if p_bound_is_not_none:
+        # p *= where(grown > bound, bound/grown, 1)
+        p = p * where.to(real)
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_2)
+    x.each_row(numbers_3)
+    x.each_chunk(pass_3)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_fromage",
     _CPU,
@@ -623,4 +822,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("bound",),
     optional=("bound",),
     options=("maximize", "p_bound_is_not_none"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content 8b1353fd8f6f.
+# Compiled by optdsl from ftrl.opt, content 72ac6eefcbb2.
 
 import math
 import warnings
@@ -161,8 +161,11 @@ class FTRL(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -200,7 +203,10 @@ class FTRL(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             zs: list[Tensor] = []
@@ -595,10 +601,105 @@ extern "C" int step_ftrl(const Table *table) {
 }
 """
 
+_CUDA = r"""# FTRL in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    clamp,
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    larger,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "z_t", "n__t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    beta = tl.load(of + 1)
+    lambda_2 = tl.load(of + 3)
+    # strength = max(beta + lr*lambda_2, 1e-30)
+    strength = larger(beta + lr * lambda_2, double(1e-30))
+    tl.store(n + 0 * rows, strength)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    z_t: tl.constexpr,
+    n__t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    lambda_1 = tl.load(of + 2)
+    strength = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    z_at = column(columns, rows, row, 2, z_t, aligned) + begin
+    n__at = column(columns, rows, row, 3, n__t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    z = elements(z_at, i, left, real)
+    n_ = elements(n__at, i, left, real)
+    # root_before = sqrt(n)
+    root_before = tl.sqrt(n_)
+    # n += grad*grad
+    n_ = n_ + grad * grad
+    # root = sqrt(n)
+    root = tl.sqrt(n_)
+    # z = z + lr*grad + (root_before - root)*p
+    z = z + lr.to(real) * grad + (root_before - root) * p
+    # p = (clamp(z, -lr*lambda_1, lr*lambda_1) - z)/(root + strength)
+    p = (clamp(z, (-lr * lambda_1).to(real), (lr * lambda_1).to(real)) - z) / (
+        root + strength.to(real)
+    )
+    keep(p_at, i, left, p)
+    keep(z_at, i, left, z)
+    keep(n__at, i, left, n_)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_ftrl",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "z", "n_"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

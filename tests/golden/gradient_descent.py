@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 87e5582b8e6b.
+# Compiled by optdsl from gradient_descent.opt, content 37039bde05a0.
 
 import math
 import warnings
@@ -130,8 +130,11 @@ class GradientDescent(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -169,7 +172,10 @@ class GradientDescent(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             self._init_group(group, params, grads)
@@ -407,10 +413,56 @@ extern "C" int step_gradient_descent(const Table *table) {
 }
 """
 
+_CUDA = r"""# GradientDescent in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 1 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    # p -= lr*grad
+    p = p - lr.to(real) * grad
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_gradient_descent",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

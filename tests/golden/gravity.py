@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content e36572b88c34.
+# Compiled by optdsl from gravity.opt, content 8b47c0ab121e.
 
 import math
 import warnings
@@ -172,8 +172,11 @@ class Gravity(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -212,7 +215,10 @@ class Gravity(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             velocitys: list[Tensor] = []
@@ -314,8 +320,13 @@ def _randn_like(x: Tensor, seed: int, draw: int) -> Tensor:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -562,6 +573,146 @@ extern "C" int step_gravity(const Table *table) {
 }
 """
 
+_CUDA = r"""# Gravity in 2 passes over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    larger,
+    largest,
+    largest_of,
+    number,
+    overflowed,
+    square,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "velocity_t", "step_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, asked, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 2 * tl.load(group + row)
+    beta = tl.load(of + 1)
+    numel_ = tl.load(asked + 0 * rows + row)
+    t = number(columns, rows, row, 3, step_t) + 1
+    decay = double(0.0)
+    if numel_ > 0.0:
+        # decay = (beta*(t - 1) + 1)/(t + 1)
+        decay = (beta * (t - 1.0) + 1.0) / (t + 1.0)
+    tl.store(n + 0 * rows, t)
+    tl.store(n + 1 * rows, decay)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, asked, parts, found_inf, grad_scale,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    numel_ = tl.load(asked + 0 * rows + row)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    max_ = double(float("-inf"))
+    if numel_ > 0.0:
+        # max(abs(grad))
+        max_ = larger(max_, largest(tl.abs(grad), i, left))
+    tl.store(parts + 0 * chunks + chunk, max_)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    columns, rows, chunks, starts, numbers, parts, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    t = tl.load(n + 0 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # max(abs(grad))
+    max_ = largest_of(parts + 0 * chunks, begin, end)
+    tl.store(n + 2 * rows, max_)
+    keep_number(columns, rows, row, 3, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    velocity_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 2 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    numel_ = tl.load(asked + 0 * rows + row)
+    decay = tl.load(n + 1 * rows)
+    max_ = tl.load(n + 2 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    velocity_at = column(columns, rows, row, 2, velocity_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    velocity = elements(velocity_at, i, left, real)
+    if numel_ > 0.0:
+        # held = grad/(1 + (grad*max(abs(grad)))**2)
+        held = grad / (1.0 + square(grad * max_.to(real)))
+        # velocity = decay*velocity + (1 - decay)*held
+        velocity = decay.to(real) * velocity + (1.0 - decay).to(real) * held
+        # p -= lr*velocity
+        p = p - lr.to(real) * velocity
+    keep(p_at, i, left, p)
+    keep(velocity_at, i, left, velocity)
+
+
+def launch(x):
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_gravity",
     _CPU,
@@ -569,4 +720,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "velocity"),
     numbers=("step",),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content 85f329947de0.
+# Compiled by optdsl from kate.opt, content 587af89e06fb.
 
 import math
 import warnings
@@ -153,8 +153,11 @@ class Kate(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -192,7 +195,10 @@ class Kate(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             ms: list[Tensor] = []
@@ -540,10 +546,74 @@ extern "C" int step_kate(const Table *table) {
 }
 """
 
+_CUDA = r"""# Kate in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "m_t", "b_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    m_t: tl.constexpr,
+    b_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eta = tl.load(of + 1)
+    eps = tl.load(of + 2)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    m_at = column(columns, rows, row, 2, m_t, aligned) + begin
+    b_at = column(columns, rows, row, 3, b_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    m = elements(m_at, i, left, real)
+    b = elements(b_at, i, left, real)
+    # g2 = grad*grad
+    g2 = grad * grad
+    # b += g2
+    b = b + g2
+    # denom = b + eps
+    denom = b + eps.to(real)
+    # m = m + eta*g2 + g2/denom
+    m = m + eta.to(real) * g2 + g2 / denom
+    # p -= lr*sqrt(m)*grad/denom
+    p = p - lr.to(real) * tl.sqrt(m) * grad / denom
+    keep(p_at, i, left, p)
+    keep(m_at, i, left, m)
+    keep(b_at, i, left, b)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_kate",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "m", "b"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content b08041f9ce73.
+# Compiled by optdsl from lamb.opt, content 634d106dce21.
 
 import math
 import warnings
@@ -171,8 +171,11 @@ class LAMB(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -210,7 +213,10 @@ class LAMB(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -310,8 +316,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -792,9 +803,10 @@ static void pass_1(
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
+            * grad * grad);
         // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
         const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) + real(row.eps);
         // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
@@ -879,6 +891,188 @@ extern "C" int step_lamb(const Table *table) {
 }
 """
 
+_CUDA = r"""# LAMB in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    kept,
+    lerp,
+    number,
+    overflowed,
+    square,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # 1 - beta2**t
+    difference = 1.0 - libdevice.pow(beta2, t)
+    # 1 - beta1**t
+    difference_2 = 1.0 - libdevice.pow(beta1, t)
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, difference)
+    tl.store(n + 3 * rows, difference_2)
+    tl.store(n + 4 * rows, t)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, numbers, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    difference = tl.load(n + 2 * rows)
+    difference_2 = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = kept(lerp(exp_avg, grad, (1.0 - beta1).to(real)), exp_avg_t)
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad, exp_avg_sq_t
+    )
+    # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+    denom = tl.sqrt(exp_avg_sq / difference.to(real)) + eps.to(real)
+    # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+    update = exp_avg / difference_2.to(real) / denom + weight_decay.to(real) * p
+    # p_norm = norm(p)
+    p_norm = total(square(p.to(tl.float64)), i, left)
+    # update_norm = norm(update)
+    update_norm = total(square(update.to(tl.float64)), i, left)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    tl.store(parts + 0 * chunks + chunk, p_norm)
+    tl.store(parts + 1 * chunks + chunk, update_norm)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    columns, rows, chunks, starts, numbers, parts, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    t = tl.load(n + 4 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # p_norm = norm(p)
+    p_norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # update_norm = norm(update)
+    update_norm = tl.sqrt(sum_of(parts + 1 * chunks, begin, end))
+    # ratio = p_norm/update_norm if p_norm > 0 and update_norm > 0 else 1
+    ratio = tl.where(
+        p_norm > 0.0 and update_norm > 0.0, p_norm / update_norm, double(1.0)
+    )
+    tl.store(n + 5 * rows, ratio)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf,
+    p_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    difference = tl.load(n + 2 * rows)
+    difference_2 = tl.load(n + 3 * rows)
+    ratio = tl.load(n + 5 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+    denom = tl.sqrt(exp_avg_sq / difference.to(real)) + eps.to(real)
+    # update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+    update = exp_avg / difference_2.to(real) / denom + weight_decay.to(real) * p
+    # p -= lr*ratio*update
+    p = p - (lr * ratio).to(real) * update
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(6 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_lamb",
     _CPU,
@@ -886,4 +1080,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

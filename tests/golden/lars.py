@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content b6a73537b6f1.
+# Compiled by optdsl from lars.opt, content 806ef129cd22.
 
 import math
 import warnings
@@ -157,8 +157,11 @@ class LARS(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -196,7 +199,10 @@ class LARS(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
@@ -634,10 +640,150 @@ extern "C" int step_lars(const Table *table) {
 }
 """
 
+_CUDA = r"""# LARS in 2 passes over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    overflowed,
+    square,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, asked, parts, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    ndim = tl.load(asked + 0 * rows + row)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    p_norm = double(0.0)
+    norm = double(0.0)
+    if ndim > 1.0:
+        # p_norm = norm(p)
+        p_norm = p_norm + total(square(p.to(tl.float64)), i, left)
+        # norm(grad)
+        norm = norm + total(square(grad.to(tl.float64)), i, left)
+    tl.store(parts + 0 * chunks + chunk, p_norm)
+    tl.store(parts + 1 * chunks + chunk, norm)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_1(
+    rows, chunks, starts, group, hypers, asked, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    weight_decay = tl.load(of + 2)
+    trust_coefficient = tl.load(of + 3)
+    ndim = tl.load(asked + 0 * rows + row)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # p_norm = norm(p)
+    p_norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # norm(grad)
+    norm = tl.sqrt(sum_of(parts + 1 * chunks, begin, end))
+    ratio = double(0.0)
+    if ndim > 1.0:
+        # total = norm(grad) + weight_decay*p_norm
+        total_ = norm + weight_decay * p_norm
+        # ratio = trust_coefficient*p_norm/total if p_norm > 0 and total > 0 else 1
+        ratio = tl.where(
+            p_norm > 0.0 and total_ > 0.0,
+            trust_coefficient * p_norm / total_,
+            double(1.0),
+        )
+    tl.store(n + 0 * rows, ratio)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    weight_decay = tl.load(of + 2)
+    ndim = tl.load(asked + 0 * rows + row)
+    ratio = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, left, real)
+    if ndim > 1.0:
+        # grad = ratio*(grad + weight_decay*p)
+        grad = ratio.to(real) * (grad + weight_decay.to(real) * p)
+    # momentum_buffer = momentum*momentum_buffer + grad
+    momentum_buffer = momentum.to(real) * momentum_buffer + grad
+    # p -= lr*momentum_buffer
+    p = p - lr.to(real) * momentum_buffer
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, left, momentum_buffer)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_lars",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

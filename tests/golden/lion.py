@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 4d8db6a864b6.
+# Compiled by optdsl from lion.opt, content 649f173bfbab.
 
 import math
 import warnings
@@ -150,8 +150,11 @@ class Lion(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -189,7 +192,10 @@ class Lion(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -535,10 +541,88 @@ extern "C" int step_lion(const Table *table) {
 }
 """
 
+_CUDA = r"""# Lion in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed, sign
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 3)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    # p *= 1 - lr*weight_decay
+    p = p * (1.0 - lr * weight_decay).to(real)
+    # p -= lr*sign(beta1*exp_avg + (1 - beta1)*grad)
+    p = p - lr.to(real) * sign(beta1.to(real) * exp_avg + (1.0 - beta1).to(real) * grad)
+    # exp_avg = beta2*exp_avg + (1 - beta2)*grad
+    exp_avg = beta2.to(real) * exp_avg + (1.0 - beta2).to(real) * grad
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+
+
+def launch(x):
+    x.numbers = x.new(2 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_lion",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "exp_avg"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content ef13d783b73e.
+# Compiled by optdsl from madgrad.opt, content 407fe3b4bed4.
 
 import math
 import warnings
@@ -181,8 +181,11 @@ class MADGRAD(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -220,7 +223,10 @@ class MADGRAD(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             grad_sum_sqs: list[Tensor] = []
@@ -318,8 +324,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -960,6 +971,163 @@ extern "C" int step_madgrad(const Table *table) {
 }
 """
 
+_CUDA = r"""# MADGRAD in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "grad_sum_sq_t", "s_t", "x0_t", "step_t")
+OPTIONS = (
+    "maximize",
+    "lr_is_not_0",
+    "weight_decay_is_not_0",
+    "decoupled_weight_decay",
+    "momentum_is_0",
+    "eps_is_0",
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+    lr_is_not_0: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    momentum_is_0: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    weight_decay = tl.load(of + 2)
+    eps = tl.load(of + 3)
+    t = number(columns, rows, row, 5, step_t) + 1
+    # rate = lr + eps if lr != 0 else 0
+    rate = lr + eps if lr_is_not_0 else double(0.0)
+    # lamb = rate*t**0.5
+    lamb = rate * libdevice.pow(t, double(0.5))
+    quotient = double(0.0)
+    if momentum_is_0:
+        # 1/3
+        quotient = double(1.0 / 3.0)
+    # 1/3
+    quotient_2 = double(1.0 / 3.0)
+    quotient_3 = double(0.0)
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # rate*weight_decay/(1 - momentum)
+        quotient_3 = rate * weight_decay / (1.0 - momentum)
+    tl.store(n + 0 * rows, lamb)
+    tl.store(n + 1 * rows, quotient)
+    tl.store(n + 2 * rows, quotient_2)
+    tl.store(n + 3 * rows, quotient_3)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    grad_sum_sq_t: tl.constexpr,
+    s_t: tl.constexpr,
+    x0_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    momentum_is_0: tl.constexpr,
+    eps_is_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    momentum = tl.load(of + 1)
+    weight_decay = tl.load(of + 2)
+    eps = tl.load(of + 3)
+    lamb = tl.load(n + 0 * rows)
+    quotient = tl.load(n + 1 * rows)
+    quotient_2 = tl.load(n + 2 * rows)
+    quotient_3 = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    grad_sum_sq_at = column(columns, rows, row, 2, grad_sum_sq_t, aligned) + begin
+    s_at = column(columns, rows, row, 3, s_t, aligned) + begin
+    x0_at = column(columns, rows, row, 4, x0_t, aligned) + begin
+    x0_left = if_there(columns, rows, row, 4, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    grad_sum_sq = elements(grad_sum_sq_at, i, left, real)
+    s = elements(s_at, i, left, real)
+    x0 = elements(x0_at, i, x0_left, real)
+    if weight_decay_is_not_0 and not decoupled_weight_decay:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    root = tl.zeros([BLOCK], real)
+    if momentum_is_0:
+        # root = grad_sum_sq**(1/3) + eps
+        root = libdevice.pow(grad_sum_sq, quotient.to(real)) + eps.to(real)
+        if eps_is_0:
+            # root = where(root == 0, inf, root)
+            root = tl.where(root == 0.0, tl.full([], float("inf"), real), root)
+        # start = p + s/root
+        start = p + s / root
+    else:
+        # start = x0
+        start = x0
+    # grad_sum_sq += lamb*grad*grad
+    grad_sum_sq = grad_sum_sq + lamb.to(real) * grad * grad
+    # s += lamb*grad
+    s = s + lamb.to(real) * grad
+    # root = grad_sum_sq**(1/3) + eps
+    root = libdevice.pow(grad_sum_sq, quotient_2.to(real)) + eps.to(real)
+    if eps_is_0:
+        # root = where(root == 0, inf, root)
+        root = tl.where(root == 0.0, tl.full([], float("inf"), real), root)
+    # z = start - s/root
+    z = start - s / root
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # z -= rate*weight_decay/(1 - momentum)*p
+        z = z - quotient_3.to(real) * p
+    # p = lerp(p, z, 1 - momentum)
+    p = lerp(p, z, (1.0 - momentum).to(real))
+    keep(p_at, i, left, p)
+    keep(grad_sum_sq_at, i, left, grad_sum_sq)
+    keep(s_at, i, left, s)
+
+
+def launch(x):
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_madgrad",
     _CPU,
@@ -975,4 +1143,6 @@ _KERNELS = _Kernel and _Kernel(
         "momentum_is_0",
         "eps_is_0",
     ),
+    cuda=_CUDA,
+    scaled=True,
 )

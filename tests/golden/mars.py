@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content 036dfb5aa36f.
+# Compiled by optdsl from mars.opt, content ca1d81eedbe5.
 
 import math
 import warnings
@@ -215,8 +215,11 @@ class MARS(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -254,7 +257,10 @@ class MARS(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             last_grads: list[Tensor | None] = []
@@ -393,8 +399,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -958,7 +969,7 @@ static void pass_1(
         }
         if (n.decay != 0.0) {
             // p *= 1 - rate*decay
-            p = p * real(1.0 - n.rate * n.decay);
+            p = kept<p_t>(p * real(1.0 - n.rate * n.decay));
         }
         store(row.p[i], p);
         if (has_last_grad) store(row.last_grad[i], last_grad);
@@ -1058,6 +1069,234 @@ extern "C" int step_mars(const Table *table) {
 }
 """
 
+_CUDA = r"""# MARS in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    keep_number,
+    kept,
+    larger,
+    lerp,
+    number,
+    overflowed,
+    square,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "last_grad_t", "exp_avg_t", "exp_avg_sq_t", "real", "step_t")
+OPTIONS = ("maximize", "optimize_1d")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, asked, numbers, found_inf,
+    step_t: tl.constexpr,
+    optimize_1d: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 10 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    weight_decay = tl.load(of + 4)
+    gamma = tl.load(of + 5)
+    lr_1d_factor = tl.load(of + 6)
+    betas_1d_0 = tl.load(of + 7)
+    betas_1d_1 = tl.load(of + 8)
+    weight_decay_1d = tl.load(of + 9)
+    ndim = tl.load(asked + 0 * rows + row)
+    t = number(columns, rows, row, 6, step_t) + 1
+    quotient = double(0.0)
+    if optimize_1d or ndim > 1.0:
+        # beta1, beta2 = betas
+        beta1 = betas_0
+        beta2 = betas_1
+        # rate, decay = (lr, weight_decay)
+        rate = lr
+        decay = weight_decay
+        # gamma*beta1/(1 - beta1)
+        quotient = gamma * beta1 / (1.0 - beta1)
+    else:
+        # beta1, beta2 = betas_1d
+        beta1 = betas_1d_0
+        beta2 = betas_1d_1
+        # rate, decay = (lr*lr_1d_factor, weight_decay_1d)
+        rate = lr * lr_1d_factor
+        decay = weight_decay_1d
+    # rate/(1 - beta1**t)
+    quotient_2 = rate / (1.0 - libdevice.pow(beta1, t))
+    # (1 - beta2**t)**0.5
+    power = libdevice.pow(1.0 - libdevice.pow(beta2, t), double(0.5))
+    tl.store(n + 0 * rows, decay)
+    tl.store(n + 1 * rows, quotient)
+    tl.store(n + 2 * rows, rate)
+    tl.store(n + 3 * rows, t)
+    tl.store(n + 4 * rows, beta1)
+    tl.store(n + 5 * rows, beta2)
+    tl.store(n + 7 * rows, power)
+    tl.store(n + 8 * rows, quotient_2)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, asked, numbers, parts, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    last_grad_t: tl.constexpr,
+    real: tl.constexpr,
+    maximize: tl.constexpr,
+    optimize_1d: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    decay = tl.load(n + 0 * rows)
+    quotient = tl.load(n + 1 * rows)
+    rate = tl.load(n + 2 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    last_grad_at = column(columns, rows, row, 2, last_grad_t, aligned) + begin
+    last_grad_left = if_there(columns, rows, row, 2, left)
+    corrected_at = column(columns, rows, row, 5, real, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    last_grad = elements(last_grad_at, i, last_grad_left, real)
+    corrected = elements(corrected_at, i, left, real)
+    norm = double(0.0)
+    if optimize_1d or ndim > 1.0:
+        # corrected = grad + gamma*beta1/(1 - beta1)*(grad - last_grad)
+        corrected = grad + quotient.to(real) * (grad - last_grad)
+        # norm(corrected)
+        norm = norm + total(square(corrected.to(tl.float64)), i, left)
+        # last_grad = grad
+        last_grad = grad
+    if decay != 0.0:
+        # p *= 1 - rate*decay
+        p = kept(p * (1.0 - rate * decay).to(real), p_t)
+    keep(p_at, i, left, p)
+    keep(last_grad_at, i, last_grad_left, last_grad)
+    keep(corrected_at, i, left, corrected)
+    tl.store(parts + 0 * chunks + chunk, norm)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    columns, rows, chunks, starts, asked, numbers, parts, found_inf,
+    step_t: tl.constexpr,
+    optimize_1d: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    t = tl.load(n + 3 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # norm(corrected)
+    norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    larger_ = double(0.0)
+    if optimize_1d or ndim > 1.0:
+        # max(1, norm(corrected))
+        larger_ = larger(double(1.0), norm)
+    tl.store(n + 6 * rows, larger_)
+    keep_number(columns, rows, row, 6, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    real: tl.constexpr,
+    maximize: tl.constexpr,
+    optimize_1d: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 10 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    ndim = tl.load(asked + 0 * rows + row)
+    beta1 = tl.load(n + 4 * rows)
+    beta2 = tl.load(n + 5 * rows)
+    larger_ = tl.load(n + 6 * rows)
+    power = tl.load(n + 7 * rows)
+    quotient_2 = tl.load(n + 8 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 3, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 4, exp_avg_sq_t, aligned) + begin
+    corrected_at = column(columns, rows, row, 5, real, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    corrected = elements(corrected_at, i, left, real)
+    if optimize_1d or ndim > 1.0:
+        # corrected /= max(1, norm(corrected))
+        corrected = corrected / larger_.to(real)
+    else:
+        # corrected = grad
+        corrected = grad
+    # exp_avg = lerp(exp_avg, corrected, 1 - beta1)
+    exp_avg = lerp(exp_avg, corrected, (1.0 - beta1).to(real))
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*corrected*corrected
+    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(
+        real
+    ) * corrected * corrected
+    # p -= rate/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 +
+    #     eps)
+    p = p - quotient_2.to(real) * exp_avg / (
+        tl.sqrt(exp_avg_sq) / power.to(real) + eps.to(real)
+    )
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    keep(corrected_at, i, left, corrected)
+
+
+def launch(x):
+    x.numbers = x.new(9 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_mars",
     _CPU,
@@ -1067,4 +1306,6 @@ _KERNELS = _Kernel and _Kernel(
     optional=("last_grad",),
     scratch=("corrected",),
     options=("maximize", "optimize_1d"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content d8c1a43d93f3.
+# Compiled by optdsl from momentum.opt, content 0dc5ff51901f.
 
 import math
 import warnings
@@ -143,8 +143,11 @@ class Momentum(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -182,7 +185,10 @@ class Momentum(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             bufs: list[Tensor] = []
@@ -458,10 +464,63 @@ extern "C" int step_momentum(const Table *table) {
 }
 """
 
+_CUDA = r"""# Momentum in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "buf_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    buf_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 2 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    buf_at = column(columns, rows, row, 2, buf_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    buf = elements(buf_at, i, left, real)
+    # buf = momentum*buf + grad
+    buf = momentum.to(real) * buf + grad
+    # p -= lr*buf
+    p = p - lr.to(real) * buf
+    keep(p_at, i, left, p)
+    keep(buf_at, i, left, buf)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_momentum",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "buf"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

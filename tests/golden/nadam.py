@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content ac7d6e5562ab.
+# Compiled by optdsl from nadam.opt, content 0794f9301833.
 
 import math
 import warnings
@@ -218,8 +218,11 @@ class NAdam(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -257,7 +260,10 @@ class NAdam(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             mu_products: list[Tensor] = []
@@ -377,8 +383,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1031,6 +1042,138 @@ extern "C" int step_nadam(const Table *table) {
 }
 """
 
+_CUDA = r"""# NAdam in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "mu_product_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    mu_product_t: tl.constexpr,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    momentum_decay = tl.load(of + 5)
+    mu_product = number(columns, rows, row, 4, mu_product_t)
+    t = number(columns, rows, row, 5, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # mu = beta1*(1 - 0.5*0.96**(t*momentum_decay))
+    mu = beta1 * (1.0 - 0.5 * libdevice.pow(double(0.96), t * momentum_decay))
+    # mu_next = beta1*(1 - 0.5*0.96**((t + 1)*momentum_decay))
+    mu_next = beta1 * (
+        1.0 - 0.5 * libdevice.pow(double(0.96), (t + 1.0) * momentum_decay)
+    )
+    # mu_product *= mu
+    mu_product = mu_product * mu
+    # 1 - beta2**t
+    difference = 1.0 - libdevice.pow(beta2, t)
+    # lr*(1 - mu)/(1 - mu_product)
+    quotient = lr * (1.0 - mu) / (1.0 - mu_product)
+    # lr*mu_next/(1 - mu_product*mu_next)
+    quotient_2 = lr * mu_next / (1.0 - mu_product * mu_next)
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, difference)
+    tl.store(n + 3 * rows, quotient)
+    tl.store(n + 4 * rows, quotient_2)
+    keep_number(columns, rows, row, 4, mu_product_t, mu_product)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    difference = tl.load(n + 2 * rows)
+    quotient = tl.load(n + 3 * rows)
+    quotient_2 = tl.load(n + 4 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    elif weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    # denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+    denom = tl.sqrt(exp_avg_sq / difference.to(real)) + eps.to(real)
+    # p -= lr*(1 - mu)/(1 - mu_product)*grad/denom
+    p = p - quotient.to(real) * grad / denom
+    # p -= lr*mu_next/(1 - mu_product*mu_next)*exp_avg/denom
+    p = p - quotient_2.to(real) * exp_avg / denom
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+
+
+def launch(x):
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_nadam",
     _CPU,
@@ -1038,4 +1181,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("mu_product", "step"),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+    cuda=_CUDA,
+    scaled=True,
 )

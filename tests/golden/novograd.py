@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 596cff1a278f.
+# Compiled by optdsl from novograd.opt, content 0c6c4d1d358c.
 
 import math
 import warnings
@@ -166,8 +166,11 @@ class NovoGrad(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -205,7 +208,10 @@ class NovoGrad(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -694,6 +700,163 @@ extern "C" int step_novo_grad(const Table *table) {
 }
 """
 
+_CUDA = r"""# NovoGrad in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+    square,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "grad_averaging")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    exp_avg_sq_t: tl.constexpr,
+    grad_averaging: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    exp_avg_sq = number(columns, rows, row, 3, exp_avg_sq_t)
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # share = 1 - beta1 if grad_averaging else 1
+    share = 1.0 - beta1 if grad_averaging else double(1.0)
+    tl.store(n + 0 * rows, beta2)
+    tl.store(n + 1 * rows, exp_avg_sq)
+    tl.store(n + 2 * rows, beta1)
+    tl.store(n + 3 * rows, share)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, parts, found_inf, grad_scale,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    # norm(grad)
+    norm = total(square(grad.to(tl.float64)), i, left)
+    tl.store(parts + 0 * chunks + chunk, norm)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    columns, rows, chunks, starts, group, hypers, numbers, parts, found_inf,
+    exp_avg_sq_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    beta2 = tl.load(n + 0 * rows)
+    exp_avg_sq = tl.load(n + 1 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # norm(grad)
+    norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # square = norm(grad)**2
+    square_ = libdevice.pow(norm, double(2.0))
+    # exp_avg_sq = square if exp_avg_sq == 0 else lerp(exp_avg_sq, square, 1 -
+    #     beta2)
+    exp_avg_sq = tl.where(
+        exp_avg_sq == 0.0, square_, lerp(exp_avg_sq, square_, 1.0 - beta2)
+    )
+    # sqrt(exp_avg_sq) + eps
+    sum_ = tl.sqrt(exp_avg_sq) + eps
+    tl.store(n + 4 * rows, sum_)
+    keep_number(columns, rows, row, 3, exp_avg_sq_t, exp_avg_sq)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 4)
+    beta1 = tl.load(n + 2 * rows)
+    share = tl.load(n + 3 * rows)
+    sum_ = tl.load(n + 4 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    # normed = grad/(sqrt(exp_avg_sq) + eps)
+    normed = grad / sum_.to(real)
+    if weight_decay_is_not_0:
+        # normed += weight_decay*p
+        normed = normed + weight_decay.to(real) * p
+    # exp_avg = beta1*exp_avg + share*normed
+    exp_avg = beta1.to(real) * exp_avg + share.to(real) * normed
+    # p -= lr*exp_avg
+    p = p - lr.to(real) * exp_avg
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+
+
+def launch(x):
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_novo_grad",
     _CPU,
@@ -701,4 +864,5 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg"),
     numbers=("exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "grad_averaging"),
+    cuda=_CUDA,
 )

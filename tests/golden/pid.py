@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content c774d25e95ea.
+# Compiled by optdsl from pid.opt, content cc629681a6c8.
 
 import math
 import warnings
@@ -175,8 +175,11 @@ class PID(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -216,7 +219,10 @@ class PID(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             i_buffers: list[Tensor] = []
@@ -263,7 +269,7 @@ class PID(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, i_buffers, d_buffers, grad_buffers, firsts = columns
+            params, firsts = columns[0], columns[5]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -697,10 +703,89 @@ extern "C" int step_pid(const Table *table) {
 }
 """
 
+_CUDA = r"""# PID in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "i_buffer_t", "d_buffer_t", "grad_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    i_buffer_t: tl.constexpr,
+    d_buffer_t: tl.constexpr,
+    grad_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    weight_decay = tl.load(of + 2)
+    integral = tl.load(of + 3)
+    derivative = tl.load(of + 4)
+    first = tl.load(asked + 0 * rows + row) != 0
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    i_buffer_at = column(columns, rows, row, 2, i_buffer_t, aligned) + begin
+    d_buffer_at = column(columns, rows, row, 3, d_buffer_t, aligned) + begin
+    grad_buffer_at = column(columns, rows, row, 4, grad_buffer_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    i_buffer = elements(i_buffer_at, i, left, real)
+    d_buffer = elements(d_buffer_at, i, left, real)
+    grad_buffer = elements(grad_buffer_at, i, left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # i_buffer = momentum*i_buffer + grad
+    i_buffer = momentum.to(real) * i_buffer + grad
+    if not first:
+        # d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
+        d_buffer = momentum.to(real) * d_buffer + (1.0 - momentum).to(real) * (
+            grad - grad_buffer
+        )
+    # grad_buffer = grad
+    grad_buffer = grad
+    # p -= lr*grad
+    p = p - lr.to(real) * grad
+    # p -= lr*integral*i_buffer
+    p = p - (lr * integral).to(real) * i_buffer
+    # p -= lr*derivative*d_buffer
+    p = p - (lr * derivative).to(real) * d_buffer
+    keep(p_at, i, left, p)
+    keep(i_buffer_at, i, left, i_buffer)
+    keep(d_buffer_at, i, left, d_buffer)
+    keep(grad_buffer_at, i, left, grad_buffer)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_pid",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "i_buffer", "d_buffer", "grad_buffer"),
     options=("maximize", "weight_decay_is_not_0"),
+    cuda=_CUDA,
 )

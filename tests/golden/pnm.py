@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content c1018a93c877.
+# Compiled by optdsl from pnm.opt, content 3bdaa73a4d73.
 
 import math
 import warnings
@@ -171,8 +171,11 @@ class PNM(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -210,7 +213,10 @@ class PNM(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             pos_momentums: list[Tensor] = []
@@ -311,8 +317,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -808,6 +819,126 @@ extern "C" int step_pnm(const Table *table) {
 }
 """
 
+_CUDA = r"""# PNM in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    lerp,
+    modulo,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "pos_momentum_t", "neg_momentum_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # fresh = 1 - beta1**2
+    fresh = 1.0 - libdevice.pow(beta1, double(2.0))
+    # lr/sqrt((1 + beta2)**2 + beta2**2)
+    quotient = lr / tl.sqrt(
+        libdevice.pow(1.0 + beta2, double(2.0)) + libdevice.pow(beta2, double(2.0))
+    )
+    tl.store(n + 0 * rows, beta2)
+    tl.store(n + 1 * rows, fresh)
+    tl.store(n + 2 * rows, quotient)
+    tl.store(n + 3 * rows, t)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    pos_momentum_t: tl.constexpr,
+    neg_momentum_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 3)
+    beta2 = tl.load(n + 0 * rows)
+    fresh = tl.load(n + 1 * rows)
+    quotient = tl.load(n + 2 * rows)
+    t = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    pos_momentum_at = column(columns, rows, row, 2, pos_momentum_t, aligned) + begin
+    neg_momentum_at = column(columns, rows, row, 3, neg_momentum_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    pos_momentum = elements(pos_momentum_at, i, left, real)
+    neg_momentum = elements(neg_momentum_at, i, left, real)
+    if weight_decay_is_not_0 and decoupled:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    elif weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    if modulo(t, double(2.0)) == 1.0:
+        # pos_momentum = lerp(pos_momentum, grad, fresh)
+        pos_momentum = lerp(pos_momentum, grad, fresh.to(real))
+        # update = (1 + beta2)*pos_momentum - beta2*neg_momentum
+        update = (1.0 + beta2).to(real) * pos_momentum - beta2.to(real) * neg_momentum
+    else:
+        # neg_momentum = lerp(neg_momentum, grad, fresh)
+        neg_momentum = lerp(neg_momentum, grad, fresh.to(real))
+        # update = (1 + beta2)*neg_momentum - beta2*pos_momentum
+        update = (1.0 + beta2).to(real) * neg_momentum - beta2.to(real) * pos_momentum
+    # p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
+    p = p - quotient.to(real) * update
+    keep(p_at, i, left, p)
+    keep(pos_momentum_at, i, left, pos_momentum)
+    keep(neg_momentum_at, i, left, neg_momentum)
+
+
+def launch(x):
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_pnm",
     _CPU,
@@ -815,4 +946,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "pos_momentum", "neg_momentum"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content b9edbe565146.
+# Compiled by optdsl from prodigy.opt, content abc2a0dd5fcc.
 
 import math
 import warnings
@@ -243,8 +243,11 @@ class Prodigy(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -286,7 +289,10 @@ class Prodigy(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -411,8 +417,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1078,17 +1089,18 @@ static void pass_1(
         // dot(grad, p0 - p)
         dot += double(grad * (p0 - p));
         // exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
-        exp_avg = real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.d) * grad;
+        exp_avg = kept<exp_avg_t>(real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.d)
+            * grad);
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real((1.0 - n.beta2) * n.d * n.d) *
-            grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real((1.0 -
+            n.beta2) * n.d * n.d) * grad * grad);
         // s = decay*s + d/d0*corrected*dlr*grad
         s = real(n.decay) * s + real(n.product) * grad;
         // d_denom = sum(abs(s), over=model)
         d_denom_part += double(abs_(s));
         if (row.weight_decay_is_not_0 && row.decouple) {
             // p -= weight_decay*corrected*dlr*p
-            p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
+            p = kept<p_t>(p - real(row.weight_decay * n.corrected * n.dlr) * p);
         }
         store(row.p[i], p);
         store(row.exp_avg[i], exp_avg);
@@ -1114,7 +1126,8 @@ static void numbers_3(const Row &row, Numbers &n) {
     // d_max = max(d_max, d_hat)
     n.d_max = max_(n.d_max, n.d_hat);
     // d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
-    n.d = min_(n.d_max, (n.d == row.d0 ? max_(n.d, n.d_hat) : n.d) * row.growth_rate);
+    n.d = min_(n.d_max, (kept<d_t>(n.d) == kept<d_t>(row.d0) ? max_(n.d, n.d_hat) : n.d)
+        * row.growth_rate);
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
@@ -1210,6 +1223,311 @@ extern "C" int step_prodigy(const Table *table) {
 }
 """
 
+_CUDA = r"""# Prodigy in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    kept,
+    larger,
+    number,
+    overflowed,
+    smaller,
+    spread,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = (
+    "p_t",
+    "grad_t",
+    "exp_avg_t",
+    "exp_avg_sq_t",
+    "s_t",
+    "p0_t",
+    "d_t",
+    "d_max_t",
+    "d_numerator_t",
+    "step_t",
+)
+OPTIONS = ()
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    d_t: tl.constexpr,
+    d_max_t: tl.constexpr,
+    d_numerator_t: tl.constexpr,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 14 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    beta3 = tl.load(of + 3)
+    d0 = tl.load(of + 6)
+    beta3_is_none = tl.load(of + 10) != 0
+    use_bias_correction = tl.load(of + 11) != 0
+    d = number(columns, rows, row, 6, d_t)
+    d_max = number(columns, rows, row, 7, d_max_t)
+    d_numerator = number(columns, rows, row, 8, d_numerator_t)
+    t = number(columns, rows, row, 9, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # decay = sqrt(beta2) if beta3 == none else beta3
+    decay = tl.where(beta3_is_none, tl.sqrt(beta2), beta3)
+    # dlr = d*lr
+    dlr = d * lr
+    # corrected = sqrt(1 - beta2**t)/(1 - beta1**t) if use_bias_correction else
+    #     1
+    corrected = tl.where(
+        use_bias_correction,
+        tl.sqrt(1.0 - libdevice.pow(beta2, t)) / (1.0 - libdevice.pow(beta1, t)),
+        double(1.0),
+    )
+    # d/d0*corrected*dlr
+    product = d / d0 * corrected * dlr
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, corrected)
+    tl.store(n + 3 * rows, d)
+    tl.store(n + 4 * rows, decay)
+    tl.store(n + 5 * rows, dlr)
+    tl.store(n + 6 * rows, product)
+    tl.store(n + 10 * rows, d_max)
+    tl.store(n + 11 * rows, d_numerator)
+    tl.store(n + 13 * rows, t)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, numbers, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    s_t: tl.constexpr,
+    p0_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 14 * tl.load(group + row)
+    weight_decay = tl.load(of + 5)
+    maximize = tl.load(of + 9) != 0
+    weight_decay_is_not_0 = tl.load(of + 12) != 0
+    decouple = tl.load(of + 13) != 0
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    corrected = tl.load(n + 2 * rows)
+    d = tl.load(n + 3 * rows)
+    decay = tl.load(n + 4 * rows)
+    dlr = tl.load(n + 5 * rows)
+    product = tl.load(n + 6 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    s_at = column(columns, rows, row, 4, s_t, aligned) + begin
+    p0_at = column(columns, rows, row, 5, p0_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    s = elements(s_at, i, left, real)
+    p0 = elements(p0_at, i, left, real)
+    if weight_decay_is_not_0 and not decouple:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # dot(grad, p0 - p)
+    dot = total(grad * (p0 - p), i, left)
+    # exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
+    exp_avg = kept(
+        beta1.to(real) * exp_avg + ((1.0 - beta1) * d).to(real) * grad, exp_avg_t
+    )
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + ((1.0 - beta2) * d * d).to(real) * grad * grad,
+        exp_avg_sq_t,
+    )
+    # s = decay*s + d/d0*corrected*dlr*grad
+    s = decay.to(real) * s + product.to(real) * grad
+    # d_denom = sum(abs(s), over=model)
+    d_denom_part = total(tl.abs(s), i, left)
+    if weight_decay_is_not_0 and decouple:
+        # p -= weight_decay*corrected*dlr*p
+        p = kept(p - (weight_decay * corrected * dlr).to(real) * p, p_t)
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    keep(s_at, i, left, s)
+    tl.store(parts + 0 * chunks + chunk, dot)
+    tl.store(parts + 1 * chunks + chunk, d_denom_part)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, group, hypers, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 14 * tl.load(group + row)
+    d0 = tl.load(of + 6)
+    corrected = tl.load(n + 2 * rows)
+    d = tl.load(n + 3 * rows)
+    dlr = tl.load(n + 5 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # dot(grad, p0 - p)
+    dot = sum_of(parts + 0 * chunks, begin, end)
+    # d_denom = sum(abs(s), over=model)
+    d_denom_part = sum_of(parts + 1 * chunks, begin, end)
+    # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+    #     p), over=model)
+    d_numerator_part = d / d0 * corrected * dlr * dot
+    tl.store(n + 7 * rows, d_numerator_part)
+    tl.store(n + 8 * rows, d_denom_part)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_1(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # sum(d/d0*corrected*dlr*dot(grad, p0 - p), over=model)
+    d_numerator_total = sum_of(numbers + 7 * rows, begin, end)
+    spread(numbers + 12 * rows, begin, end, d_numerator_total)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def across_2(
+    rows, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    begin, end = 0, rows
+    # sum(abs(s), over=model)
+    d_denom = sum_of(numbers + 8 * rows, begin, end)
+    spread(numbers + 9 * rows, begin, end, d_denom)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_3(
+    columns, rows, group, hypers, numbers, found_inf,
+    d_t: tl.constexpr,
+    d_max_t: tl.constexpr,
+    d_numerator_t: tl.constexpr,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 14 * tl.load(group + row)
+    d0 = tl.load(of + 6)
+    d_coef = tl.load(of + 7)
+    growth_rate = tl.load(of + 8)
+    d = tl.load(n + 3 * rows)
+    decay = tl.load(n + 4 * rows)
+    d_denom = tl.load(n + 9 * rows)
+    d_max = tl.load(n + 10 * rows)
+    d_numerator = tl.load(n + 11 * rows)
+    d_numerator_total = tl.load(n + 12 * rows)
+    t = tl.load(n + 13 * rows)
+    # d_numerator = decay*d_numerator + sum(d/d0*corrected*dlr*dot(grad, p0 -
+    #     p), over=model)
+    d_numerator = decay * d_numerator + d_numerator_total
+    # d_hat = where(d_denom > 0, d_coef*d_numerator/d_denom, d)
+    d_hat = tl.where(d_denom > 0.0, d_coef * d_numerator / d_denom, d)
+    # d_max = max(d_max, d_hat)
+    d_max = larger(d_max, d_hat)
+    # d = min(d_max, where(d == d0, max(d, d_hat), d)*growth_rate)
+    d = smaller(
+        d_max,
+        tl.where(kept(d, d_t) == kept(d0, d_t), larger(d, d_hat), d) * growth_rate,
+    )
+    tl.store(n + 3 * rows, d)
+    keep_number(columns, rows, row, 6, d_t, d)
+    keep_number(columns, rows, row, 7, d_max_t, d_max)
+    keep_number(columns, rows, row, 8, d_numerator_t, d_numerator)
+    keep_number(columns, rows, row, 9, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf,
+    p_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 14 * tl.load(group + row)
+    eps = tl.load(of + 4)
+    corrected = tl.load(n + 2 * rows)
+    d = tl.load(n + 3 * rows)
+    dlr = tl.load(n + 5 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    # p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
+    p = p - (corrected * dlr).to(real) * exp_avg / (
+        tl.sqrt(exp_avg_sq) + (d * eps).to(real)
+    )
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(14 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(2 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.once(across_1)
+    x.once(across_2)
+    x.each_row(numbers_3)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_prodigy",
     _CPU,
@@ -1224,4 +1542,6 @@ _KERNELS = _Kernel and _Kernel(
         "decouple",
     ),
     together=True,
+    cuda=_CUDA,
+    scaled=True,
 )

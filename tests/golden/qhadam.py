@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content 9b82023bf09b.
+# Compiled by optdsl from qhadam.opt, content 1eacf325bd88.
 
 import math
 import warnings
@@ -182,8 +182,11 @@ class QHAdam(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -221,7 +224,10 @@ class QHAdam(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -331,8 +337,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -948,6 +959,127 @@ extern "C" int step_qhadam(const Table *table) {
 }
 """
 
+_CUDA = r"""# QHAdam in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 7 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    nus_0 = tl.load(of + 3)
+    nus_1 = tl.load(of + 4)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # nu1, nu2 = nus
+    nu1 = nus_0
+    nu2 = nus_1
+    # new1 = (1 - beta1)/(1 - beta1**t)
+    new1 = (1.0 - beta1) / (1.0 - libdevice.pow(beta1, t))
+    # new2 = (1 - beta2)/(1 - beta2**t)
+    new2 = (1.0 - beta2) / (1.0 - libdevice.pow(beta2, t))
+    tl.store(n + 0 * rows, new1)
+    tl.store(n + 1 * rows, new2)
+    tl.store(n + 2 * rows, nu1)
+    tl.store(n + 3 * rows, nu2)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 7 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 5)
+    eps = tl.load(of + 6)
+    new1 = tl.load(n + 0 * rows)
+    new2 = tl.load(n + 1 * rows)
+    nu1 = tl.load(n + 2 * rows)
+    nu2 = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    elif weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # exp_avg = lerp(exp_avg, grad, new1)
+    exp_avg = lerp(exp_avg, grad, new1.to(real))
+    # exp_avg_sq = (1 - new2)*exp_avg_sq + new2*grad*grad
+    exp_avg_sq = (1.0 - new2).to(real) * exp_avg_sq + new2.to(real) * grad * grad
+    # update = exp_avg if nu1 == 1 else lerp(grad, exp_avg, nu1)
+    update = tl.where(nu1 == 1.0, exp_avg, lerp(grad, exp_avg, nu1.to(real)))
+    # second = exp_avg_sq if nu2 == 1 else lerp(grad*grad, exp_avg_sq, nu2)
+    second = tl.where(
+        nu2 == 1.0, exp_avg_sq, lerp(grad * grad, exp_avg_sq, nu2.to(real))
+    )
+    # p -= lr*update/(sqrt(second) + eps)
+    p = p - lr.to(real) * update / (tl.sqrt(second) + eps.to(real))
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+
+
+def launch(x):
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_qhadam",
     _CPU,
@@ -955,4 +1087,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 6e348eff45ae.
+# Compiled by optdsl from radam.opt, content ba723cdd132d.
 
 import math
 import warnings
@@ -179,8 +179,11 @@ class RAdam(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -218,7 +221,10 @@ class RAdam(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -325,8 +331,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -954,6 +965,150 @@ extern "C" int step_radam(const Table *table) {
 }
 """
 
+_CUDA = r"""# RAdam in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "decoupled_weight_decay")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # correction2 = 1 - beta2**t
+    correction2 = 1.0 - libdevice.pow(beta2, t)
+    # rho_inf = 2/(1 - beta2) - 1
+    rho_inf = 2.0 / (1.0 - beta2) - 1.0
+    # rho = rho_inf - 2*t*beta2**t/correction2
+    rho = rho_inf - 2.0 * t * libdevice.pow(beta2, t) / correction2
+    # 1 - beta1**t
+    difference = 1.0 - libdevice.pow(beta1, t)
+    power = double(0.0)
+    power_2 = double(0.0)
+    if rho > 5.0:
+        # correction2**0.5
+        power = libdevice.pow(correction2, double(0.5))
+        # rectified(rho, rho_inf)
+        rectified_rho = rho
+        rectified_rho_inf = rho_inf
+        # ((rho - 4)*(rho - 2)*rho_inf/((rho_inf - 4)*(rho_inf - 2)*rho))**0.5
+        power_2 = libdevice.pow(
+            (rectified_rho - 4.0)
+            * (rectified_rho - 2.0)
+            * rectified_rho_inf
+            / ((rectified_rho_inf - 4.0) * (rectified_rho_inf - 2.0) * rectified_rho),
+            double(0.5),
+        )
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, difference)
+    tl.store(n + 3 * rows, power)
+    tl.store(n + 4 * rows, power_2)
+    tl.store(n + 5 * rows, rho)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    difference = tl.load(n + 2 * rows)
+    power = tl.load(n + 3 * rows)
+    power_2 = tl.load(n + 4 * rows)
+    rho = tl.load(n + 5 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    elif weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
+    # update = exp_avg/(1 - beta1**t)
+    update = exp_avg / difference.to(real)
+    # update *= lr
+    update = update * lr.to(real)
+    if rho > 5.0:
+        # update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
+        update = update * (power.to(real) / (tl.sqrt(exp_avg_sq) + eps.to(real)))
+        # update *= rectified(rho, rho_inf)
+        update = update * power_2.to(real)
+    # p -= update
+    p = p - update
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+
+
+def launch(x):
+    x.numbers = x.new(6 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_radam",
     _CPU,
@@ -961,4 +1116,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content ea01c9c5aa38.
+# Compiled by optdsl from rmsprop.opt, content 8281de24cb22.
 
 import math
 import warnings
@@ -193,8 +193,11 @@ class RMSprop(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -232,7 +235,10 @@ class RMSprop(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             square_avgs: list[Tensor] = []
@@ -337,8 +343,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -795,6 +806,117 @@ extern "C" int step_rmsprop(const Table *table) {
 }
 """
 
+_CUDA = r"""# RMSprop in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    keep_number,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "square_avg_t", "momentum_buffer_t", "grad_avg_t", "step_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "centered", "momentum_above_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    t = number(columns, rows, row, 5, step_t) + 1
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    square_avg_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    grad_avg_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    centered: tl.constexpr,
+    momentum_above_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    alpha = tl.load(of + 1)
+    eps = tl.load(of + 2)
+    weight_decay = tl.load(of + 3)
+    momentum = tl.load(of + 4)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    square_avg_at = column(columns, rows, row, 2, square_avg_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 3, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 3, left)
+    grad_avg_at = column(columns, rows, row, 4, grad_avg_t, aligned) + begin
+    grad_avg_left = if_there(columns, rows, row, 4, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    square_avg = elements(square_avg_at, i, left, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    grad_avg = elements(grad_avg_at, i, grad_avg_left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    # square_avg = alpha*square_avg + (1 - alpha)*grad*grad
+    square_avg = alpha.to(real) * square_avg + (1.0 - alpha).to(real) * grad * grad
+    if centered:
+        # grad_avg = lerp(grad_avg, grad, 1 - alpha)
+        grad_avg = lerp(grad_avg, grad, (1.0 - alpha).to(real))
+        # avg = sqrt(square_avg - grad_avg*grad_avg)
+        avg = tl.sqrt(square_avg - grad_avg * grad_avg)
+    else:
+        # avg = sqrt(square_avg)
+        avg = tl.sqrt(square_avg)
+    # avg += eps
+    avg = avg + eps.to(real)
+    if momentum_above_0:
+        # momentum_buffer = momentum*momentum_buffer + grad/avg
+        momentum_buffer = momentum.to(real) * momentum_buffer + grad / avg
+        # p -= lr*momentum_buffer
+        p = p - lr.to(real) * momentum_buffer
+    else:
+        # p -= lr*grad/avg
+        p = p - lr.to(real) * grad / avg
+    keep(p_at, i, left, p)
+    keep(square_avg_at, i, left, square_avg)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+    keep(grad_avg_at, i, grad_avg_left, grad_avg)
+
+
+def launch(x):
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_rmsprop",
     _CPU,
@@ -803,4 +925,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("grad_avg", "momentum_buffer"),
     options=("maximize", "weight_decay_is_not_0", "centered", "momentum_above_0"),
+    cuda=_CUDA,
+    scaled=True,
 )

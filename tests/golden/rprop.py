@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 03af82599ccb.
+# Compiled by optdsl from rprop.opt, content 645796e120ae.
 
 import math
 import warnings
@@ -174,8 +174,11 @@ class Rprop(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -213,7 +216,10 @@ class Rprop(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             prevs: list[Tensor] = []
@@ -297,8 +303,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -590,6 +601,115 @@ extern "C" int step_rprop(const Table *table) {
 }
 """
 
+_CUDA = r"""# Rprop in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    clamp,
+    column,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    number,
+    overflowed,
+    sign,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "prev_t", "step_size_t", "step_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    etas_0 = tl.load(of + 0)
+    etas_1 = tl.load(of + 1)
+    step_sizes_0 = tl.load(of + 2)
+    step_sizes_1 = tl.load(of + 3)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # shrink, grow = etas
+    shrink = etas_0
+    grow = etas_1
+    # smallest, largest = step_sizes
+    smallest_ = step_sizes_0
+    largest_ = step_sizes_1
+    tl.store(n + 0 * rows, grow)
+    tl.store(n + 1 * rows, largest_)
+    tl.store(n + 2 * rows, shrink)
+    tl.store(n + 3 * rows, smallest_)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    prev_t: tl.constexpr,
+    step_size_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    grow = tl.load(n + 0 * rows)
+    largest_ = tl.load(n + 1 * rows)
+    shrink = tl.load(n + 2 * rows)
+    smallest_ = tl.load(n + 3 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    prev_at = column(columns, rows, row, 2, prev_t, aligned) + begin
+    step_size_at = column(columns, rows, row, 3, step_size_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    prev = elements(prev_at, i, left, real)
+    step_size = elements(step_size_at, i, left, real)
+    # agreement = sign(grad*prev)
+    agreement = sign(grad * prev)
+    # step_size *= where(agreement > 0, grow, 1)
+    step_size = step_size * tl.where(
+        agreement > 0.0, grow.to(real), tl.full([], 1.0, real)
+    )
+    # step_size *= where(agreement < 0, shrink, 1)
+    step_size = step_size * tl.where(
+        agreement < 0.0, shrink.to(real), tl.full([], 1.0, real)
+    )
+    # step_size = clamp(step_size, smallest, largest)
+    step_size = clamp(step_size, smallest_.to(real), largest_.to(real))
+    # prev = where(agreement < 0, 0, grad)
+    prev = tl.where(agreement < 0.0, tl.full([], 0.0, real), grad)
+    # p -= sign(prev)*step_size
+    p = p - sign(prev) * step_size
+    keep(p_at, i, left, p)
+    keep(prev_at, i, left, prev)
+    keep(step_size_at, i, left, step_size)
+
+
+def launch(x):
+    x.numbers = x.new(4 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_rprop",
     _CPU,
@@ -597,4 +717,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "prev", "step_size"),
     numbers=("step",),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 6beeb1a5ac75.
+# Compiled by optdsl from sgd.opt, content 3aa96c510c0d.
 
 import math
 import warnings
@@ -179,8 +179,11 @@ class SGD(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -220,7 +223,10 @@ class SGD(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
@@ -263,7 +269,7 @@ class SGD(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, momentum_buffers, firsts = columns
+            params, firsts = columns[0], columns[3]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -657,6 +663,89 @@ extern "C" int step_sgd(const Table *table) {
 }
 """
 
+_CUDA = r"""# SGD in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "momentum_is_not_0", "nesterov")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    momentum_is_not_0: tl.constexpr,
+    nesterov: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    dampening = tl.load(of + 2)
+    weight_decay = tl.load(of + 3)
+    first = tl.load(asked + 0 * rows + row) != 0
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    if momentum_is_not_0:
+        if first:
+            # momentum_buffer = grad
+            momentum_buffer = grad
+        else:
+            # momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+            momentum_buffer = momentum.to(real) * momentum_buffer + (
+                1.0 - dampening
+            ).to(real) * grad
+        if nesterov:
+            # grad += momentum*momentum_buffer
+            grad = grad + momentum.to(real) * momentum_buffer
+        else:
+            # grad = momentum_buffer
+            grad = momentum_buffer
+    # p -= lr*grad
+    p = p - lr.to(real) * grad
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_sgd",
     _CPU,
@@ -664,4 +753,5 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0", "nesterov"),
+    cuda=_CUDA,
 )

@@ -7,7 +7,7 @@ first gradient without deviation, as of a single number, whose norm theirs divid
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
 """
-# Compiled by optdsl from sgd_sai.opt, content 93d67a3593d2.
+# Compiled by optdsl from sgd_sai.opt, content 8c6deafaacd0.
 
 import math
 import warnings
@@ -169,8 +169,11 @@ class SGDSaI(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -208,7 +211,10 @@ class SGDSaI(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             gsnrs: list[Tensor] = []
@@ -532,6 +538,93 @@ extern "C" int step_sgdsai(const Table *table) {
 }
 """
 
+_CUDA = r"""# SGDSaI in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    lerp,
+    number,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t", "gsnr_t")
+OPTIONS = ("maximize", "momentum_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, numbers, found_inf,
+    gsnr_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    gsnr = number(columns, rows, row, 3, gsnr_t)
+    tl.store(n + 0 * rows, gsnr)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    momentum_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    weight_decay = tl.load(of + 2)
+    gsnr = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if momentum_is_not_0:
+        # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+        momentum_buffer = lerp(momentum_buffer, grad, (1.0 - momentum).to(real))
+    # update = momentum_buffer if momentum != 0 else grad
+    update = momentum_buffer if momentum_is_not_0 else grad
+    # p *= 1 - lr*weight_decay
+    p = p * (1.0 - lr * weight_decay).to(real)
+    # p -= lr*gsnr*update
+    p = p - (lr * gsnr).to(real) * update
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_sgdsai",
     _CPU,
@@ -540,4 +633,5 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("gsnr",),
     optional=("momentum_buffer",),
     options=("maximize", "momentum_is_not_0"),
+    cuda=_CUDA,
 )

@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content bc8cf7b57970.
+# Compiled by optdsl from sgdp.opt, content 510d7e30e3cb.
 
 import math
 import warnings
@@ -188,8 +188,11 @@ class SGDP(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -227,7 +230,10 @@ class SGDP(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
@@ -919,8 +925,8 @@ static void pass_1(
             real by_channel_x_3 = 0;
             real by_channel_x_4 = 0;
             // momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
-            momentum_buffer = real(row.momentum) * momentum_buffer + real(1.0 -
-                row.dampening) * grad;
+            momentum_buffer = kept<momentum_buffer_t>(real(row.momentum) *
+                momentum_buffer + real(1.0 - row.dampening) * grad);
             // update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
             const real update = nesterov ? grad + real(row.momentum) * momentum_buffer :
                 momentum_buffer;

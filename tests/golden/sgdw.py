@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content 9a1e182bffe9.
+# Compiled by optdsl from sgdw.opt, content 74b9a0c00884.
 
 import math
 import warnings
@@ -163,8 +163,11 @@ class SGDW(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -204,7 +207,10 @@ class SGDW(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
@@ -243,7 +249,7 @@ class SGDW(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, momentum_buffers, firsts = columns
+            params, firsts = columns[0], columns[3]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -663,6 +669,89 @@ extern "C" int step_sgdw(const Table *table) {
 }
 """
 
+_CUDA = r"""# SGDW in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    momentum_is_0: tl.constexpr,
+    nesterov: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    dampening = tl.load(of + 2)
+    weight_decay = tl.load(of + 3)
+    first = tl.load(asked + 0 * rows + row) != 0
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    if momentum_is_0:
+        # p -= lr*grad
+        p = p - lr.to(real) * grad
+    else:
+        # momentum_buffer = grad if first else momentum*momentum_buffer + (1 -
+        #     dampening)*grad
+        momentum_buffer = tl.where(
+            first,
+            grad,
+            momentum.to(real) * momentum_buffer + (1.0 - dampening).to(real) * grad,
+        )
+        # update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
+        update = (
+            grad + momentum.to(real) * momentum_buffer if nesterov else momentum_buffer
+        )
+        # p -= lr*update
+        p = p - lr.to(real) * update
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_sgdw",
     _CPU,
@@ -670,4 +759,5 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov"),
+    cuda=_CUDA,
 )

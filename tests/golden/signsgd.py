@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content d6023f95bf40.
+# Compiled by optdsl from signsgd.opt, content d2c249c4501d.
 
 import math
 import warnings
@@ -155,8 +155,11 @@ class SignSGD(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -194,7 +197,10 @@ class SignSGD(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
@@ -582,6 +588,88 @@ extern "C" int step_signsgd(const Table *table) {
 }
 """
 
+_CUDA = r"""# SignSGD in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    lerp,
+    overflowed,
+    sign,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = (
+    "maximize",
+    "weight_decay_is_not_0",
+    "decoupled_weight_decay",
+    "momentum_is_0",
+)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    decoupled_weight_decay: tl.constexpr,
+    momentum_is_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    weight_decay = tl.load(of + 2)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if weight_decay_is_not_0 and decoupled_weight_decay:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    elif weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    if momentum_is_0:
+        # p -= lr*sign(grad)
+        p = p - lr.to(real) * sign(grad)
+    else:
+        # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+        momentum_buffer = lerp(momentum_buffer, grad, (1.0 - momentum).to(real))
+        # p -= lr*sign(momentum_buffer)
+        p = p - lr.to(real) * sign(momentum_buffer)
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_signsgd",
     _CPU,
@@ -594,4 +682,6 @@ _KERNELS = _Kernel and _Kernel(
         "decoupled_weight_decay",
         "momentum_is_0",
     ),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 5ad777a1d318.
+# Compiled by optdsl from sophia.opt, content 882c82926ff9.
 
 import math
 import warnings
@@ -176,8 +176,11 @@ class Sophia(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -215,7 +218,10 @@ class Sophia(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -641,10 +647,85 @@ extern "C" int step_sophia(const Table *table) {
 }
 """
 
+_CUDA = r"""# Sophia in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    keep,
+    lerp,
+    overflowed,
+    sign,
+    smaller,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "hessian_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    hessian_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 7 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    rho = tl.load(of + 3)
+    batch_size = tl.load(of + 4)
+    weight_decay = tl.load(of + 5)
+    eps = tl.load(of + 6)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    hessian_at = column(columns, rows, row, 3, hessian_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    hessian = elements(hessian_at, i, left, real)
+    # p *= 1 - lr*weight_decay
+    p = p * (1.0 - lr * weight_decay).to(real)
+    # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+    exp_avg = lerp(exp_avg, grad, (1.0 - betas_0).to(real))
+    # ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
+    ratio = smaller(
+        tl.abs(exp_avg) / ((rho * batch_size).to(real) * hessian + eps.to(real)), 1.0
+    )
+    # p -= lr*sign(exp_avg)*ratio
+    p = p - lr.to(real) * sign(exp_avg) * ratio
+    keep(p_at, i, left, p)
+    keep(exp_avg_at, i, left, exp_avg)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_sophia",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "exp_avg", "hessian"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 1a4e6db2c872.
+# Compiled by optdsl from stable_adamw.opt, content 96facc8f31e4.
 
 import math
 import warnings
@@ -173,8 +173,11 @@ class StableAdamW(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -212,7 +215,10 @@ class StableAdamW(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -316,8 +322,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -786,9 +797,10 @@ static void pass_1(
         real exp_avg = load(row.exp_avg[i]);
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         // exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
-        exp_avg = lerp_(exp_avg, grad, real(n.quotient));
+        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(n.quotient)));
         // exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
-        exp_avg_sq = real(1.0 - n.fresh) * exp_avg_sq + real(n.fresh) * grad * grad;
+        exp_avg_sq = kept<exp_avg_sq_t>(real(1.0 - n.fresh) * exp_avg_sq + real(n.fresh)
+            * grad * grad);
         // lag = grad*grad/max(exp_avg_sq, eps*eps)
         const real lag = grad * grad / max_(exp_avg_sq, real(row.eps * row.eps));
         // mean(lag)
@@ -866,6 +878,175 @@ extern "C" int step_stable_adamw(const Table *table) {
 }
 """
 
+_CUDA = r"""# StableAdamW in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    keep_number,
+    kept,
+    larger,
+    lerp,
+    number,
+    overflowed,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # (1 - beta1)/(1 - beta1**t)
+    quotient = (1.0 - beta1) / (1.0 - libdevice.pow(beta1, t))
+    # fresh = (1 - beta2)/(1 - beta2**t)
+    fresh = (1.0 - beta2) / (1.0 - libdevice.pow(beta2, t))
+    tl.store(n + 0 * rows, fresh)
+    tl.store(n + 1 * rows, quotient)
+    tl.store(n + 2 * rows, t)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, numbers, parts,
+    found_inf, grad_scale,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    fresh = tl.load(n + 0 * rows)
+    quotient = tl.load(n + 1 * rows)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    # exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+    exp_avg = kept(lerp(exp_avg, grad, quotient.to(real)), exp_avg_t)
+    # exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+    exp_avg_sq = kept(
+        (1.0 - fresh).to(real) * exp_avg_sq + fresh.to(real) * grad * grad, exp_avg_sq_t
+    )
+    # lag = grad*grad/max(exp_avg_sq, eps*eps)
+    lag = grad * grad / larger(exp_avg_sq, (eps * eps).to(real))
+    # mean(lag)
+    mean = total(lag, i, left)
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    tl.store(parts + 0 * chunks + chunk, mean)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    columns, rows, chunks, starts, numel, group, hypers, numbers, parts, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 4)
+    t = tl.load(n + 2 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # mean(lag)
+    mean = sum_of(parts + 0 * chunks, begin, end) / tl.load(numel + row)
+    # slower = max(1, sqrt(mean(lag)))
+    slower = larger(double(1.0), tl.sqrt(mean))
+    # 1 - lr*weight_decay/slower
+    difference = 1.0 - lr * weight_decay / slower
+    tl.store(n + 3 * rows, difference)
+    tl.store(n + 4 * rows, slower)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf,
+    p_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 5 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    difference = tl.load(n + 3 * rows)
+    slower = tl.load(n + 4 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    # p *= 1 - lr*weight_decay/slower
+    p = p * difference.to(real)
+    # p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+    p = p - lr.to(real) * exp_avg / (
+        (tl.sqrt(exp_avg_sq) + eps.to(real)) * slower.to(real)
+    )
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(5 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_stable_adamw",
     _CPU,
@@ -873,4 +1054,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

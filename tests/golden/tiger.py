@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 70a98e9bc4f2.
+# Compiled by optdsl from tiger.opt, content 4cf5d63f3ff5.
 
 import math
 import warnings
@@ -151,8 +151,11 @@ class Tiger(Optimizer):
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
         scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
@@ -190,7 +193,10 @@ class Tiger(Optimizer):
             return loss
 
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
-        for group in self.param_groups:
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             ms: list[Tensor] = []
@@ -489,7 +495,7 @@ static void pass_1(
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         real m = load(row.m[i]);
         // m = lerp(m, grad, 1 - beta)
-        m = lerp_(m, grad, real(1.0 - row.beta));
+        m = kept<m_t>(lerp_(m, grad, real(1.0 - row.beta)));
         if (row.ndim > 1.0) {
             // norm(p)
             norm += square_(double(p));
@@ -561,10 +567,144 @@ extern "C" int step_tiger(const Table *table) {
 }
 """
 
+_CUDA = r"""# Tiger in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    kept,
+    larger,
+    lerp,
+    overflowed,
+    sign,
+    square,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "m_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, asked, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    m_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 3 * tl.load(group + row)
+    beta = tl.load(of + 1)
+    ndim = tl.load(asked + 0 * rows + row)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    m_at = column(columns, rows, row, 2, m_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    m = elements(m_at, i, left, real)
+    # m = lerp(m, grad, 1 - beta)
+    m = kept(lerp(m, grad, (1.0 - beta).to(real)), m_t)
+    norm = double(0.0)
+    if ndim > 1.0:
+        # norm(p)
+        norm = norm + total(square(p.to(tl.float64)), i, left)
+    keep(m_at, i, left, m)
+    tl.store(parts + 0 * chunks + chunk, norm)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_1(
+    rows, chunks, starts, group, hypers, asked, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # norm(p)
+    norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    rate = double(0.0)
+    if ndim > 1.0:
+        # rate = lr*norm(p)/max(1, numel(p))**0.5
+        rate = lr * norm / libdevice.pow(larger(double(1.0), numel_), double(0.5))
+    tl.store(n + 0 * rows, rate)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    p_t: tl.constexpr,
+    m_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 2)
+    ndim = tl.load(asked + 0 * rows + row)
+    rate = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    m_at = column(columns, rows, row, 2, m_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    m = elements(m_at, i, left, real)
+    if ndim > 1.0:
+        # p *= 1 - rate*weight_decay
+        p = p * (1.0 - rate * weight_decay).to(real)
+        # p -= rate*sign(m)
+        p = p - rate.to(real) * sign(m)
+    else:
+        # p -= 0.5*lr*sign(m)
+        p = p - (0.5 * lr).to(real) * sign(m)
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_tiger",
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "m"),
     options=("maximize",),
+    cuda=_CUDA,
+    scaled=True,
 )

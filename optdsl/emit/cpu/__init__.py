@@ -10,3 +10,8 @@ from .matrices import OfMatrices
 
 def kernels_of(program: Program) -> Kernels:
     return Kernels(program) if program.view is None else OfMatrices(program)
+
+
+def emit(program: Program) -> str:
+    """The text of the kernels of a program."""
+    return kernels_of(program).text()

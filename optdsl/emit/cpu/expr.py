@@ -17,6 +17,7 @@ _CONSTANTS = {
     "math.inf": "infinity", "math.pi": "pi", "True": "true", "False": "false",
     "None": "0.0",
 }  # fmt: skip
+_COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
 _FILLED = {"zeros_like": "0", "ones_like": "1"}
 
 Name = Callable[[ir.Ref], str]
@@ -30,10 +31,13 @@ def is_element(expr: ir.Expr) -> bool:
 
 
 class Printer:
-    """Prints expressions; `name` spells a reference to a number, or to an element."""
+    """Prints expressions; `name` spells a reference to a number, or to an element, and
+    `kept` the type that a state has in memory.
+    """
 
-    def __init__(self, name: Name) -> None:
+    def __init__(self, name: Name, kept: Name) -> None:
         self.name = name
+        self.kept = kept
 
     def number(self, expr: ir.Expr, least: int = 0) -> str:
         return _bracketed(*self._number(expr), least)
@@ -66,6 +70,10 @@ class Printer:
             case ir.Binary("//" | "%" as operator, left, right):
                 function = "floor_divide" if operator == "//" else "modulo"
                 return f"{function}({self.number(left)}, {self.number(right)})", call
+            case ir.Binary(operator, left, right) if state := compared(expr):
+                kind = self.kept(state)
+                sides = (f"kept<{kind}>({self.number(x)})" for x in (left, right))
+                return f" {operator} ".join(sides), PRECEDENCE[operator]
             case ir.Binary(operator, left, right):
                 return self._infix(operator, left, right, self.number)
             case ir.Choose(condition, then, otherwise) | ir.Call(
@@ -147,6 +155,26 @@ class Printer:
             least = PRECEDENCE["and"] + 1
         written = f"{part(left, least)} {_SPELLED.get(operator, operator)} "
         return written + part(right, max(least, precedence + 1)), precedence
+
+
+def compared(expr: ir.Binary) -> ir.Ref | None:
+    """The state in memory, a number that stays a tensor, which an expression compares. It
+    is compared as torch does, in its own precision: a hyper that it started from is equal
+    to it.
+    """
+    sides = expr.left, expr.right
+    if expr.operator not in _COMPARISONS or any(isinstance(x, ir.Const) for x in sides):
+        return None
+    return next(filter(_is_held, sides), None)
+
+
+def _is_held(expr: ir.Expr) -> bool:
+    return (
+        isinstance(expr, ir.Ref)
+        and expr.role is ir.Role.STATE
+        and not expr.type.on_host
+        and not is_element(expr)
+    )
 
 
 def _bracketed(written: str, precedence: int, least: int) -> str:

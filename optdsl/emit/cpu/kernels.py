@@ -26,7 +26,7 @@ _KEYWORDS = (
     "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
     "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
     "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks"
+    "rows numbers chunks kept"
 ).split()
 
 
@@ -47,7 +47,7 @@ class Kernels:
         names = ["maximize", *(each.name for each in program.options)]
         self.options = [self.names.own(each) for each in names]
         self.function = self.names.claim(f"step_{snake(self.rule.name)}")
-        self.printer = Printer(self._name)
+        self.printer = Printer(self._name, lambda ref: f"{self.names.own(ref.name)}_t")
         self.elements = {"grad", *self.columns.elements}
 
     def _derived(self) -> Iterator[str]:
@@ -231,6 +231,7 @@ class Kernels:
         own = self.names.own
         fields = frozenset({*self.elements, *self._gathered_along(step.body)})
         constant, below = declared(step.body, fields)
+        again = self.program.handed_on(step)
         started: set[str] = set()
 
         def line(statement: ir.Assign) -> Iterator[str]:
@@ -243,6 +244,9 @@ class Kernels:
             started.add(statement.target.name)
             const = "const " * (statement.target.name in constant)
             value = self.printer.element(statement.value)
+            if statement.target.name in again:
+                # All passes see the number that is in memory.
+                value = f"kept<{target}_t>({value})"
             yield f"{f'{const}{kind} ' if fresh else ''}{target} = {value};"
 
         yield from self._loads(step)

@@ -1,0 +1,103 @@
+"""What the function that launches Triton's kernels is handed: tables, and what kernels are
+built for.
+"""
+
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from .device_tables import Rows, Values
+from .launch import Batch, Types
+
+KINDS = {
+    torch.float32: tl.float32,
+    torch.float64: tl.float64,
+    torch.bfloat16: tl.bfloat16,
+    torch.float16: tl.float16,
+    torch.complex64: tl.float32,
+    torch.complex128: tl.float64,
+}
+"""What Triton calls the types of numbers in memory; complex ones are pairs."""
+_OF_ROWS = "rows chunks row_of starts bounds numel group".split()
+# Subnormal numbers count, as they do elsewhere in torch.
+_PLAIN = {} if torch.version.hip else {"enable_reflect_ftz": False}
+
+
+class Handed:
+    """One launch of all kernels of a rule.
+
+    Args:
+        names: what the kernels call the types of columns, and the options.
+        batch: the rows.
+        elements: how many of their types are of the parameter's size.
+        scratch: how many columns live as long as a step.
+        rows: how the rows lie in blocks.
+        values: where they begin, and what their groups say.
+        scale: what a GradScaler found, and its scale; both may be None.
+        device: where all of this is.
+    """
+
+    of_rows = {"num_warps": 1, **_PLAIN}
+    of_chunks = {"num_warps": 8, **_PLAIN}
+    numbers: Tensor | None = None
+    """What one kernel worked out once a row, for others."""
+    parts: Tensor | None = None
+    """What the last pass gathered once a block."""
+
+    def __init__(
+        self,
+        names: tuple[tuple[str, ...], tuple[str, ...]],
+        batch: Batch,
+        elements: int,
+        scratch: int,
+        rows: Rows,
+        values: Values,
+        scale: tuple[Any, Any],
+        device: torch.device,
+    ) -> None:
+        types: Types = batch.types
+        real = tl.float64 if is_precise(types[:elements]) else tl.float32
+        kinds = [KINDS.get(each, real) for each in types]
+        kinds[elements:elements] = [real] * scratch
+        self.rows, self.chunks, self.groups = rows.rows, rows.chunks, rows.groups
+        self.device = device
+        self.arguments = {
+            **dict(zip(names[0], kinds, strict=True)),
+            **dict(zip(names[1], batch.options, strict=True)),
+            "real": real,
+            "aligned": values.aligned,
+            "BLOCK": rows.BLOCK,
+            **{name: getattr(rows, name) for name in _OF_ROWS},
+            **{name: getattr(values, name) for name in ("columns", "hypers", "asked")},
+            "found_inf": scale[0],
+            "grad_scale": scale[1],
+        }
+
+    def new(self, count: int) -> Tensor:
+        """Numbers that live as long as a step."""
+        return torch.empty(max(count, 1), dtype=torch.float64, device=self.device)
+
+    def each_row(self, kernel: Any) -> None:
+        self._launch(kernel, self.rows, self.of_rows)
+
+    def each_group(self, kernel: Any) -> None:
+        self._launch(kernel, self.groups, self.of_rows)
+
+    def once(self, kernel: Any) -> None:
+        self._launch(kernel, 1, self.of_rows)
+
+    def each_chunk(self, kernel: Any) -> None:
+        if self.chunks:
+            self._launch(kernel, self.chunks, self.of_chunks)
+
+    def _launch(self, kernel: Any, programs: int, how: dict[str, Any]) -> None:
+        """Launch a kernel with what it says that it reads."""
+        known = self.arguments | {"numbers": self.numbers, "parts": self.parts}
+        kernel[(programs,)](*(known[name] for name in kernel.arg_names), **how)
+
+
+def is_precise(types: Types) -> bool:
+    """Whether elements are calculated in float64."""
+    return bool({torch.float64, torch.complex128} & {*types})

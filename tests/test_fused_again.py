@@ -1,0 +1,256 @@
+"""A step that takes the tables of the step before over: whatever happens to an optimizer
+between two steps, kernels see it.
+
+Each is held against the same optimizer without kernels, to which the same is done.
+"""
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from test_fused_steps import Twins, give, parameters
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from optdsl.runtime.kernel import Kernel
+
+SHAPES = ((5,), (3, 4), (2, 2), ())
+
+
+@contextmanager
+def repeated(of: Optimizer) -> Iterator[list[bool]]:
+    """Of each step of an optimizer, whether it took all over from the one before."""
+    found: list[bool] = []
+    repeat = Kernel.repeat
+
+    def watched(self: Kernel, optimizer: Any) -> list:
+        left = repeat(self, optimizer)
+        if optimizer is of:
+            found.append(not left)
+        return left
+
+    with patch.object(Kernel, "repeat", watched):
+        yield found
+
+
+def nothing(optimizer: Optimizer, params: list[Parameter]) -> None:
+    pass
+
+
+def another_rate(optimizer: Optimizer, params: list[Parameter]) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.5
+
+
+def another_beta_in_place(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.param_groups[0]["betas"][0] = 0.5
+
+
+def another_rate_in_place(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.param_groups[0]["lr"].mul_(0.5)
+
+
+def another_rate_tensor(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.5)
+
+
+def another_option(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.param_groups[0]["maximize"] = True
+
+
+def another_state_is_wanted(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.param_groups[0]["amsgrad"] = True
+
+
+def the_loop_is_asked_for(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.param_groups[0].update(fused=False, foreach=False)
+
+
+def another_memory(optimizer: Optimizer, params: list[Parameter]) -> None:
+    params[1].data = params[1].data.clone() * 2
+
+
+def another_type(optimizer: Optimizer, params: list[Parameter]) -> None:
+    for each in (params[1], *optimizer.state[params[1]].values()):
+        each.data = each.data.double()
+
+
+def across_its_memory(optimizer: Optimizer, params: list[Parameter]) -> None:
+    params[2].data = params[2].data.t()
+
+
+def another_state(optimizer: Optimizer, params: list[Parameter]) -> None:
+    state = optimizer.state[params[1]]
+    state["exp_avg"] = torch.full_like(state["exp_avg"], 0.25)
+
+
+def a_state_elsewhere(optimizer: Optimizer, params: list[Parameter]) -> None:
+    state = optimizer.state[params[1]]["exp_avg"]
+    state.data = torch.full_like(state, 0.25)
+
+
+def a_state_in_place(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.state[params[1]]["exp_avg"].fill_(0.25)
+
+
+def states_begun_anew(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.state[params[1]].clear()
+    del optimizer.state[params[0]]
+
+
+def exchanged_states(optimizer: Optimizer, params: list[Parameter]) -> None:
+    first, last = (optimizer.state[each] for each in (params[0], params[-1]))
+    first["step"], last["step"] = torch.tensor(9.0), torch.tensor(2.0)
+
+
+def loaded(optimizer: Optimizer, params: list[Parameter]) -> None:
+    saved = optimizer.state_dict()
+    saved["state"][0]["exp_avg"] = torch.full_like(params[0], 0.25)
+    optimizer.load_state_dict(saved)
+
+
+def one_more_group(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.add_param_group({"params": [Parameter(torch.ones(3))], "lr": 0.5})
+
+
+def a_parameter_that_left(optimizer: Optimizer, params: list[Parameter]) -> None:
+    del optimizer.param_groups[0]["params"][1]
+
+
+def a_parameter_of_the_other_group(
+    optimizer: Optimizer, params: list[Parameter]
+) -> None:
+    here, there = (group["params"] for group in optimizer.param_groups)
+    there.insert(0, here.pop())
+
+
+def groups_in_another_order(optimizer: Optimizer, params: list[Parameter]) -> None:
+    optimizer.param_groups.reverse()
+
+
+HAPPENINGS: dict[Callable, bool] = {
+    nothing: True,
+    another_rate: True,
+    another_beta_in_place: True,
+    another_rate_in_place: True,
+    a_state_in_place: True,
+    another_rate_tensor: False,
+    another_option: False,
+    another_state_is_wanted: False,
+    the_loop_is_asked_for: False,
+    another_memory: False,
+    another_type: False,
+    across_its_memory: False,
+    another_state: False,
+    a_state_elsewhere: False,
+    states_begun_anew: False,
+    exchanged_states: False,
+    loaded: False,
+    one_more_group: False,
+    a_parameter_that_left: False,
+    a_parameter_of_the_other_group: False,
+    groups_in_another_order: False,
+}
+"""What happens, and whether the step behind it is still one of the same tables."""
+
+
+def in_groups(twins: Twins) -> Twins:
+    """The last parameter in a group of its own, with another decay: another launch."""
+    for optimizer, params in twins.sides:
+        optimizer.param_groups[0]["params"].pop()
+        more = {"weight_decay": 0.0, "lr": 0.05}
+        optimizer.add_param_group({"params": params[-1:], **more})
+        optimizer.param_groups[0]["betas"] = [0.9, 0.99]
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
+    return twins
+
+
+@pytest.mark.parametrize("happens", HAPPENINGS, ids=lambda each: each.__name__)
+def test_whatever_happens_between_two_steps_is_seen(happens: Callable) -> None:
+    twins = in_groups(Twins("adamw", lambda: parameters(*SHAPES), lr=0.1))
+    with repeated(twins.fused) as found:
+        for number in range(3):
+            twins.step(number)
+        assert found == [False, True, True]
+        for optimizer, params in twins.sides:
+            happens(optimizer, params)
+        for number in range(3, 6):
+            twins.step(number)
+        assert found[3] == HAPPENINGS[happens]
+    twins.assert_close()
+
+
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_a_gradient_that_is_missing_or_comes_late(number: int) -> None:
+    twins = in_groups(Twins("adamw", lambda: parameters(*SHAPES), lr=0.1))
+    with repeated(twins.fused) as found:
+        for step in range(8):
+            for optimizer, params in twins.sides:
+                give(params, step)
+                if step not in (3, 4):
+                    params[number].grad = None
+                optimizer.step()
+    assert found == [False, True, True, False, True, False, True, True]
+    twins.assert_close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda grad: grad.t().contiguous().t(),
+        lambda grad: grad.to_sparse().to_dense(),
+        lambda grad: grad.clone().set_(torch.empty(4, 3).normal_().t().contiguous()),
+        lambda grad: torch.nn.Parameter(grad),
+    ],
+)
+def test_gradients_are_looked_at_in_each_step(
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    twins = Twins("adamw", lambda: parameters(*SHAPES), lr=0.1)
+    for step in range(6):
+        for optimizer, params in twins.sides:
+            give(params, step)
+            if step == 4:
+                torch.manual_seed(0)
+                params[1].grad = change(params[1].grad).detach()
+            optimizer.step()
+    twins.assert_close()
+
+
+@pytest.mark.parametrize("name", ["sgd", "prodigy", "adopt", "lars", "tiger", "asgd"])
+def test_every_kind_of_rule_takes_its_tables_over(name: str) -> None:
+    """The first step of some is another one, and what the host looks up is known."""
+    twins = Twins(name, lambda: parameters(*SHAPES[:-1]))
+    with repeated(twins.fused) as found:
+        for number in range(5):
+            twins.step(number)
+    assert found[2:] == [True] * 3
+    twins.assert_close()
+
+
+def test_kernels_are_turned_off_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTDSL_FUSED", "1")
+    twins = Twins("adamw", lambda: parameters(*SHAPES), lr=0.1)
+    twins.fused.param_groups[0]["fused"] = None
+    with repeated(twins.fused) as found:
+        for number in range(8):
+            monkeypatch.setenv("OPTDSL_FUSED", "0" if number in (3, 4) else "1")
+            twins.step(number)
+    assert found == [False, True, True, False, False, False, True, True]
+    twins.assert_close()
+
+
+def test_a_step_that_is_taken_over_keeps_no_gradient_alive() -> None:
+    twins = Twins("adamw", lambda: parameters(*SHAPES), lr=0.1)
+    for number in range(3):
+        twins.step(number)
+    grads = [weakref.ref(p.grad) for p in twins.params]
+    twins.fused.zero_grad(set_to_none=True)
+    gc.collect()
+    assert not any(each() is not None for each in grads)
