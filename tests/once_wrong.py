@@ -252,6 +252,14 @@ _BODIES = {
             kept = topk(abs(x), rounds)
             x -= p
             p -= where(kept or topk(p, numel(p)//2), x, 0)""",
+    "first_and_a_value_that_waits_for_the_model": """
+        state m = 0
+        step:
+            scale = 2 if first else 1
+            m = lerp(m, grad, 0.5)
+            update = scale*m
+            total = norm(update, over=model)
+            p -= lr*update/(1 + total)""",
     "first_without_a_state_of_its_own": """
         state total: model = 1
         step:

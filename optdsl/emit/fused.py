@@ -7,8 +7,8 @@ kernels a file has its other targets.
 
 from .. import ir
 from .body import INDENT
-from .cpu import Kernels
 from .cpu import emit as emit_cpu
+from .cpu import kernels_of
 from .cpu.table import columns_of
 from .cuda import emit as emit_cuda
 from .expr import text
@@ -87,6 +87,8 @@ def kernel_text(targets: ir.Targets, device: str) -> str:
     if targets.kernels is None:
         comment = {"cpu": "//", "cuda": "#"}[device]
         return f"{comment} There are none: the rule has {targets.no_kernels}.\n"
+    if device == "cuda" and targets.kernels.view is not None:
+        return "# There are none: the rule has a reduction along axes.\n"
     return DEVICES[device](targets.kernels)
 
 
@@ -94,7 +96,7 @@ def kernels(targets: ir.Targets) -> list[str]:
     """The lines of the kernels and of what they are called by."""
     if targets.kernels is None:
         return []
-    printed = Kernels(targets.kernels)
+    printed = kernels_of(targets.kernels)
     own, columns = printed.names.own, printed.columns
     arguments = [
         f'"{printed.function}"',
@@ -113,15 +115,28 @@ def kernels(targets: ir.Targets) -> list[str]:
             arguments.append(f"{name}=({listed})")
     if targets.kernels.rule.in_phases:
         arguments.append("together=True")
-    arguments.append("cuda=_CUDA")
-    if _may_scale(targets.kernels.rule):
-        arguments.append("scaled=True")
+    if (view := targets.kernels.view) is not None:
+        arguments.append(f'view="{view.value}"')
+        if targets.kernels.least:
+            arguments.append(f"least={targets.kernels.least}")
+        reduced = [
+            f'"{own(name)}": "{level.value}"'
+            for name, level in targets.kernels.reduced
+            if name in columns.tensors
+        ]
+        if reduced:
+            arguments.append(f"reduced={{{', '.join(reduced)}}}")
+    else:
+        arguments.append("cuda=_CUDA")
+        if _may_scale(targets.kernels.rule):
+            arguments.append("scaled=True")
     body = [f"{INDENT}{each}," for each in arguments]
     lines = [f"{KERNELS} = _Kernel and _Kernel(", *body, ")"]
     fitted = [part for line in lines for part in fit(line)]
-    on_device = f'_CUDA = r"""{emit_cuda(targets.kernels)}"""'
-    on_host = f'_CPU = r"""{printed.text()}"""'
-    return ["", "", on_host, "", on_device, "", *fitted, ""]
+    texts = ["", "", f'_CPU = r"""{printed.text()}"""', ""]
+    if view is None:
+        texts += [f'_CUDA = r"""{emit_cuda(targets.kernels)}"""', ""]
+    return [*texts, *fitted, ""]
 
 
 def _may_scale(rule: ir.Rule) -> bool:
@@ -163,7 +178,7 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     for name in columns.asked:
         expr = dict(program.asked).get(name)
         if expr is not None:
-            asked.append(f"[{text(expr, lambda ref: 'p')} for p in params]")
+            asked.append(f"[{_looked_up(expr, program.view)} for p in params]")
         elif name == "first":
             asked.append(update.first.items)
         else:
@@ -193,6 +208,18 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         result.append(f"            asked=[{', '.join(asked)}],")
     result += ["        )", "    return launch.run()"]
     return [part for line in result for part in (fit(line) if line else [""])]
+
+
+def _looked_up(expr: ir.Expr, view: ir.kernels.View | None) -> str:
+    """What the host knows of `p`; the size of an axis is asked for where there is one,
+    since a rule with a view asks for no other.
+    """
+    looked = text(expr, lambda ref: "p")
+    if view is None or expr.function != "size":
+        return looked
+    (axis,) = expr.dim
+    least = axis + 1 if axis >= 0 else -axis
+    return f"{looked} if p.ndim >= {least} else 1"
 
 
 def _items(hyper: ir.Hyper) -> list[str]:

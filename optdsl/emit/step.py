@@ -149,8 +149,9 @@ def _firsts_are_over(update: Update) -> list[str]:
     lines = _first_is_over(update)
     if not lines:
         return []
-    taken_apart = f"{update.lists}{',' * (len(update.columns) == 1)} = columns"
-    lines = [taken_apart, *lines]
+    # An update in phases hands lists on behind these columns.
+    at = update.columns.index(update.first)
+    lines = [f"params, {update.first.items} = columns[0], columns[{at}]", *lines]
     return ["for _, columns in groups:", *(INDENT + line for line in lines)]
 
 

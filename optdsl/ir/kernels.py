@@ -1,26 +1,74 @@
 """A step as passes over memory, for those who write kernels: what is worked out once a
 tensor, and what once an element, in turn.
+
+A rule that reduces along axes sees each tensor as matrices, and works out values once a
+matrix, once a line or once a column, too. The shapes of its types say which: a line lacks
+axis -1 of a matrix, a column axis -2. A line is a row of a matrix.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
-from ..types import Kind
+from ..types import Kind, Shape, Type
 from .nodes import Assign, Block, Call, Expr, Ref
 from .rules import Rule
 
 REDUCTIONS = frozenset("sum mean norm dot max min any all".split())
 
 
+class Level(Enum):
+    """How often a value is worked out, in the order in which a step goes on from one to
+    the next; a value of one level can be read at those behind it, but a line's at no
+    column.
+    """
+
+    NUMBER = "tensor"
+    MATRIX = "matrix"
+    LINE = "line"
+    COLUMN = "column"
+    ELEMENT = "element"
+
+
+_LEVELS = {
+    (): Level.ELEMENT,
+    (-1,): Level.LINE,
+    (-2,): Level.COLUMN,
+    (-2, -1): Level.MATRIX,
+}
+
+
+def shape_of(axes: frozenset[int], keepdim: bool = True) -> Shape:
+    """The shape without some axes of a matrix."""
+    return Shape(((tuple(sorted(axes)), keepdim),)) if axes else Shape()
+
+
+def level(type_: Type) -> Level:
+    """The level of a value of a program."""
+    if type_.kind is not Kind.TENSOR:
+        return Level.NUMBER
+    axes = type_.shape.reductions[0][0] if type_.shape.reductions else ()
+    return _LEVELS[axes]
+
+
 def gathers(statement: Assign) -> bool:
-    """Whether it is a reduction of elements to a number."""
+    """Whether it is a reduction: of elements to a number, or along the axes that its call
+    names, to what has one of each line, of each column or of each matrix.
+    """
     value = statement.value
     return (
-        statement.target.type.kind is not Kind.TENSOR
-        and isinstance(value, Call)
+        isinstance(value, Call)
+        and (value.dim is not None or statement.target.type.kind is not Kind.TENSOR)
         and value.function in REDUCTIONS
         and not value.over
         and value.arguments[0].type.kind is Kind.TENSOR
     )
+
+
+def runs_at(statement: Assign) -> Level:
+    """The level of an assignment: that of what it gathers, or else of its target."""
+    if gathers(statement):
+        return level(statement.value.arguments[0].type)
+    return level(statement.target.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +104,30 @@ class Elements:
     stores: tuple[str, ...]
 
 
-Step = Numbers | Across | Elements
+@dataclass(frozen=True, slots=True)
+class Along:
+    """What is worked out once a line, once a column or once a matrix of a tensor, in
+    float64. It loads and stores as a pass over elements does, and may gather its values
+    along the axis that is left, or over the tensor.
+    """
+
+    level: Level
+    body: Block
+    loads: tuple[str, ...]
+    stores: tuple[str, ...]
+
+
+Step = Numbers | Across | Elements | Along
+
+
+class View(Enum):
+    """Which matrices a tensor is seen as: its last two axes, where those before are a
+    batch; or one matrix, of its first axis and all others. Axes that it lacks are of
+    size 1.
+    """
+
+    LAST = "last"
+    FIRST = "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +143,12 @@ class Program:
     """The step of a rule. `numbers` are all that are worked out once a tensor; `scratch`
     are the tensors that one pass hands on to another; `asked` are numbers of a tensor that
     the host looks up.
+
+    Where it has a `view`, it reduces along axes: there are steps Along, and passes gather
+    along axes. `reduced` are then the names of all tensors with one number of each line,
+    column or matrix that a step hands on to another, with their levels: states, and locals,
+    which are kept in float64 as long as the step takes. Tensors of fewer than the `least`
+    axes come to nothing that is reduced: they may be seen as any shape of their size.
     """
 
     rule: Rule
@@ -80,6 +157,9 @@ class Program:
     numbers: tuple[Ref, ...]
     scratch: tuple[Ref, ...]
     asked: tuple[tuple[str, Expr], ...]
+    view: View | None = None
+    reduced: tuple[tuple[str, Level], ...] = ()
+    least: int = 0
 
     def handed_on(self, step: Elements) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both

@@ -5,15 +5,26 @@ Out: the program of its kernels, or the Refusal that says what none carries.
 from dataclasses import replace
 
 from .. import ir
-from ..ir.kernels import Across, Elements, Numbers, Program, Step
+from ..ir.kernels import (
+    Across,
+    Along,
+    Elements,
+    Level,
+    Numbers,
+    Program,
+    Step,
+    gathers,
+    level,
+)
 from ..stages import read_first, surely
 from .again import passes
+from .axes import of_matrices, reduces_axes
 from .inline import inline
 from .names import free
 from .numbers import apart
 from .plain import Plain
 from .refusal import Refusal
-from .slots import ACROSS, ELEMENTS, Placed, as_block, slots
+from .slots import Placed, as_block, kind_of, late_slots, slots
 
 __all__ = ["Refusal", "program"]
 
@@ -28,32 +39,42 @@ def program(rule: ir.Rule) -> Program:
         raise Refusal("a list of states")
     if rule.sparse is not None and rule.sparse.only:
         raise Refusal("sparse gradients")
-    for state in rule.own:
-        if state.type.kind is ir.Kind.TENSOR and state.type.shape != ir.LIKE_PARAM:
-            raise Refusal("a reduction along axes")
     taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
     step = inline(rule, taken)
+    view, least = None, 0
+    if reduces_axes(rule, step):
+        view, least, step = of_matrices(rule, step)
     plain = Plain(taken, step)
     block = apart(plain.block(step), taken)
-    placed = slots(block)
+    order = slots if view is None else late_slots
+    placed = order(block)
     found = passes(placed)
     if "grad" in found.kept:
         # Memory of its own: the gradient itself is not to be changed.
-        placed = slots(_with_own_gradient(block, free("gradient", taken)))
+        placed = order(_with_own_gradient(block, free("gradient", taken)))
         found = passes(placed)
     steps: list[Step] = []
+    reduced = _reduced(placed)
     for slot in sorted({each.slot for each in placed}):
         own = [each for each in placed if each.slot == slot]
-        if slot % 3 == ELEMENTS:
-            again = as_block([placed[at] for at in found.of[slot]])
-            steps.append(_elements(rule, again, slot, placed, {*found.kept}))
-        elif slot % 3 == ACROSS:
-            steps += [
-                Across(each.statement.target, each.statement.value) for each in own
-            ]
-        else:
-            steps.append(Numbers(as_block(own)))
+        match kind_of(slot):
+            case Level.ELEMENT:
+                again = as_block([placed[at] for at in found.of[slot]])
+                fields = ["p", "grad", *(x.name for x in rule.own if _is_tensor(x))]
+                fields += sorted(found.kept)
+                steps.append(Elements(again, *_moved(again, own, fields, [*reduced])))
+            case Level.NUMBER:
+                steps.append(Numbers(as_block(own)))
+            case Level() as of:
+                body = as_block(own)
+                fields = [name for name, each in reduced.items() if each is of]
+                others = [name for name, each in reduced.items() if each is not of]
+                steps.append(Along(of, body, *_moved(body, own, fields, others)))
+            case _:
+                steps += [
+                    Across(each.statement.target, each.statement.value) for each in own
+                ]
     return Program(
         rule,
         tuple(steps),
@@ -61,21 +82,48 @@ def program(rule: ir.Rule) -> Program:
         _numbers(placed),
         tuple(found.kept.values()),
         tuple(plain.asked.items()),
+        view,
+        tuple(reduced.items()),
+        least,
     )
 
 
-def _elements(
-    rule: ir.Rule, body: ir.Block, slot: int, placed: list[Placed], kept: set[str]
-) -> Elements:
-    """One pass, with what it moves between memory and registers."""
-    fields = ["p", "grad", *(s.name for s in rule.own if _is_tensor(s)), *sorted(kept)]
-    assigned = {each.statement.target.name for each in placed if each.slot == slot}
+def _moved(
+    body: ir.Block, own: list[Placed], fields: list[str], others: list[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a step moves from memory and to it: of its `fields` what it reads and changes,
+    of the `others` what it reads.
+    """
+    assigned = {
+        each.statement.target.name for each in own if not gathers(each.statement)
+    }
     read = {*read_first(body, set())}
+    fields = [each for each in fields if each not in others]
     stores = [x for x in fields if x in assigned and x != "grad"]
     # What is assigned on some ways only keeps its value on the others.
     sure = surely(body)
     loads = [x for x in fields if x in read or (x in stores and x not in sure)]
-    return Elements(body, tuple(loads), tuple(stores))
+    return (*loads, *(x for x in others if x in read)), tuple(stores)
+
+
+def _reduced(placed: list[Placed]) -> dict[str, Level]:
+    """What there is once a line, a column or a matrix, where it needs memory: a state,
+    what is gathered, and what one step hands on to another.
+    """
+    slots: dict[str, set[int]] = {}
+    found: dict[str, Level] = {}
+    for each in placed:
+        target = each.statement.target
+        for ref in (target, *each.reads()):
+            of = level(ref.type)
+            if of in (Level.NUMBER, Level.ELEMENT):
+                continue
+            slots.setdefault(ref.name, set()).add(each.slot)
+            if ref.role is ir.Role.STATE or len(slots[ref.name]) > 1:
+                found[ref.name] = of
+        if gathers(each.statement) and level(target.type) is not Level.NUMBER:
+            found[target.name] = level(target.type)
+    return found
 
 
 def _with_own_gradient(block: ir.Block, name: str) -> ir.Block:

@@ -8,7 +8,8 @@ Working out again costs loads of what they were made from; keeping costs a store
 from dataclasses import dataclass, field
 
 from .. import ir
-from .slots import ELEMENTS, Placed
+from ..ir.kernels import Level, level
+from .slots import Placed, kind_of
 
 _OWN = (ir.Role.LOCAL, ir.Role.GRAD)
 
@@ -23,7 +24,9 @@ class Passes:
 
 def passes(placed: list[Placed]) -> Passes:
     found = Passes({})
-    slots = sorted({each.slot for each in placed if each.slot % 3 == ELEMENTS})
+    slots = sorted(
+        {each.slot for each in placed if kind_of(each.slot) is Level.ELEMENT}
+    )
     while len(found.of) < len(slots):
         slot = slots[len(found.of)]
         places = _places(placed, slot, found)
@@ -56,7 +59,7 @@ def _earlier(
         ref.name: at
         for at in sorted(places)
         for ref in placed[at].reads()
-        if ref.role in _OWN and ref.type.kind is ir.Kind.TENSOR
+        if ref.role in _OWN and level(ref.type) is Level.ELEMENT
     }
     result = []
     for name, reader in sorted(readers.items()):
@@ -80,7 +83,7 @@ def _lasts(placed: list[Placed], at: int, slot: int, found: Passes) -> bool:
         ref.name
         for ref in placed[at].reads()
         if ref.role not in _OWN
-        or ref.type.kind is not ir.Kind.TENSOR
+        or level(ref.type) is not Level.ELEMENT
         or ref.name in found.kept
     }
     changed = {

@@ -1,10 +1,12 @@
 """Numbers in the middle of arithmetic on elements become numbers with a name, where they
-take more than a sum or a product: they are worked out once a tensor.
+take more than a sum or a product: they are worked out once a tensor. So does what there
+is once a line, once a column or once a matrix, in the middle of what there is more of.
 """
 
 from dataclasses import replace
 
 from .. import ir
+from ..ir.kernels import Level, gathers, level
 from .names import free
 
 _CHEAP = frozenset("+-*")
@@ -18,26 +20,51 @@ def apart(block: ir.Block, taken: set[str]) -> ir.Block:
             case ir.If(then=then, otherwise=otherwise):
                 then, otherwise = apart(then, taken), apart(otherwise, taken)
                 result.append(replace(statement, then=then, otherwise=otherwise))
-            case ir.Assign(target, value) if _has_elements(value) or (
-                target.type.kind is ir.Kind.TENSOR
-            ):
-                changed = _expr(value, taken, result)
+            case ir.Assign(target, value) if _finest(target, value) is not Level.NUMBER:
+                of = _finest(target, value)
+                if gathers(statement):
+                    of = _finest(value)
+                changed = _expr(value, of, taken, result)
                 result.append(replace(statement, value=changed))
             case _:
                 result.append(statement)
     return tuple(result)
 
 
-def _has_elements(expr: ir.Expr) -> bool:
-    over = isinstance(expr, ir.Call) and expr.over
-    return not over and any(each.type.kind is ir.Kind.TENSOR for each in ir.walk(expr))
+def _finest(*exprs: ir.Expr) -> Level:
+    """The level of which there is most, of all that is worked out in expressions."""
+    found = Level.NUMBER
+    for expr in exprs:
+        if isinstance(expr, ir.Call) and expr.over:
+            continue
+        for each in ir.walk(expr):
+            if level(each.type) is not found:
+                found = _with(found, level(each.type))
+    return found
 
 
-def _expr(expr: ir.Expr, taken: set[str], before: list[ir.Statement]) -> ir.Expr:
-    if _has_elements(expr):
-        return ir.mapped(expr, lambda each: _expr(each, taken, before))
+_AXES = {
+    Level.NUMBER: {0, -1, -2}, Level.MATRIX: {-1, -2}, Level.LINE: {-1},
+    Level.COLUMN: {-2}, Level.ELEMENT: set(),
+}  # fmt: skip
+
+
+def _with(one: Level, other: Level) -> Level:
+    """What there is of each value that is made of two."""
+    axes = _AXES[one] & _AXES[other]
+    return next(each for each, lacks in _AXES.items() if lacks == axes)
+
+
+def _expr(
+    expr: ir.Expr, of: Level, taken: set[str], before: list[ir.Statement]
+) -> ir.Expr:
+    own = _finest(expr)
+    if own is of:
+        return ir.mapped(expr, lambda each: _expr(each, of, taken, before))
     if _is_cheap(expr) or expr.type.element != "number":
         return expr
+    if own is not Level.NUMBER:
+        expr = ir.mapped(expr, lambda each: _expr(each, own, taken, before))
     match expr:
         case ir.Binary(operator):
             noun = _NOUNS[operator]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from .. import ir, vocabulary
-from ..ir.kernels import REDUCTIONS, Option
+from ..ir.kernels import REDUCTIONS, Option, level
 from .names import free
 from .refusal import Refusal
 
@@ -38,6 +38,7 @@ class Plain:
         self.assigned = Counter(each.name for each in ir.targets(step))
         self.options: dict[str, Option] = {}
         self.asked: dict[str, ir.Expr] = {}
+        self.same: dict[str, ir.Expr] = {}  # hypers that may be none, by another name
 
     def _free(self, name: str) -> str:
         return free(name, self.taken)
@@ -86,20 +87,29 @@ class Plain:
         if target.index is not None:
             raise Refusal("a list of states")
         _check_type(target.type, span)
+        if self.assigned[target.name] == 1 and _may_be_none(value):
+            self.same[target.name] = value
+            return
         before: list[ir.Statement] = []
         if isinstance(value, ir.Call) and value.over:
             arguments = tuple(self._expr(each, before) for each in value.arguments)
             changed: ir.Expr = replace(value, arguments=arguments)
-        elif _is_reduction(value) and target.type.kind is not ir.Kind.TENSOR:
+        elif _is_reduction(value) and (
+            target.type.kind is not ir.Kind.TENSOR or value.dim is not None
+        ):
             changed = self._reduction(value, before)
         else:
             changed = self._expr(value, before)
         yield from before
         alone = target.role is not ir.Role.STATE and self.assigned[target.name] == 1
+        if isinstance(changed, ir.Call) and changed.dim is not None:
+            alone = alone and target.type == changed.type
         if isinstance(changed, ir.Call) and _is_joint(changed) and not alone:
             # It is known for all tensors, also where a branch is not taken.
             name = self._free(f"{target.name}_{changed.function}")
             local = replace(target, name=name, role=ir.Role.LOCAL)
+            if changed.dim is not None:
+                local = replace(local, type=changed.type)
             yield ir.Assign(local, changed, span)
             changed = local
         yield ir.Assign(target, changed, span)
@@ -110,6 +120,8 @@ class Plain:
         """The expression with its reductions as names, assigned `before`."""
         _check_type(expr.type, expr.span)
         match expr:
+            case ir.Ref(name=name) if name in self.same:
+                return self.same[name]
             case ir.Ref(role=ir.Role.LOSS):
                 raise Refusal("the loss")
             case ir.Ref(role=ir.Role.SEED):
@@ -142,12 +154,11 @@ class Plain:
                 raise Refusal("another layout or precision")
             case ir.Call() if expr.over:
                 raise Refusal("a reduction inside of another expression")
-            case ir.Call() if expr.dim is not None:
-                raise Refusal("a reduction along axes")
             case ir.Call() if _is_reduction(expr):
                 value = self._reduction(expr, before)
                 name = self._free(expr.function if expr.function != "sum" else "total")
-                target = ir.Ref(name, ir.Role.LOCAL, ir.SCALAR, expr.span)
+                type_ = ir.SCALAR if expr.dim is None else expr.type
+                target = ir.Ref(name, ir.Role.LOCAL, type_, expr.span)
                 before.append(ir.Assign(target, value, expr.span))
                 return target
             case ir.Call():
@@ -164,11 +175,12 @@ class Plain:
 
     def _reduction(self, call: ir.Call, before: list[ir.Statement]) -> ir.Call:
         """The reduction of one expression."""
-        if call.dim is not None:
-            raise Refusal("a reduction along axes")
         arguments = [self._expr(each, before) for each in call.arguments]
         if call.function == "dot":
-            product = ir.Binary("*", *arguments, ir.TENSOR, call.span)
+            levels = [level(each.type) for each in arguments]
+            if levels[0] is not levels[1]:
+                raise Refusal("a product of tensors of two shapes that is added up")
+            product = ir.Binary("*", *arguments, arguments[0].type, call.span)
             return replace(call, function="sum", arguments=(product,))
         if arguments[0].type.kind is not ir.Kind.TENSOR:
             raise Refusal("a reduction of one number")
@@ -205,6 +217,7 @@ class Plain:
                 return replace(expr, left=sides[0], right=sides[1])
             case ir.Const():
                 return expr
+        expr = self._with_hypers(expr)
         refs = [*ir.reads(expr)]
         of_group = all(
             ref.role is ir.Role.HYPER or ref.name == "maximize" for ref in refs
@@ -220,6 +233,12 @@ class Plain:
             raise Refusal("a choice that is computed")
         return self._expr(expr, before)
 
+    def _with_hypers(self, expr: ir.Expr) -> ir.Expr:
+        """The expression without other names of hypers that may be none."""
+        if isinstance(expr, ir.Ref) and expr.name in self.same:
+            return self.same[expr.name]
+        return ir.mapped(expr, self._with_hypers)
+
     def _option(self, expr: ir.Expr) -> ir.Expr:
         known = {each.condition: name for name, each in self.options.items()}
         name = known.get(expr)
@@ -228,6 +247,17 @@ class Plain:
             name = expr.name if plain else self._free(_named(expr))
             self.options[name] = Option(name, expr)
         return ir.Ref(name, ir.Role.OPTION, ir.FLAG, expr.span)
+
+
+def _may_be_none(value: ir.Expr) -> bool:
+    """Whether it is a hyper, or an item of one, that may be none."""
+    match value:
+        case (
+            ir.Ref(role=ir.Role.HYPER)
+            | ir.Index(value=ir.Ref(role=ir.Role.HYPER), index=int())
+        ):
+            return value.type.optional
+    return False
 
 
 def _is_reduction(expr: ir.Expr) -> bool:
@@ -272,7 +302,7 @@ def _flag(value: bool, span) -> ir.Const:
 
 
 def _check_type(type_: ir.Type, span) -> None:
-    if type_.kind is ir.Kind.TENSOR and type_.shape != ir.LIKE_PARAM:
-        raise Refusal("a reduction along axes")
+    if type_.kind is ir.Kind.TENSOR and not type_.shape.known:
+        raise Refusal("tensors of other shapes")
     if type_.element not in ("number", "flag"):
         raise Refusal(_OF_NO_NUMBER.get(type_.element, "tensors of other shapes"))

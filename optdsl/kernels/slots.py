@@ -1,19 +1,27 @@
 """When each assignment of a plain step runs.
 
 In: a plain block. Out: a slot for each of its assignments, in order. Slots run one after
-the other; every third works out numbers, puts numbers of several tensors together, or
-passes over the elements. An assignment never moves before what it reads was written, nor
-before a reader of the value that it replaces; what a pass gathers over a tensor is known
-behind it.
+the other; in turn they work out numbers, put numbers of several tensors together, work out
+what there is once a matrix, once a line and once a column, and pass over the elements. An
+assignment never moves before what it reads was written, nor before a reader of the value
+that it replaces; what a pass gathers is known behind it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .. import ir
-from ..ir.kernels import gathers
+from ..ir.kernels import Level, gathers, runs_at
 
-NUMBERS, ACROSS, ELEMENTS = range(3)
+ACROSS = "across"
+KINDS = (
+    Level.NUMBER,
+    ACROSS,
+    Level.MATRIX,
+    Level.LINE,
+    Level.COLUMN,
+    Level.ELEMENT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +37,19 @@ class Placed:
         for branch, _ in self.conditions:
             yield from ir.reads(branch.condition)
 
+    def mentions(self) -> set[str]:
+        return {self.statement.target.name, *(ref.name for ref in self.reads())}
 
-def kind(statement: ir.Assign) -> int:
+
+def kind(statement: ir.Assign) -> Level | str:
     value = statement.value
     if isinstance(value, ir.Call) and value.over:
         return ACROSS
-    if statement.target.type.kind is ir.Kind.TENSOR or gathers(statement):
-        return ELEMENTS
-    return NUMBERS
+    return runs_at(statement)
+
+
+def kind_of(slot: int) -> Level | str:
+    return KINDS[slot % len(KINDS)]
 
 
 @dataclass
@@ -71,7 +84,7 @@ class Slots:
             *(self.known.get(name, 0) for name in names),
             0,
         )
-        while slot % 3 != kind(statement):
+        while kind_of(slot) != kind(statement):
             slot += 1
         self.placed.append(Placed(statement, conditions, slot))
         for name in names:
@@ -85,6 +98,26 @@ def slots(block: ir.Block) -> list[Placed]:
     found = Slots()
     found.block(block)
     return found.placed
+
+
+def late_slots(block: ir.Block) -> list[Placed]:
+    """The same, where a parameter or a state that no one asks for until a later pass is
+    changed in that one: it is moved from memory and to it once less.
+    """
+    result = slots(block)
+    for at in reversed(range(len(result))):
+        each = result[at]
+        stays = each.statement.target.role not in (ir.Role.PARAM, ir.Role.STATE)
+        if stays or kind_of(each.slot) is not Level.ELEMENT:
+            continue
+        name, after = each.statement.target.name, result[at + 1 :]
+        later = [other.slot for other in after if name in other.mentions()]
+        slot = min(later, default=each.slot)
+        names = {ref.name for ref in each.reads()}
+        changed = {x.statement.target.name for x in after if x.slot < slot}
+        if kind_of(slot) is Level.ELEMENT and not names & changed:
+            result[at] = replace(each, slot=slot)
+    return result
 
 
 def as_block(placed: list[Placed]) -> ir.Block:

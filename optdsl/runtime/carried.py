@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .matrices import count, matrices
+
 if TYPE_CHECKING:
+    from .kernel import Kernel
     from .launch import Entry
 
 TYPES = {
@@ -39,7 +42,7 @@ class NotCarried(Exception):
 
 
 def dtypes(
-    entry: "Entry", is_here: Callable[[Tensor], bool] = _is_cpu
+    entry: "Entry", kernel: "Kernel", is_here: Callable[[Tensor], bool] = _is_cpu
 ) -> list[set[torch.dtype | None]]:
     """The dtypes of each column; None stands for tensors that are missing.
 
@@ -48,15 +51,33 @@ def dtypes(
     """
     try:
         sizes = [*map(Tensor.numel, entry.elements[0])]
-        found = [_of_column(column, sizes, is_here) for column in entry.elements]
+        of = zip(entry.elements, _sizes(entry, kernel, sizes), strict=True)
+        found = [_of_column(column, own, is_here) for column, own in of]
+        if kernel.view and any(x is not None and x.is_complex for x in found[0]):
+            # As a pair it has one more axis.
+            raise NotCarried
         # Sparse tensors raise: they do not know whether they are contiguous.
         if not all(map(_is_straight, entry.elements)):
+            if kernel.view:
+                raise NotCarried
             _check_rows(entry.elements)
         single = [1] * len(sizes)
         return found + [_of_column(x, single, is_here) for x in entry.numbers]
     except RuntimeError as error:
         # A tensor without memory, or without a layout.
         raise NotCarried from error
+
+
+def _sizes(entry: "Entry", kernel: "Kernel", sizes: list[int]) -> list[list[int]]:
+    """How many numbers each tensor of each column has."""
+    if not kernel.view:
+        return [sizes] * len(entry.elements)
+    shapes = [matrices(kernel.view, kernel.least, p.shape) for p in entry.elements[0]]
+    levels = [kernel.reduced.get(name) for name in kernel.elements]
+    return [
+        sizes if level is None else [count(level, each) for each in shapes]
+        for level in levels
+    ]
 
 
 def _is_straight(column: Sequence[Any]) -> bool:

@@ -43,6 +43,7 @@ class DeviceKernel:
         self.elements = kernel.elements
         self.scratch = kernel.scratch
         self.together = kernel.together
+        self.view, self.least = kernel.view, kernel.least
         self.grads = kernel.grads
         self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
         self.known: WeakKeyDictionary[Any, dict] = WeakKeyDictionary()
@@ -191,7 +192,7 @@ class DeviceLaunch(Launch):
             for x in (x for column in entry.numbers for x in column):
                 if type(x) is Tensor and x.is_cpu and self.device.type != "cpu":
                     x.data = x.data.to(self.device)
-        return dtypes(entry, lambda x: x.device == self.device)
+        return dtypes(entry, self.kernel, lambda x: x.device == self.device)
 
     def step(self, batch: Batch) -> bool:
         from .handed import Handed  # it needs Triton

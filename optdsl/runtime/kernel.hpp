@@ -117,12 +117,16 @@ template <class... T> inline bool are_finite(T... x) {
 
 // ---- many tensors
 
+// A tensor as matrices, where its rule sees it so.
+struct Shape { int64_t matrices, height, width; };
+
 // The tensors of a launch: of each its size, its group, what the host knows of it (column
 // by column), and where its columns begin.
 struct Table {
     int64_t rows;
     int64_t threads;
     const int64_t *numel;
+    const Shape *shapes;
     const int64_t *group;
     const double *hypers;
     const double *asked;
@@ -144,8 +148,8 @@ inline std::vector<Chunk> chunks_of(const Table &table) {
     return chunks;
 }
 
-template <class Pass>
-void each_chunk(const Table &table, const std::vector<Chunk> &chunks, Pass pass) {
+template <class Piece, class Pass>
+void each_chunk(const Table &table, const std::vector<Piece> &chunks, Pass pass) {
     const int64_t count = int64_t(chunks.size());
     const int threads = int(count < table.threads ? count : table.threads);
     #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
@@ -155,9 +159,9 @@ void each_chunk(const Table &table, const std::vector<Chunk> &chunks, Pass pass)
 
 // What the chunks of each tensor gathered, in their order, so that the result is the same
 // for any number of threads.
-template <int COUNT>
+template <int COUNT, class Piece>
 std::vector<double> gathered(
-    const Table &table, const std::vector<Chunk> &chunks,
+    const Table &table, const std::vector<Piece> &chunks,
     const std::vector<double> &parts, const double (&empty)[COUNT],
     double (*const (&join)[COUNT])(double, double)) {
     std::vector<double> sums(table.rows * COUNT);

@@ -17,6 +17,7 @@ from .native import library
 from .triton_text import is_there
 
 _SHARED = Path(__file__).with_name("kernel.hpp")
+_OF_AXES = Path(__file__).with_name("axes.hpp")
 
 Hypers = Callable[[dict[str, Any]], tuple[Iterable[Any], Iterable[Any]]]
 
@@ -35,6 +36,10 @@ class Kernel:
         scratch: the names of the tensors that live as long as a step.
         options: the names of the conditions.
         together: whether all parameters have to be in one launch.
+        view: which matrices they see tensors as, where they reduce along axes.
+        least: how many axes a tensor has at least of which anything is reduced.
+        reduced: the names of the tensors that have, in place of the parameter's size, one
+            number of each "line", each "column" or each "matrix".
         cuda: the text of the Triton kernels, which run on a GPU.
         scaled: whether those may take the scale of a GradScaler out of the gradients;
             else it is taken out before, and the host waits to hear of an overflow.
@@ -52,6 +57,9 @@ class Kernel:
         scratch: tuple[str, ...] = (),
         options: tuple[str, ...] = (),
         together: bool = False,
+        view: str = "",
+        least: int = 0,
+        reduced: dict[str, str] | None = None,
         cuda: str = "",
         scaled: bool = False,
     ) -> None:
@@ -64,6 +72,9 @@ class Kernel:
         self.scratch = scratch
         self.options = options
         self.together = together
+        self.view = view
+        self.least = least
+        self.reduced = reduced or {}
         self.grads = elements.index("grad") if "grad" in elements else None
         self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
         self._built: dict[tuple, Callable | None] = {}
@@ -118,7 +129,8 @@ class Kernel:
         return self._built[key]
 
     def _build(self, types: Types, options: tuple[bool, ...]) -> Callable | None:
-        text = "\n".join([_SHARED.read_text(), self.prelude(types, options), self.text])
+        shared = [_SHARED.read_text(), *[_OF_AXES.read_text()] * bool(self.view)]
+        text = "\n".join([*shared, self.prelude(types, options), self.text])
         built = library(text)
         if built is None:
             return None

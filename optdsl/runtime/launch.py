@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .again import Plan, by_default
 from .carried import NotCarried, addresses, check_together, dtypes, lacks
+from .matrices import matrices
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -31,6 +32,7 @@ class Table(ctypes.Structure):
         ("rows", ctypes.c_int64),
         ("threads", ctypes.c_int64),
         ("numel", ctypes.c_void_p),
+        ("shapes", ctypes.c_void_p),
         ("group", ctypes.c_void_p),
         ("hypers", ctypes.c_void_p),
         ("asked", ctypes.c_void_p),
@@ -82,15 +84,19 @@ class Batch:
     addresses: list[list[int]] = field(default_factory=list)
     tables: list[array] = field(default_factory=list)
     numel: array = field(default_factory=lambda: array("q"))
+    shapes: array = field(default_factory=lambda: array("q"))
     group: array = field(default_factory=lambda: array("q"))
     asked: array = field(default_factory=lambda: array("d"))
 
-    def lay_out(self) -> None:
-        """Fill the tables."""
+    def lay_out(self, view: str, least: int) -> None:
+        """Fill the tables; a rule with a view sees tensors as matrices."""
         self.columns = _end_to_end(self.entries)
         self.sizes = [*map(Tensor.numel, self.columns[0])]
         factor = 2 if self.types[0].is_complex else 1
         self.numel = array("q", (factor * each for each in self.sizes))
+        if view:
+            shapes = (matrices(view, least, p.shape) for p in self.columns[0])
+            self.shapes = array("q", chain.from_iterable(shapes))
         self.of_groups = [len(entry.elements[0]) for entry in self.entries]
         for at, rows in enumerate(self.of_groups):
             self.group.extend([at] * rows)
@@ -176,7 +182,7 @@ class Launch:
     # ---- what is carried
 
     def _dtypes(self, entry: Entry) -> list[set[torch.dtype | None]]:
-        return dtypes(entry)
+        return dtypes(entry, self.kernel)
 
     def _sorted(self) -> list[Batch]:
         """What kernels carry, in batches of one combination of types and options."""
@@ -203,7 +209,7 @@ class Launch:
         self.entries = carried
         result = [*batches.values()]
         for batch in result:
-            batch.lay_out()
+            batch.lay_out(self.kernel.view, self.kernel.least)
         if any(_repeats(batch) or _has_no_memory(batch) for batch in result):
             # A parameter that is there twice is updated twice, one after the other.
             self.left += [entry.back for entry in carried]
@@ -226,7 +232,7 @@ class Launch:
         ]
         heads = array("q", (each.buffer_info()[0] for each in columns))
         hypers = array("d", batch.hypers)
-        tables = (batch.numel, batch.group, hypers, batch.asked, heads)
+        tables = (batch.numel, batch.shapes, batch.group, hypers, batch.asked, heads)
         begin = (each.buffer_info()[0] for each in tables)
         table = Table(len(batch.numel), torch.get_num_threads(), *begin)
         return step(ctypes.byref(table)) == 0

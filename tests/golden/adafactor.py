@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content ec3ae59161f0.
+# Compiled by optdsl from adafactor.opt, content e5670a610b7d.
 
 import math
 import warnings
@@ -28,6 +28,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["Adafactor"]
 
@@ -52,8 +57,9 @@ class Adafactor(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -98,7 +104,11 @@ class Adafactor(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -179,6 +189,23 @@ class Adafactor(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -205,7 +232,14 @@ class Adafactor(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
-        for group in self.param_groups:
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             row_vars: list[Tensor | None] = []
@@ -213,6 +247,14 @@ class Adafactor(Optimizer):
             variances: list[Tensor | None] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, row_vars, col_vars, variances, steps)
+            groups.append(
+                (group, [params, grads, row_vars, col_vars, variances, steps])
+            )
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, row_vars, col_vars, variances, steps = columns
             use_foreach = group["foreach"] or group.get("fused")
             if group["foreach"] is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -312,8 +354,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group.get("capturable", False) else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group.get("capturable", False)
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -862,3 +909,347 @@ def _differentiable_adafactor_capturable(
         for each, new in zip(kept, (p, row_var, col_var, variance, step), strict=True):
             if each is not None:
                 each.copy_(new)
+
+
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["beta2_decay"],
+        group["eps"][0],
+        group["eps"][1],
+        group["d"],
+        group["weight_decay"],
+    ]
+    options = [group["maximize"], group["eps"][0] is None, group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, row_vars, col_vars, variances, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, row_vars, col_vars, variances],
+            numbers=[steps],
+            asked=[
+                [p.numel() for p in params],
+                [p.ndim for p in params],
+                [p.shape[-1] if p.ndim >= 1 else 1 for p in params],
+                [p.shape[-2] if p.ndim >= 2 else 1 for p in params],
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Adafactor in 3 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    int64_t matrices, height, width;
+    p_t *p;
+    const grad_t *grad;
+    row_var_t *row_var;
+    col_var_t *col_var;
+    variance_t *variance;
+    step_t *step;
+    double *norm_2;
+    double *norm_3;
+    double *mean;
+    double *larger_;
+    double lr;
+    double beta2_decay;
+    double eps[2];
+    double d;
+    double weight_decay;
+    double numel__;
+    double ndim;
+    double size_last_1;
+    double size_last_2;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, scale, floor, new_, size_root, norm, alpha, norm_4, quotient;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // least, scale = eps
+    n.scale = row.eps[1];
+    // floor = finfo_eps(p) if least == none else least
+    n.floor = eps_decide ? epsilon_of<p_t>() : row.eps[0];
+    // new = t**beta2_decay
+    n.new_ = std::pow(n.t, row.beta2_decay);
+    // size_root = max(1, numel(p))**0.5
+    n.size_root = std::pow(max_(1.0, row.numel__), 0.5);
+    return are_finite(n.floor, n.new_, n.size_root);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, const Tile tile, double *sums, double *norm_2_parts,
+        double *norm_3_parts) {
+    double norm = 0;
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const int64_t matrix = line / row.height;
+        double norm_2 = 0;
+        double *norm_3 = norm_3_parts + tile.before(matrix, row.height);
+        #pragma omp simd reduction(+: norm, norm_2)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            // norm(p)
+            norm += square_(double(p));
+            if (row.ndim > 1.0) {
+                // norm(grad, dim=-1, keepdim=true)
+                norm_2 += square_(double(grad));
+                // norm(grad, dim=-2, keepdim=true)
+                norm_3[column - tile.column] += square_(double(grad));
+            }
+        }
+        norm_2_parts[line - tile.line] = norm_2;
+    }
+    sums[0] = norm;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    // alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+    n.alpha = max_(n.scale, n.norm / n.size_root) * min_(row.lr, 1.0 / std::pow(n.t,
+        0.5));
+}
+
+// Once a line.
+static void along_1(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        double mean = 0;
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double norm_2 = load(row.norm_2[line]);
+            double row_var = has_row_var ? load(row.row_var[line]) : 0;
+            if (row.ndim > 1.0) {
+                // row_var = lerp(row_var, norm(grad, dim=-1,
+                //     keepdim=true)**2/size(grad,
+                //     -1), new)
+                row_var = lerp_(row_var, std::pow(norm_2, 2.0) / row.size_last_1,
+                    n.new_);
+                // mean(row_var, dim=-2, keepdim=true)
+                mean += row_var;
+            }
+            if (has_row_var) store(row.row_var[line], row_var);
+        }
+        row.mean[matrix] = mean / row.height;
+    }
+}
+
+// Once a column.
+static void along_2(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t column = 0; column < row.width; ++column) {
+            const double norm_3 = load(row.norm_3[matrix * row.width + column]);
+            double col_var = has_col_var ? load(row.col_var[matrix * row.width +
+                column]) : 0;
+            if (row.ndim > 1.0) {
+                // col_var = lerp(col_var, norm(grad, dim=-2,
+                //     keepdim=true)**2/size(grad,
+                //     -2), new)
+                col_var = lerp_(col_var, std::pow(norm_3, 2.0) / row.size_last_2,
+                    n.new_);
+            }
+            if (has_col_var) store(row.col_var[matrix * row.width + column], col_var);
+        }
+    }
+}
+
+// Once a matrix.
+static void along_3(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        const double mean = load(row.mean[matrix]);
+        double larger_ = load(row.larger_[matrix]);
+        if (row.ndim > 1.0) {
+            // max(mean(row_var, dim=-2, keepdim=true), floor)
+            larger_ = max_(mean, n.floor);
+        }
+        store(row.larger_[matrix], larger_);
+    }
+}
+
+static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums) {
+    double norm_4 = 0;
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const int64_t matrix = line / row.height;
+        const double row_var = has_row_var ? load(row.row_var[line]) : 0;
+        const double larger_ = load(row.larger_[matrix]);
+        #pragma omp simd reduction(+: norm_4)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real variance = has_variance ? load(row.variance[i]) : 0;
+            const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
+                column]) : 0;
+            real second = 0;
+            if (row.ndim > 1.0) {
+                // second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true),
+                //     floor)
+                second = real(row_var) * col_var * real(1.0 / larger_);
+            } else {
+                // variance = lerp(variance, grad*grad, new)
+                variance = kept<variance_t>(lerp_(variance, grad * grad, real(n.new_)));
+                // second = max(variance, floor*floor)
+                second = max_(variance, real(n.floor * n.floor));
+            }
+            // update = rsqrt(max(second, floor*floor))*grad
+            const real update = rsqrt_(max_(second, real(n.floor * n.floor))) * grad;
+            // norm(update)
+            norm_4 += square_(double(update));
+            if (has_variance) store(row.variance[i], variance);
+        }
+    }
+    sums[0] = norm_4;
+}
+
+static void numbers_3(const Row &row, Numbers &n) {
+    // alpha/max(1.0, item(norm(update))/(size_root*d))
+    n.quotient = n.alpha / max_(1.0, n.norm_4 / (n.size_root * row.d));
+}
+
+static void pass_3(const Row row, const Numbers n, const Tile tile) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const int64_t matrix = line / row.height;
+        const double row_var = has_row_var ? load(row.row_var[line]) : 0;
+        const double larger_ = load(row.larger_[matrix]);
+        #pragma omp simd
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real variance = has_variance ? load(row.variance[i]) : 0;
+            const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
+                column]) : 0;
+            real second = 0;
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            if (row.ndim > 1.0) {
+                // second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true),
+                //     floor)
+                second = real(row_var) * col_var * real(1.0 / larger_);
+            } else {
+                // second = max(variance, floor*floor)
+                second = max_(variance, real(n.floor * n.floor));
+            }
+            // update = rsqrt(max(second, floor*floor))*grad
+            const real update = rsqrt_(max_(second, real(n.floor * n.floor))) * grad;
+            // p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+            p = p - real(n.quotient) * update;
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_adafactor(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    Memory memory;
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.row_var = (row_var_t *)table->columns[2][at];
+        row.col_var = (col_var_t *)table->columns[3][at];
+        row.variance = (variance_t *)table->columns[4][at];
+        row.step = (step_t *)table->columns[5][at];
+        row.matrices = table->shapes[at].matrices;
+        row.height = table->shapes[at].height;
+        row.width = table->shapes[at].width;
+        row.norm_2 = memory.zeros(row.matrices * row.height);
+        row.norm_3 = memory.zeros(row.matrices * row.width);
+        row.mean = memory.zeros(row.matrices);
+        row.larger_ = memory.zeros(row.matrices);
+        const double *hyper = table->hypers + 6 * table->group[at];
+        row.lr = *hyper++;
+        row.beta2_decay = *hyper++;
+        row.eps[0] = *hyper++;
+        row.eps[1] = *hyper++;
+        row.d = *hyper++;
+        row.weight_decay = *hyper++;
+        row.numel__ = table->asked[at];
+        row.ndim = table->asked[1 * table->rows + at];
+        row.size_last_1 = table->asked[2 * table->rows + at];
+        row.size_last_2 = table->asked[3 * table->rows + at];
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const Tiles tiles = tiles_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> parts(1 * tiles.all.size());
+    std::vector<double> norm_2_parts(tiles.lines, 0);
+    std::vector<double> norm_3_parts(tiles.columns, 0);
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x, &parts[1 * at], &norm_2_parts[x.lines],
+            &norm_3_parts[x.columns]);
+    });
+    const auto sums = gathered<1>(
+        *table, tiles.all, parts, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].norm = std::sqrt(sums[1 * at + 0]);
+    }
+    join_lines(*table, tiles, norm_2_parts, 0, added,
+        [&](int64_t at) { return rows[at].norm_2; },
+        [](double value, double) { return double(std::sqrt(value)); });
+    join_columns(*table, tiles, norm_3_parts, 0, added,
+        [&](int64_t at) { return rows[at].norm_3; },
+        [](double value, double) { return double(std::sqrt(value)); });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    each_tensor(*table, [&](int64_t at) {
+        along_1(rows[at], numbers[at]);
+    });
+    each_tensor(*table, [&](int64_t at) {
+        along_2(rows[at], numbers[at]);
+    });
+    each_tensor(*table, [&](int64_t at) {
+        along_3(rows[at], numbers[at]);
+    });
+    std::vector<double> parts_2(1 * tiles.all.size());
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t at) {
+        pass_2(rows[x.row], numbers[x.row], x, &parts_2[1 * at]);
+    });
+    const auto sums_2 = gathered<1>(
+        *table, tiles.all, parts_2, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].norm_4 = std::sqrt(sums_2[1 * at + 0]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_3(rows[at], numbers[at]);
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_3(rows[x.row], numbers[x.row], x);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Kernel(
+    "step_adafactor",
+    _CPU,
+    _kernel_numbers,
+    elements=("p", "grad", "row_var", "col_var", "variance"),
+    numbers=("step",),
+    optional=("col_var", "row_var", "variance"),
+    options=("maximize", "eps_decide", "weight_decay_is_not_0"),
+    view="last",
+    least=2,
+    reduced={"row_var": "line", "col_var": "column"},
+)

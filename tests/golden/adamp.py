@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 69251200dec6.
+# Compiled by optdsl from adamp.opt, content 5a00c48954c8.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["AdamP"]
 
@@ -50,8 +55,9 @@ class AdamP(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -99,7 +105,11 @@ class AdamP(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -177,6 +187,23 @@ class AdamP(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -203,13 +230,26 @@ class AdamP(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
-        for group in self.param_groups:
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
             exp_avg_sqs: list[Tensor] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, exp_avgs, exp_avg_sqs, steps)
+            groups.append((group, [params, grads, exp_avgs, exp_avg_sqs, steps]))
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -323,8 +363,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -1050,3 +1095,365 @@ def _differentiable_adamp_capturable(
 
         for each, new in zip(kept, (p, exp_avg, exp_avg_sq, step), strict=True):
             each.copy_(new)
+
+
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["betas"][0],
+        group["betas"][1],
+        group["eps"],
+        group["weight_decay"],
+        group["delta"],
+        group["wd_ratio"],
+    ]
+    options = [group["maximize"], group["nesterov"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, exp_avgs, exp_avg_sqs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, exp_avgs, exp_avg_sqs],
+            numbers=[steps],
+            asked=[
+                [p.ndim for p in params],
+                [p.numel() for p in params],
+                [p.shape[0] if p.ndim >= 1 else 1 for p in params],
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// AdamP in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    int64_t matrices, height, width;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_t *exp_avg_sq;
+    step_t *step;
+    double *by_channel;
+    double *by_channel_2;
+    double *by_channel_3;
+    double *by_channel_4;
+    double *pu;
+    double *pp;
+    double *where;
+    double lr;
+    double betas[2];
+    double eps;
+    double weight_decay;
+    double delta;
+    double wd_ratio;
+    double ndim;
+    double numel__;
+    double size_0;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, power, cosine_eps, max__, channel, cosine_2_xy, cosine_2_xx,
+        cosine_2_yy, cosine_2_eps, layer, total, total_2, along, share, quotient;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // (1 - beta2**t)**0.5
+    n.power = std::pow(1.0 - std::pow(n.beta2, n.t), 0.5);
+    if (row.ndim > 1.0 && row.numel__ > 0.0) {
+        // cosine(pg, gg, pp, eps)
+        n.cosine_eps = row.eps;
+        // cosine(sum(pg), sum(gg), sum(pp), eps)
+        n.cosine_2_eps = row.eps;
+    }
+    // lr/(1 - beta1**t)
+    n.quotient = row.lr / (1.0 - std::pow(n.beta1, n.t));
+    return are_finite(n.power, n.quotient);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, const Tile tile, double *by_channel_parts, double
+        *by_channel_2_parts, double *by_channel_3_parts, double *by_channel_4_parts) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        double by_channel = 0;
+        double by_channel_2 = 0;
+        double by_channel_3 = 0;
+        double by_channel_4 = 0;
+        #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
+            by_channel_4)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real by_channel_x = 0;
+            real by_channel_x_2 = 0;
+            real by_channel_x_3 = 0;
+            real by_channel_x_4 = 0;
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 -
+                n.beta2) * grad * grad);
+            // momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
+            const real momentum = nesterov ? real(n.beta1) * exp_avg + real(1.0 -
+                n.beta1) * grad : exp_avg;
+            // update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
+            const real update = momentum / (sqrt_(exp_avg_sq) * real(1.0 / n.power) +
+                real(row.eps));
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // by_channel(p*grad)
+                by_channel_x = p * grad;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel += double(by_channel_x);
+                // by_channel(p*p)
+                by_channel_x_2 = p * p;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel_2 += double(by_channel_x_2);
+                // by_channel(grad*grad)
+                by_channel_x_3 = grad * grad;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel_3 += double(by_channel_x_3);
+                // by_channel(p*update)
+                by_channel_x_4 = p * update;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel_4 += double(by_channel_x_4);
+            }
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+        }
+        by_channel_parts[line - tile.line] = by_channel;
+        by_channel_2_parts[line - tile.line] = by_channel_2;
+        by_channel_3_parts[line - tile.line] = by_channel_3;
+        by_channel_4_parts[line - tile.line] = by_channel_4;
+    }
+}
+
+// Once a line.
+static void along_1(const Row &row, Numbers &n) {
+    double max__ = -infinity;
+    double cosine_2_xy = 0;
+    double cosine_2_xx = 0;
+    double cosine_2_yy = 0;
+    double total = 0;
+    double total_2 = 0;
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double by_channel = load(row.by_channel[line]);
+            const double by_channel_2 = load(row.by_channel_2[line]);
+            const double by_channel_3 = load(row.by_channel_3[line]);
+            const double by_channel_4 = load(row.by_channel_4[line]);
+            double pu = load(row.pu[line]);
+            double pp = load(row.pp[line]);
+            double cosine_xx = 0;
+            double cosine_xy = 0;
+            double cosine_yy = 0;
+            double gg = 0;
+            double pg = 0;
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // pg = by_channel(p*grad)
+                pg = by_channel;
+                // pp = by_channel(p*p)
+                pp = by_channel_2;
+                // gg = by_channel(grad*grad)
+                gg = by_channel_3;
+                // pu = by_channel(p*update)
+                pu = by_channel_4;
+                // cosine(pg, gg, pp, eps)
+                cosine_xy = pg;
+                cosine_xx = gg;
+                cosine_yy = pp;
+                // max(cosine(pg, gg, pp, eps))
+                max__ = larger(max__, abs_(cosine_xy) / (max_(sqrt_(cosine_xx),
+                    n.cosine_eps) * max_(sqrt_(cosine_yy), n.cosine_eps)));
+                // cosine(sum(pg), sum(gg), sum(pp), eps)
+                cosine_2_xy += pg;
+                cosine_2_xx += gg;
+                cosine_2_yy += pp;
+                // sum(pu)
+                total += pu;
+                // sum(pp)
+                total_2 += pp;
+            }
+            store(row.pu[line], pu);
+            store(row.pp[line], pp);
+        }
+    }
+    n.max__ = max__;
+    n.cosine_2_xy = cosine_2_xy;
+    n.cosine_2_xx = cosine_2_xx;
+    n.cosine_2_yy = cosine_2_yy;
+    n.total = total;
+    n.total_2 = total_2;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    if (row.ndim > 1.0 && row.numel__ > 0.0) {
+        // channel = max(cosine(pg, gg, pp, eps))*sqrt(numel(p)/size(p, 0))
+        n.channel = n.max__ * sqrt_(row.numel__ / row.size_0);
+        // layer = cosine(sum(pg), sum(gg), sum(pp), eps)*sqrt(numel(p))
+        n.layer = abs_(n.cosine_2_xy) / (max_(sqrt_(n.cosine_2_xx), n.cosine_2_eps) *
+            max_(sqrt_(n.cosine_2_yy), n.cosine_2_eps)) * sqrt_(row.numel__);
+        // along = where(layer < delta, sum(pu)/(sqrt(sum(pp)) + eps)**2, 0)
+        n.along = n.layer < row.delta ? n.total / std::pow(sqrt_(n.total_2) + row.eps,
+            2.0) : 0.0;
+        // share = where(min(channel, layer) < delta, wd_ratio, 1)
+        n.share = min_(n.channel, n.layer) < row.delta ? row.wd_ratio : 1.0;
+    }
+}
+
+// Once a line.
+static void along_2(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double pu = load(row.pu[line]);
+            const double pp = load(row.pp[line]);
+            double where = load(row.where[line]);
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // where(channel < delta, pu/(sqrt(pp) + eps)**2, along)
+                where = n.channel < row.delta ? pu / std::pow(sqrt_(pp) + row.eps, 2.0)
+                    : n.along;
+            }
+            store(row.where[line], where);
+        }
+    }
+}
+
+static void pass_2(const Row row, const Numbers n, const Tile tile) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const double where = load(row.where[line]);
+        #pragma omp simd
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real exp_avg = load(row.exp_avg[i]);
+            const real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
+            const real momentum = nesterov ? real(n.beta1) * exp_avg + real(1.0 -
+                n.beta1) * grad : exp_avg;
+            // update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
+            real update = momentum / (sqrt_(exp_avg_sq) * real(1.0 / n.power) +
+                real(row.eps));
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // update -= where(channel < delta, pu/(sqrt(pp) + eps)**2, along)*p
+                update = update - real(where) * p;
+                if (weight_decay_is_not_0) {
+                    // p *= 1 - lr*weight_decay*share
+                    p = p * real(1.0 - row.lr * row.weight_decay * n.share);
+                }
+            } else if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            // p -= lr/(1 - beta1**t)*update
+            p = p - real(n.quotient) * update;
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_adamp(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    Memory memory;
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[3][at];
+        row.step = (step_t *)table->columns[4][at];
+        row.matrices = table->shapes[at].matrices;
+        row.height = table->shapes[at].height;
+        row.width = table->shapes[at].width;
+        row.by_channel = memory.zeros(row.matrices * row.height);
+        row.by_channel_2 = memory.zeros(row.matrices * row.height);
+        row.by_channel_3 = memory.zeros(row.matrices * row.height);
+        row.by_channel_4 = memory.zeros(row.matrices * row.height);
+        row.pu = memory.zeros(row.matrices * row.height);
+        row.pp = memory.zeros(row.matrices * row.height);
+        row.where = memory.zeros(row.matrices * row.height);
+        const double *hyper = table->hypers + 7 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.eps = *hyper++;
+        row.weight_decay = *hyper++;
+        row.delta = *hyper++;
+        row.wd_ratio = *hyper++;
+        row.ndim = table->asked[at];
+        row.numel__ = table->asked[1 * table->rows + at];
+        row.size_0 = table->asked[2 * table->rows + at];
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const Tiles tiles = tiles_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> by_channel_parts(tiles.lines, 0);
+    std::vector<double> by_channel_2_parts(tiles.lines, 0);
+    std::vector<double> by_channel_3_parts(tiles.lines, 0);
+    std::vector<double> by_channel_4_parts(tiles.lines, 0);
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x, &by_channel_parts[x.lines],
+            &by_channel_2_parts[x.lines], &by_channel_3_parts[x.lines],
+            &by_channel_4_parts[x.lines]);
+    });
+    join_lines(*table, tiles, by_channel_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel; },
+        [](double value, double) { return double(value); });
+    join_lines(*table, tiles, by_channel_2_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel_2; },
+        [](double value, double) { return double(value); });
+    join_lines(*table, tiles, by_channel_3_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel_3; },
+        [](double value, double) { return double(value); });
+    join_lines(*table, tiles, by_channel_4_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel_4; },
+        [](double value, double) { return double(value); });
+    each_tensor(*table, [&](int64_t at) {
+        along_1(rows[at], numbers[at]);
+    });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    each_tensor(*table, [&](int64_t at) {
+        along_2(rows[at], numbers[at]);
+    });
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Kernel(
+    "step_adamp",
+    _CPU,
+    _kernel_numbers,
+    elements=("p", "grad", "exp_avg", "exp_avg_sq"),
+    numbers=("step",),
+    options=("maximize", "nesterov", "weight_decay_is_not_0"),
+    view="first",
+    least=2,
+)

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content a9f5d37834fe.
+# Compiled by optdsl from adopt.opt, content 7df08bb1afbc.
 
 import math
 import warnings
@@ -283,7 +283,7 @@ class ADOPT(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, exp_avgs, exp_avg_sqs, firsts, steps = columns
+            params, firsts = columns[0], columns[4]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")

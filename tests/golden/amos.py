@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content 27d04d9a9e09.
+# Compiled by optdsl from amos.opt, content 5924859e2ea9.
 
 import math
 import warnings
@@ -26,6 +26,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["Amos"]
 
@@ -50,8 +55,9 @@ class Amos(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -98,7 +104,11 @@ class Amos(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -173,6 +183,23 @@ class Amos(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -199,7 +226,14 @@ class Amos(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
-        for group in self.param_groups:
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             vs: list[Tensor] = []
@@ -207,6 +241,12 @@ class Amos(Optimizer):
             exp_avgs: list[Tensor | None] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, vs, bs, exp_avgs, steps)
+            groups.append((group, [params, grads, vs, bs, exp_avgs, steps]))
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, vs, bs, exp_avgs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -295,8 +335,13 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
-    """A number as a tensor: on the CPU, unless steps are to be captured."""
-    device = p.device if group["capturable"] else None
+    """A number as a tensor: on the CPU, unless steps are to be captured, or kernels on
+    the parameter's device read it.
+    """
+    near = group["capturable"]
+    if _KERNELS:
+        near = near or _KERNELS.has_numbers_near(group, p)
+    device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
 
@@ -793,3 +838,251 @@ def _differentiable_amos_capturable(
         for each, new in zip(kept, (p, v, b, exp_avg, step), strict=True):
             if each is not None:
                 each.copy_(new)
+
+
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["eta"],
+        group["beta"],
+        group["zeta"],
+        group["momentum"],
+        group["eps"],
+    ]
+    options = [group["maximize"], group["eta"] is not None, group["momentum"] > 0]
+    return hypers, options
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, vs, bs, exp_avgs, steps = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, vs, bs, exp_avgs],
+            numbers=[steps],
+            asked=[
+                [p.ndim for p in params],
+                [p.shape[0] if p.ndim >= 1 else 1 for p in params],
+                [p.numel() for p in params],
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// Amos in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    int64_t matrices, height, width;
+    p_t *p;
+    const grad_t *grad;
+    v_t *v;
+    b_t *b;
+    exp_avg_t *exp_avg;
+    step_t *step;
+    double *g2;
+    double *falling;
+    double *slower;
+    double *rate;
+    double *decay;
+    double lr;
+    double eta;
+    double beta;
+    double zeta;
+    double momentum;
+    double eps;
+    double ndim;
+    double size_0;
+    double numel__;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, scale, difference, product, power, product_2;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    if (eta_is_not_none) {
+        // scale = eta
+        n.scale = row.eta;
+    } else if (row.ndim < 2.0) {
+        // scale = 0.5
+        n.scale = 0.5;
+    } else {
+        // scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+        n.scale = std::pow(max_(1.0, row.size_0) / max_(1.0, row.numel__), 0.5);
+    }
+    // 1 - beta**t
+    n.difference = 1.0 - std::pow(row.beta, n.t);
+    // zeta*lr**0.5
+    n.product = row.zeta * std::pow(row.lr, 0.5);
+    // lr**2
+    n.power = std::pow(row.lr, 2.0);
+    // zeta*(lr*scale)**0.5
+    n.product_2 = row.zeta * std::pow(row.lr * n.scale, 0.5);
+    return are_finite(n.scale, n.difference, n.product, n.power, n.product_2);
+}
+
+// Once a line.
+static void along_1(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double b = load(row.b[line]);
+            // falling = rsqrt(1 + zeta*lr**0.5*b)
+            const double falling = rsqrt_(1.0 + n.product * b);
+            // slower = 1 + zeta*(lr*scale)**0.5*b
+            const double slower = 1.0 + n.product_2 * b;
+            store(row.falling[line], falling);
+            store(row.slower[line], slower);
+        }
+    }
+}
+
+static void pass_1(const Row row, const Numbers n, const Tile tile, double *g2_parts) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        double g2 = 0;
+        #pragma omp simd reduction(+: g2)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            // g2 = mean(grad*grad, dim=-1, keepdim=true)
+            g2 += double(grad * grad);
+        }
+        g2_parts[line - tile.line] = g2;
+    }
+}
+
+// Once a line.
+static void along_2(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double g2 = load(row.g2[line]);
+            double v = load(row.v[line]);
+            double b = load(row.b[line]);
+            const double falling = load(row.falling[line]);
+            const double slower = load(row.slower[line]);
+            // v = lerp(v, g2, 1 - beta)
+            v = lerp_(v, g2, 1.0 - row.beta);
+            // inverse = (1 - beta**t)/max(v, eps)
+            const double inverse = n.difference / max_(v, row.eps);
+            // gamma = lr**2*g2*inverse*falling
+            const double gamma = n.power * g2 * inverse * falling;
+            // b = b + gamma*(1 + b)
+            b = b + gamma * (1.0 + b);
+            // rate = lr*scale*sqrt(inverse)/slower
+            const double rate = row.lr * n.scale * sqrt_(inverse) / slower;
+            // decay = 0.5*gamma/slower
+            const double decay = 0.5 * gamma / slower;
+            store(row.v[line], v);
+            store(row.b[line], b);
+            store(row.rate[line], rate);
+            store(row.decay[line], decay);
+        }
+    }
+}
+
+static void pass_2(const Row row, const Numbers n, const Tile tile) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const double rate = load(row.rate[line]);
+        const double decay = load(row.decay[line]);
+        #pragma omp simd
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = has_exp_avg ? load(row.exp_avg[i]) : 0;
+            // update = rate*grad + decay*p
+            real update = real(rate) * grad + real(decay) * p;
+            if (momentum_above_0) {
+                // exp_avg = lerp(exp_avg, update, 1 - momentum)
+                exp_avg = lerp_(exp_avg, update, real(1.0 - row.momentum));
+                // update = exp_avg
+                update = exp_avg;
+            }
+            // p -= update
+            p = p - update;
+            store(row.p[i], p);
+            if (has_exp_avg) store(row.exp_avg[i], exp_avg);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_amos(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    Memory memory;
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.v = (v_t *)table->columns[2][at];
+        row.b = (b_t *)table->columns[3][at];
+        row.exp_avg = (exp_avg_t *)table->columns[4][at];
+        row.step = (step_t *)table->columns[5][at];
+        row.matrices = table->shapes[at].matrices;
+        row.height = table->shapes[at].height;
+        row.width = table->shapes[at].width;
+        row.g2 = memory.zeros(row.matrices * row.height);
+        row.falling = memory.zeros(row.matrices * row.height);
+        row.slower = memory.zeros(row.matrices * row.height);
+        row.rate = memory.zeros(row.matrices * row.height);
+        row.decay = memory.zeros(row.matrices * row.height);
+        const double *hyper = table->hypers + 6 * table->group[at];
+        row.lr = *hyper++;
+        row.eta = *hyper++;
+        row.beta = *hyper++;
+        row.zeta = *hyper++;
+        row.momentum = *hyper++;
+        row.eps = *hyper++;
+        row.ndim = table->asked[at];
+        row.size_0 = table->asked[1 * table->rows + at];
+        row.numel__ = table->asked[2 * table->rows + at];
+        numbers[at].t = load(*row.step) + 1;
+    }
+    const Tiles tiles = tiles_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_tensor(*table, [&](int64_t at) {
+        along_1(rows[at], numbers[at]);
+    });
+    std::vector<double> g2_parts(tiles.lines, 0);
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x, &g2_parts[x.lines]);
+    });
+    join_lines(*table, tiles, g2_parts, 0, added,
+        [&](int64_t at) { return rows[at].g2; },
+        [](double value, double count) { return double(value / count); });
+    each_tensor(*table, [&](int64_t at) {
+        along_2(rows[at], numbers[at]);
+    });
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x);
+    });
+    for (int64_t at = 0; at < table->rows; ++at) {
+        store(*rows[at].step, numbers[at].t);
+    }
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Kernel(
+    "step_amos",
+    _CPU,
+    _kernel_numbers,
+    elements=("p", "grad", "v", "b", "exp_avg"),
+    numbers=("step",),
+    optional=("exp_avg",),
+    options=("maximize", "eta_is_not_none", "momentum_above_0"),
+    view="last",
+    reduced={"v": "line", "b": "line"},
+)

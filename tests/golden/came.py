@@ -4,7 +4,7 @@ Luo et al. (2023), CAME: Confidence-guided Adaptive Memory Efficient Optimizatio
 https://arxiv.org/abs/2307.02047
 Follows https://github.com/yangluo7/CAME, where axes before the last two are a batch.
 """
-# Compiled by optdsl from came.opt, content a2c53e57e604.
+# Compiled by optdsl from came.opt, content 97f0ddaf95a9.
 
 import math
 import warnings
@@ -22,6 +22,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["CAME"]
 
@@ -46,8 +51,9 @@ class CAME(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         exp_avg: momentum of the normalized gradient (like p).
@@ -94,7 +100,11 @@ class CAME(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -175,6 +185,23 @@ class CAME(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -201,7 +228,14 @@ class CAME(Optimizer):
                 self._init_group(group, [], [], [], [], [], [], [], [])
             return loss
 
-        for group in self.param_groups:
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -221,6 +255,35 @@ class CAME(Optimizer):
                 exp_avg_res_cols,
                 exp_avg_sqs,
             )
+            groups.append(
+                (
+                    group,
+                    [
+                        params,
+                        grads,
+                        exp_avgs,
+                        exp_avg_sq_rows,
+                        exp_avg_sq_cols,
+                        exp_avg_res_rows,
+                        exp_avg_res_cols,
+                        exp_avg_sqs,
+                    ],
+                )
+            )
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            (
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sq_rows,
+                exp_avg_sq_cols,
+                exp_avg_res_rows,
+                exp_avg_res_cols,
+                exp_avg_sqs,
+            ) = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -814,3 +877,559 @@ def _multi_tensor_came_capturable(
             # p -= lr*exp_avg
             products = torch._foreach_mul(exp_avgs, -lr)
             torch._foreach_add_(params, products)
+
+
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["eps"][0],
+        group["eps"][1],
+        group["clip_threshold"],
+        group["betas"][0],
+        group["betas"][1],
+        group["betas"][2],
+        group["weight_decay"],
+    ]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        (
+            params,
+            grads,
+            exp_avgs,
+            exp_avg_sq_rows,
+            exp_avg_sq_cols,
+            exp_avg_res_rows,
+            exp_avg_res_cols,
+            exp_avg_sqs,
+        ) = columns
+        launch.add(
+            group,
+            columns,
+            elements=[
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sq_rows,
+                exp_avg_sq_cols,
+                exp_avg_res_rows,
+                exp_avg_res_cols,
+                exp_avg_sqs,
+            ],
+            numbers=[],
+            asked=[
+                [p.ndim for p in params],
+                [p.shape[-1] if p.ndim >= 1 else 1 for p in params],
+                [p.shape[-2] if p.ndim >= 2 else 1 for p in params],
+                [p.numel() for p in params],
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// CAME in 4 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    int64_t matrices, height, width;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    exp_avg_sq_row_t *exp_avg_sq_row;
+    exp_avg_sq_col_t *exp_avg_sq_col;
+    exp_avg_res_row_t *exp_avg_res_row;
+    exp_avg_res_col_t *exp_avg_res_col;
+    exp_avg_sq_t *exp_avg_sq;
+    double *total;
+    double *total_2;
+    double *mean;
+    double *scaled_row;
+    double *rsqrt;
+    double *rsqrt_2;
+    double *total_3;
+    double *total_4;
+    double *mean_2;
+    double *scaled_row_2;
+    double *rsqrt_3;
+    double *rsqrt_4;
+    double lr;
+    double eps[2];
+    double clip_threshold;
+    double betas[3];
+    double weight_decay;
+    double ndim;
+    double size_last_1;
+    double size_last_2;
+    double numel__;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double beta1, beta2, beta3, larger_, larger_2, norm, larger_3, larger_4, larger_5;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2, beta3 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    n.beta3 = row.betas[2];
+    if (row.ndim > 1.0) {
+        // max(1, size(x, -1))
+        n.larger_ = max_(1.0, row.size_last_1);
+        // max(1, size(x, -2))
+        n.larger_2 = max_(1.0, row.size_last_2);
+    }
+    if (row.ndim > 1.0) {
+        // max(1, size(x, -1))
+        n.larger_4 = max_(1.0, row.size_last_1);
+        // max(1, size(x, -2))
+        n.larger_5 = max_(1.0, row.size_last_2);
+    }
+    return are_finite(n.larger_, n.larger_2, n.larger_4, n.larger_5);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, const Tile tile, double *total_parts, double
+        *total_2_parts) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const int64_t matrix = line / row.height;
+        double total = 0;
+        double *total_2 = total_2_parts + tile.before(matrix, row.height);
+        #pragma omp simd reduction(+: total)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real col_mean_x = 0;
+            real row_mean_x = 0;
+            real scaled_x = 0;
+            // square = grad*grad + eps[0]
+            const real square = grad * grad + real(row.eps[0]);
+            if (row.ndim > 1.0) {
+                // row_mean(square)
+                row_mean_x = square;
+                // sum(x, dim=-1, keepdim=true)
+                total += double(row_mean_x);
+                // col_mean(square)
+                col_mean_x = square;
+                // sum(x, dim=-2, keepdim=true)
+                total_2[column - tile.column] += double(col_mean_x);
+                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                scaled_x = grad;
+            }
+        }
+        total_parts[line - tile.line] = total;
+    }
+}
+
+// Once a line.
+static void along_1(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        double mean = 0;
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double total = load(row.total[line]);
+            double exp_avg_sq_row = has_exp_avg_sq_row ? load(row.exp_avg_sq_row[line])
+                : 0;
+            double scaled_row = load(row.scaled_row[line]);
+            if (row.ndim > 1.0) {
+                // exp_avg_sq_row = lerp(exp_avg_sq_row, row_mean(square), 1 - beta2)
+                exp_avg_sq_row = lerp_(exp_avg_sq_row, total / n.larger_, 1.0 -
+                    n.beta2);
+                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                scaled_row = exp_avg_sq_row;
+                // mean(row, dim=-2, keepdim=true)
+                mean += scaled_row;
+            }
+            if (has_exp_avg_sq_row) store(row.exp_avg_sq_row[line], exp_avg_sq_row);
+            store(row.scaled_row[line], scaled_row);
+        }
+        row.mean[matrix] = mean / row.height;
+    }
+}
+
+// Once a column.
+static void along_2(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t column = 0; column < row.width; ++column) {
+            const double total_2 = load(row.total_2[matrix * row.width + column]);
+            double exp_avg_sq_col = has_exp_avg_sq_col ? load(row.exp_avg_sq_col[matrix
+                * row.width + column]) : 0;
+            double rsqrt_2 = load(row.rsqrt_2[matrix * row.width + column]);
+            double scaled_col = 0;
+            if (row.ndim > 1.0) {
+                // exp_avg_sq_col = lerp(exp_avg_sq_col, col_mean(square), 1 - beta2)
+                exp_avg_sq_col = lerp_(exp_avg_sq_col, total_2 / n.larger_2, 1.0 -
+                    n.beta2);
+                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                scaled_col = exp_avg_sq_col;
+                // rsqrt(col)
+                rsqrt_2 = rsqrt_(scaled_col);
+            }
+            if (has_exp_avg_sq_col) store(row.exp_avg_sq_col[matrix * row.width +
+                column], exp_avg_sq_col);
+            store(row.rsqrt_2[matrix * row.width + column], rsqrt_2);
+        }
+    }
+}
+
+// Once a line.
+static void along_3(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        const double mean = load(row.mean[matrix]);
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double scaled_row = load(row.scaled_row[line]);
+            double rsqrt = load(row.rsqrt[line]);
+            if (row.ndim > 1.0) {
+                // rsqrt(row/mean(row, dim=-2, keepdim=true))
+                rsqrt = rsqrt_(scaled_row / mean);
+            }
+            store(row.rsqrt[line], rsqrt);
+        }
+    }
+}
+
+static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums) {
+    double norm = 0;
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const int64_t matrix = line / row.height;
+        const double rsqrt = load(row.rsqrt[line]);
+        #pragma omp simd reduction(+: norm)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
+            const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix * row.width
+                + column]) : 0;
+            real scaled_x = 0;
+            real update = 0;
+            // square = grad*grad + eps[0]
+            const real square = grad * grad + real(row.eps[0]);
+            if (row.ndim > 1.0) {
+                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                scaled_x = grad;
+                // update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                update = scaled_x * real(rsqrt) * rsqrt_2;
+            } else {
+                // exp_avg_sq = lerp(exp_avg_sq, square, 1 - beta2)
+                exp_avg_sq = kept<exp_avg_sq_t>(lerp_(exp_avg_sq, square, real(1.0 -
+                    n.beta2)));
+                // update = grad*rsqrt(exp_avg_sq)
+                update = grad * rsqrt_(exp_avg_sq);
+            }
+            // norm(update)
+            norm += square_(double(update));
+            if (has_exp_avg_sq) store(row.exp_avg_sq[i], exp_avg_sq);
+        }
+    }
+    sums[0] = norm;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    // max(1, norm(update)/numel(p)**0.5/clip_threshold)
+    n.larger_3 = max_(1.0, n.norm / std::pow(row.numel__, 0.5) / row.clip_threshold);
+}
+
+static void pass_3(
+    const Row row, const Numbers n, const Tile tile, double *total_3_parts, double
+        *total_4_parts) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const int64_t matrix = line / row.height;
+        const double rsqrt = load(row.rsqrt[line]);
+        double total_3 = 0;
+        double *total_4 = total_4_parts + tile.before(matrix, row.height);
+        #pragma omp simd reduction(+: total_3)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            const real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
+            const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix * row.width
+                + column]) : 0;
+            real col_mean_x_2 = 0;
+            real residual = 0;
+            real row_mean_x_2 = 0;
+            real scaled_x = 0;
+            real scaled_x_2 = 0;
+            real update = 0;
+            if (row.ndim > 1.0) {
+                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                scaled_x = grad;
+                // update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                update = scaled_x * real(rsqrt) * rsqrt_2;
+            } else {
+                // update = grad*rsqrt(exp_avg_sq)
+                update = grad * rsqrt_(exp_avg_sq);
+            }
+            // update /= max(1, norm(update)/numel(p)**0.5/clip_threshold)
+            update = update * real(1.0 / n.larger_3);
+            // exp_avg = lerp(exp_avg, update, 1 - beta1)
+            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, update, real(1.0 - n.beta1)));
+            if (row.ndim > 1.0) {
+                // residual = (update - exp_avg)**2 + eps[1]
+                residual = square_(update - exp_avg) + real(row.eps[1]);
+                // row_mean(residual)
+                row_mean_x_2 = residual;
+                // sum(x, dim=-1, keepdim=true)
+                total_3 += double(row_mean_x_2);
+                // col_mean(residual)
+                col_mean_x_2 = residual;
+                // sum(x, dim=-2, keepdim=true)
+                total_4[column - tile.column] += double(col_mean_x_2);
+                // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                scaled_x_2 = exp_avg;
+            }
+            store(row.exp_avg[i], exp_avg);
+        }
+        total_3_parts[line - tile.line] = total_3;
+    }
+}
+
+// Once a line.
+static void along_4(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        double mean_2 = 0;
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double total_3 = load(row.total_3[line]);
+            double exp_avg_res_row = has_exp_avg_res_row ?
+                load(row.exp_avg_res_row[line]) : 0;
+            double scaled_row_2 = load(row.scaled_row_2[line]);
+            if (row.ndim > 1.0) {
+                // exp_avg_res_row = lerp(exp_avg_res_row, row_mean(residual), 1 -
+                //     beta3)
+                exp_avg_res_row = lerp_(exp_avg_res_row, total_3 / n.larger_4, 1.0 -
+                    n.beta3);
+                // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                scaled_row_2 = exp_avg_res_row;
+                // mean(row, dim=-2, keepdim=true)
+                mean_2 += scaled_row_2;
+            }
+            if (has_exp_avg_res_row) store(row.exp_avg_res_row[line], exp_avg_res_row);
+            store(row.scaled_row_2[line], scaled_row_2);
+        }
+        row.mean_2[matrix] = mean_2 / row.height;
+    }
+}
+
+// Once a column.
+static void along_5(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t column = 0; column < row.width; ++column) {
+            const double total_4 = load(row.total_4[matrix * row.width + column]);
+            double exp_avg_res_col = has_exp_avg_res_col ?
+                load(row.exp_avg_res_col[matrix * row.width + column]) : 0;
+            double rsqrt_4 = load(row.rsqrt_4[matrix * row.width + column]);
+            double scaled_col_2 = 0;
+            if (row.ndim > 1.0) {
+                // exp_avg_res_col = lerp(exp_avg_res_col, col_mean(residual), 1 -
+                //     beta3)
+                exp_avg_res_col = lerp_(exp_avg_res_col, total_4 / n.larger_5, 1.0 -
+                    n.beta3);
+                // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                scaled_col_2 = exp_avg_res_col;
+                // rsqrt(col)
+                rsqrt_4 = rsqrt_(scaled_col_2);
+            }
+            if (has_exp_avg_res_col) store(row.exp_avg_res_col[matrix * row.width +
+                column], exp_avg_res_col);
+            store(row.rsqrt_4[matrix * row.width + column], rsqrt_4);
+        }
+    }
+}
+
+// Once a line.
+static void along_6(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        const double mean_2 = load(row.mean_2[matrix]);
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double scaled_row_2 = load(row.scaled_row_2[line]);
+            double rsqrt_3 = load(row.rsqrt_3[line]);
+            if (row.ndim > 1.0) {
+                // rsqrt(row/mean(row, dim=-2, keepdim=true))
+                rsqrt_3 = rsqrt_(scaled_row_2 / mean_2);
+            }
+            store(row.rsqrt_3[line], rsqrt_3);
+        }
+    }
+}
+
+static void pass_4(const Row row, const Numbers n, const Tile tile) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const int64_t matrix = line / row.height;
+        const double rsqrt_3 = load(row.rsqrt_3[line]);
+        #pragma omp simd
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            real p = load(row.p[i]);
+            const real exp_avg = load(row.exp_avg[i]);
+            const real rsqrt_4 = row.matrices > 0 ? load(row.rsqrt_4[matrix * row.width
+                + column]) : 0;
+            real scaled_x_2 = 0;
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            if (row.ndim > 1.0) {
+                // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                scaled_x_2 = exp_avg;
+                // p -= lr*scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                p = p - real(row.lr) * (scaled_x_2 * real(rsqrt_3) * rsqrt_4);
+            } else {
+                // p -= lr*exp_avg
+                p = p - real(row.lr) * exp_avg;
+            }
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_came(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    Memory memory;
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.exp_avg_sq_row = (exp_avg_sq_row_t *)table->columns[3][at];
+        row.exp_avg_sq_col = (exp_avg_sq_col_t *)table->columns[4][at];
+        row.exp_avg_res_row = (exp_avg_res_row_t *)table->columns[5][at];
+        row.exp_avg_res_col = (exp_avg_res_col_t *)table->columns[6][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[7][at];
+        row.matrices = table->shapes[at].matrices;
+        row.height = table->shapes[at].height;
+        row.width = table->shapes[at].width;
+        row.total = memory.zeros(row.matrices * row.height);
+        row.total_2 = memory.zeros(row.matrices * row.width);
+        row.mean = memory.zeros(row.matrices);
+        row.scaled_row = memory.zeros(row.matrices * row.height);
+        row.rsqrt = memory.zeros(row.matrices * row.height);
+        row.rsqrt_2 = memory.zeros(row.matrices * row.width);
+        row.total_3 = memory.zeros(row.matrices * row.height);
+        row.total_4 = memory.zeros(row.matrices * row.width);
+        row.mean_2 = memory.zeros(row.matrices);
+        row.scaled_row_2 = memory.zeros(row.matrices * row.height);
+        row.rsqrt_3 = memory.zeros(row.matrices * row.height);
+        row.rsqrt_4 = memory.zeros(row.matrices * row.width);
+        const double *hyper = table->hypers + 8 * table->group[at];
+        row.lr = *hyper++;
+        row.eps[0] = *hyper++;
+        row.eps[1] = *hyper++;
+        row.clip_threshold = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.betas[2] = *hyper++;
+        row.weight_decay = *hyper++;
+        row.ndim = table->asked[at];
+        row.size_last_1 = table->asked[1 * table->rows + at];
+        row.size_last_2 = table->asked[2 * table->rows + at];
+        row.numel__ = table->asked[3 * table->rows + at];
+    }
+    const Tiles tiles = tiles_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> total_parts(tiles.lines, 0);
+    std::vector<double> total_2_parts(tiles.columns, 0);
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x, &total_parts[x.lines],
+            &total_2_parts[x.columns]);
+    });
+    join_lines(*table, tiles, total_parts, 0, added,
+        [&](int64_t at) { return rows[at].total; },
+        [](double value, double) { return double(value); });
+    join_columns(*table, tiles, total_2_parts, 0, added,
+        [&](int64_t at) { return rows[at].total_2; },
+        [](double value, double) { return double(value); });
+    each_tensor(*table, [&](int64_t at) {
+        along_1(rows[at], numbers[at]);
+    });
+    each_tensor(*table, [&](int64_t at) {
+        along_2(rows[at], numbers[at]);
+    });
+    each_tensor(*table, [&](int64_t at) {
+        along_3(rows[at], numbers[at]);
+    });
+    std::vector<double> parts_2(1 * tiles.all.size());
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t at) {
+        pass_2(rows[x.row], numbers[x.row], x, &parts_2[1 * at]);
+    });
+    const auto sums_2 = gathered<1>(
+        *table, tiles.all, parts_2, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].norm = std::sqrt(sums_2[1 * at + 0]);
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    std::vector<double> total_3_parts(tiles.lines, 0);
+    std::vector<double> total_4_parts(tiles.columns, 0);
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_3(rows[x.row], numbers[x.row], x, &total_3_parts[x.lines],
+            &total_4_parts[x.columns]);
+    });
+    join_lines(*table, tiles, total_3_parts, 0, added,
+        [&](int64_t at) { return rows[at].total_3; },
+        [](double value, double) { return double(value); });
+    join_columns(*table, tiles, total_4_parts, 0, added,
+        [&](int64_t at) { return rows[at].total_4; },
+        [](double value, double) { return double(value); });
+    each_tensor(*table, [&](int64_t at) {
+        along_4(rows[at], numbers[at]);
+    });
+    each_tensor(*table, [&](int64_t at) {
+        along_5(rows[at], numbers[at]);
+    });
+    each_tensor(*table, [&](int64_t at) {
+        along_6(rows[at], numbers[at]);
+    });
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_4(rows[x.row], numbers[x.row], x);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Kernel(
+    "step_came",
+    _CPU,
+    _kernel_numbers,
+    elements=(
+        "p",
+        "grad",
+        "exp_avg",
+        "exp_avg_sq_row",
+        "exp_avg_sq_col",
+        "exp_avg_res_row",
+        "exp_avg_res_col",
+        "exp_avg_sq",
+    ),
+    optional=(
+        "exp_avg_res_col",
+        "exp_avg_res_row",
+        "exp_avg_sq",
+        "exp_avg_sq_col",
+        "exp_avg_sq_row",
+    ),
+    options=("maximize", "weight_decay_is_not_0"),
+    view="last",
+    least=2,
+    reduced={
+        "exp_avg_sq_row": "line",
+        "exp_avg_sq_col": "column",
+        "exp_avg_res_row": "line",
+        "exp_avg_res_col": "column",
+    },
+)

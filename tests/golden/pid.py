@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
 """
-# Compiled by optdsl from pid.opt, content 372a067ada9e.
+# Compiled by optdsl from pid.opt, content cc629681a6c8.
 
 import math
 import warnings
@@ -269,7 +269,7 @@ class PID(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, i_buffers, d_buffers, grad_buffers, firsts = columns
+            params, firsts = columns[0], columns[5]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")

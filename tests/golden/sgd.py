@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content f54b72a5586a.
+# Compiled by optdsl from sgd.opt, content 3aa96c510c0d.
 
 import math
 import warnings
@@ -269,7 +269,7 @@ class SGD(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, momentum_buffers, firsts = columns
+            params, firsts = columns[0], columns[3]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")

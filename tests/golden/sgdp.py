@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content 2601384debbf.
+# Compiled by optdsl from sgdp.opt, content 510d7e30e3cb.
 
 import math
 import warnings
@@ -23,6 +23,11 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["SGDP"]
 
@@ -50,8 +55,9 @@ class SGDP(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: running sum of gradients (like p).
@@ -99,7 +105,11 @@ class SGDP(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -173,6 +183,23 @@ class SGDP(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -199,11 +226,24 @@ class SGDP(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
-        for group in self.param_groups:
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
             self._init_group(group, params, grads, momentum_buffers)
+            groups.append((group, [params, grads, momentum_buffers]))
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -782,3 +822,341 @@ def _multi_tensor_sgdp_capturable(
         # p -= lr*update
         products = torch._foreach_mul(updates, -lr)
         torch._foreach_add_(params, products)
+
+
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [
+        group["lr"],
+        group["momentum"],
+        group["dampening"],
+        group["weight_decay"],
+        group["eps"],
+        group["delta"],
+        group["wd_ratio"],
+    ]
+    options = [group["maximize"], group["nesterov"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, momentum_buffers = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, momentum_buffers],
+            numbers=[],
+            asked=[
+                [p.ndim for p in params],
+                [p.numel() for p in params],
+                [p.shape[0] if p.ndim >= 1 else 1 for p in params],
+            ],
+        )
+    return launch.run()
+
+
+_CPU = r"""// SGDP in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    int64_t matrices, height, width;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    double *by_channel;
+    double *by_channel_2;
+    double *by_channel_3;
+    double *by_channel_4;
+    double *pu;
+    double *pp;
+    double *where;
+    double lr;
+    double momentum;
+    double dampening;
+    double weight_decay;
+    double eps;
+    double delta;
+    double wd_ratio;
+    double ndim;
+    double numel__;
+    double size_0;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double decay, cosine_eps, max__, channel, cosine_2_xy, cosine_2_xx, cosine_2_yy,
+        cosine_2_eps, layer, total, total_2, along, share;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // decay = lr*weight_decay/(1 - momentum)
+    n.decay = row.lr * row.weight_decay / (1.0 - row.momentum);
+    if (row.ndim > 1.0 && row.numel__ > 0.0) {
+        // cosine(pg, gg, pp, eps)
+        n.cosine_eps = row.eps;
+        // cosine(sum(pg), sum(gg), sum(pp), eps)
+        n.cosine_2_eps = row.eps;
+    }
+    return are_finite(n.decay);
+}
+
+static void pass_1(
+    const Row row, const Numbers n, const Tile tile, double *by_channel_parts, double
+        *by_channel_2_parts, double *by_channel_3_parts, double *by_channel_4_parts) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        double by_channel = 0;
+        double by_channel_2 = 0;
+        double by_channel_3 = 0;
+        double by_channel_4 = 0;
+        #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
+            by_channel_4)
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = load(row.momentum_buffer[i]);
+            real by_channel_x = 0;
+            real by_channel_x_2 = 0;
+            real by_channel_x_3 = 0;
+            real by_channel_x_4 = 0;
+            // momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+            momentum_buffer = kept<momentum_buffer_t>(real(row.momentum) *
+                momentum_buffer + real(1.0 - row.dampening) * grad);
+            // update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
+            const real update = nesterov ? grad + real(row.momentum) * momentum_buffer :
+                momentum_buffer;
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // by_channel(p*grad)
+                by_channel_x = p * grad;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel += double(by_channel_x);
+                // by_channel(p*p)
+                by_channel_x_2 = p * p;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel_2 += double(by_channel_x_2);
+                // by_channel(grad*grad)
+                by_channel_x_3 = grad * grad;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel_3 += double(by_channel_x_3);
+                // by_channel(p*update)
+                by_channel_x_4 = p * update;
+                // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                by_channel_4 += double(by_channel_x_4);
+            }
+            store(row.momentum_buffer[i], momentum_buffer);
+        }
+        by_channel_parts[line - tile.line] = by_channel;
+        by_channel_2_parts[line - tile.line] = by_channel_2;
+        by_channel_3_parts[line - tile.line] = by_channel_3;
+        by_channel_4_parts[line - tile.line] = by_channel_4;
+    }
+}
+
+// Once a line.
+static void along_1(const Row &row, Numbers &n) {
+    double max__ = -infinity;
+    double cosine_2_xy = 0;
+    double cosine_2_xx = 0;
+    double cosine_2_yy = 0;
+    double total = 0;
+    double total_2 = 0;
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double by_channel = load(row.by_channel[line]);
+            const double by_channel_2 = load(row.by_channel_2[line]);
+            const double by_channel_3 = load(row.by_channel_3[line]);
+            const double by_channel_4 = load(row.by_channel_4[line]);
+            double pu = load(row.pu[line]);
+            double pp = load(row.pp[line]);
+            double cosine_xx = 0;
+            double cosine_xy = 0;
+            double cosine_yy = 0;
+            double gg = 0;
+            double pg = 0;
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // pg = by_channel(p*grad)
+                pg = by_channel;
+                // pp = by_channel(p*p)
+                pp = by_channel_2;
+                // gg = by_channel(grad*grad)
+                gg = by_channel_3;
+                // pu = by_channel(p*update)
+                pu = by_channel_4;
+                // cosine(pg, gg, pp, eps)
+                cosine_xy = pg;
+                cosine_xx = gg;
+                cosine_yy = pp;
+                // max(cosine(pg, gg, pp, eps))
+                max__ = larger(max__, abs_(cosine_xy) / (max_(sqrt_(cosine_xx),
+                    n.cosine_eps) * max_(sqrt_(cosine_yy), n.cosine_eps)));
+                // cosine(sum(pg), sum(gg), sum(pp), eps)
+                cosine_2_xy += pg;
+                cosine_2_xx += gg;
+                cosine_2_yy += pp;
+                // sum(pu)
+                total += pu;
+                // sum(pp)
+                total_2 += pp;
+            }
+            store(row.pu[line], pu);
+            store(row.pp[line], pp);
+        }
+    }
+    n.max__ = max__;
+    n.cosine_2_xy = cosine_2_xy;
+    n.cosine_2_xx = cosine_2_xx;
+    n.cosine_2_yy = cosine_2_yy;
+    n.total = total;
+    n.total_2 = total_2;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    if (row.ndim > 1.0 && row.numel__ > 0.0) {
+        // channel = max(cosine(pg, gg, pp, eps))*sqrt(numel(p)/size(p, 0))
+        n.channel = n.max__ * sqrt_(row.numel__ / row.size_0);
+        // layer = cosine(sum(pg), sum(gg), sum(pp), eps)*sqrt(numel(p))
+        n.layer = abs_(n.cosine_2_xy) / (max_(sqrt_(n.cosine_2_xx), n.cosine_2_eps) *
+            max_(sqrt_(n.cosine_2_yy), n.cosine_2_eps)) * sqrt_(row.numel__);
+        // along = where(layer < delta, sum(pu)/(sqrt(sum(pp)) + eps)**2, 0)
+        n.along = n.layer < row.delta ? n.total / std::pow(sqrt_(n.total_2) + row.eps,
+            2.0) : 0.0;
+        // share = where(min(channel, layer) < delta, wd_ratio, 1)
+        n.share = min_(n.channel, n.layer) < row.delta ? row.wd_ratio : 1.0;
+    }
+}
+
+// Once a line.
+static void along_2(const Row &row, Numbers &n) {
+    for (int64_t matrix = 0; matrix < row.matrices; ++matrix) {
+        for (int64_t line = matrix * row.height; line < (matrix + 1) * row.height;
+            ++line) {
+            const double pu = load(row.pu[line]);
+            const double pp = load(row.pp[line]);
+            double where = load(row.where[line]);
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // where(channel < delta, pu/(sqrt(pp) + eps)**2, along)
+                where = n.channel < row.delta ? pu / std::pow(sqrt_(pp) + row.eps, 2.0)
+                    : n.along;
+            }
+            store(row.where[line], where);
+        }
+    }
+}
+
+static void pass_2(const Row row, const Numbers n, const Tile tile) {
+    for (int64_t line = tile.line; line < tile.line_end; ++line) {
+        const double where = load(row.where[line]);
+        #pragma omp simd
+        for (int64_t column = tile.column; column < tile.column_end; ++column) {
+            const int64_t i = line * row.width + column;
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real momentum_buffer = load(row.momentum_buffer[i]);
+            // update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
+            real update = nesterov ? grad + real(row.momentum) * momentum_buffer :
+                momentum_buffer;
+            if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                // update -= where(channel < delta, pu/(sqrt(pp) + eps)**2, along)*p
+                update = update - real(where) * p;
+                if (weight_decay_is_not_0) {
+                    // p *= 1 - decay*share
+                    p = p * real(1.0 - n.decay * n.share);
+                }
+            } else if (weight_decay_is_not_0) {
+                // p *= 1 - decay
+                p = p * real(1.0 - n.decay);
+            }
+            // p -= lr*update
+            p = p - real(row.lr) * update;
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sgdp(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    Memory memory;
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        row.matrices = table->shapes[at].matrices;
+        row.height = table->shapes[at].height;
+        row.width = table->shapes[at].width;
+        row.by_channel = memory.zeros(row.matrices * row.height);
+        row.by_channel_2 = memory.zeros(row.matrices * row.height);
+        row.by_channel_3 = memory.zeros(row.matrices * row.height);
+        row.by_channel_4 = memory.zeros(row.matrices * row.height);
+        row.pu = memory.zeros(row.matrices * row.height);
+        row.pp = memory.zeros(row.matrices * row.height);
+        row.where = memory.zeros(row.matrices * row.height);
+        const double *hyper = table->hypers + 7 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.dampening = *hyper++;
+        row.weight_decay = *hyper++;
+        row.eps = *hyper++;
+        row.delta = *hyper++;
+        row.wd_ratio = *hyper++;
+        row.ndim = table->asked[at];
+        row.numel__ = table->asked[1 * table->rows + at];
+        row.size_0 = table->asked[2 * table->rows + at];
+    }
+    const Tiles tiles = tiles_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    std::vector<double> by_channel_parts(tiles.lines, 0);
+    std::vector<double> by_channel_2_parts(tiles.lines, 0);
+    std::vector<double> by_channel_3_parts(tiles.lines, 0);
+    std::vector<double> by_channel_4_parts(tiles.lines, 0);
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x, &by_channel_parts[x.lines],
+            &by_channel_2_parts[x.lines], &by_channel_3_parts[x.lines],
+            &by_channel_4_parts[x.lines]);
+    });
+    join_lines(*table, tiles, by_channel_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel; },
+        [](double value, double) { return double(value); });
+    join_lines(*table, tiles, by_channel_2_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel_2; },
+        [](double value, double) { return double(value); });
+    join_lines(*table, tiles, by_channel_3_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel_3; },
+        [](double value, double) { return double(value); });
+    join_lines(*table, tiles, by_channel_4_parts, 0, added,
+        [&](int64_t at) { return rows[at].by_channel_4; },
+        [](double value, double) { return double(value); });
+    each_tensor(*table, [&](int64_t at) {
+        along_1(rows[at], numbers[at]);
+    });
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    each_tensor(*table, [&](int64_t at) {
+        along_2(rows[at], numbers[at]);
+    });
+    each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Kernel(
+    "step_sgdp",
+    _CPU,
+    _kernel_numbers,
+    elements=("p", "grad", "momentum_buffer"),
+    options=("maximize", "nesterov", "weight_decay_is_not_0"),
+    view="first",
+    least=2,
+)

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
 """
-# Compiled by optdsl from sgdw.opt, content 25b6454122c3.
+# Compiled by optdsl from sgdw.opt, content 74b9a0c00884.
 
 import math
 import warnings
@@ -249,7 +249,7 @@ class SGDW(Optimizer):
                 maximize=group["maximize"],
             )
         for _, columns in groups:
-            params, grads, momentum_buffers, firsts = columns
+            params, firsts = columns[0], columns[3]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")

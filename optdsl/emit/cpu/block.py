@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ... import ir
-from ...ir.kernels import gathers
+from ...ir.kernels import Level, gathers, level
 from ...source import Source
 from .expr import Printer, is_element
 from .layout import comment
 
 INDENT = "    "
 Line = Callable[[ir.Assign], Iterator[str]]
+IsOne = Callable[[ir.Ref], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,15 @@ GATHERINGS = {
 }
 
 
-def gathered(block: ir.Block) -> list[ir.Assign]:
-    """The reductions of a pass, in order; one a name."""
+def gathered(block: ir.Block, *to: Level) -> list[ir.Assign]:
+    """The reductions of a pass, in order, one a name: those to a number, or those to what
+    there is at other levels.
+    """
     found: dict[str, ir.Assign] = {}
     for each in ir.statements(block):
-        if isinstance(each, ir.Assign) and gathers(each):
+        if not isinstance(each, ir.Assign) or not gathers(each):
+            continue
+        if level(each.target.type) in (to or (Level.NUMBER,)):
             found.setdefault(each.target.name, each)
     return [*found.values()]
 
@@ -105,7 +110,9 @@ def takes(target: str, statement: ir.Assign, printer: Printer) -> Iterator[str]:
         yield GATHERINGS[call.function].takes.format(target, written)
 
 
-def declared(block: ir.Block, fields: frozenset[str]) -> tuple[set[str], set[str]]:
+def declared(
+    block: ir.Block, fields: frozenset[str], is_one: IsOne = is_element
+) -> tuple[set[str], set[str]]:
     """The locals of a pass that are constant, and those that a branch assigns first."""
     counts: dict[str, int] = {}
     above: set[str] = set()
@@ -114,7 +121,7 @@ def declared(block: ir.Block, fields: frozenset[str]) -> tuple[set[str], set[str
     below: set[str] = set()
     for statement in block:
         for each in ir.targets((statement,)):
-            if each.name in above or each.name in fields or not is_element(each):
+            if each.name in above or each.name in fields or not is_one(each):
                 continue
             if isinstance(statement, ir.If):
                 below.add(each.name)

@@ -6,6 +6,7 @@ A number in the middle of arithmetic on elements is worked out in double and rou
 from collections.abc import Callable
 
 from ... import ir
+from ...ir.kernels import Level, level
 
 PRECEDENCE = {
     "choose": 1, "or": 2, "and": 3, "==": 4, "!=": 4, "<": 5, "<=": 5, ">": 5, ">=": 5,
@@ -23,8 +24,10 @@ Name = Callable[[ir.Ref], str]
 
 
 def is_element(expr: ir.Expr) -> bool:
-    """Whether it is worked out once an element."""
-    return expr.type.kind is ir.Kind.TENSOR
+    """Whether a pass over elements works it out for each of them. What there is once a
+    line, or once a matrix, is a number there.
+    """
+    return level(expr.type) in (Level.ELEMENT, Level.COLUMN)
 
 
 class Printer:
@@ -79,6 +82,10 @@ class Printer:
                 return self._choice(condition, then, otherwise, self.number)
             case ir.Call("finfo_eps"):
                 return "epsilon_of<p_t>()", call
+            case ir.Call("zeros_like" | "ones_like" as function):
+                return f"{_FILLED[function]}.0", call
+            case ir.Call("full_like", (_, value)):
+                return self._number(value)
             case ir.Call(function, arguments):
                 parts = ", ".join(self.number(each) for each in arguments)
                 return f"{function}_({parts})", call
@@ -132,7 +139,8 @@ class Printer:
     def _choice(
         self, condition: ir.Expr, then: ir.Expr, otherwise: ir.Expr, part: Callable
     ) -> tuple[str, int]:
-        tested = self.element if is_element(condition) else self.number
+        numbers = part == self.number or not is_element(condition)
+        tested = self.number if numbers else self.element
         above = PRECEDENCE["choose"] + 1
         written = f"{tested(condition, above)} ? {part(then, above)}"
         return f"{written} : {part(otherwise, above)}", PRECEDENCE["choose"]

@@ -16,14 +16,21 @@ def comment(text: str) -> list[str]:
 
 def fit(line: str) -> list[str]:
     """A line in as many lines as it needs, broken at its spaces."""
-    if len(line) <= WIDTH or line.lstrip().startswith(("//", "#")):
+    if len(line) <= WIDTH:
         return [line]
     indent = line[: len(line) - len(line.lstrip())]
-    return textwrap.wrap(
-        line.strip(),
-        WIDTH,
+    plain = line.strip()
+    more, end = "    ", ""
+    if plain.startswith("//"):
+        more = "//     "
+    elif plain.startswith("#"):
+        end = " \\"
+    lines = textwrap.wrap(
+        plain,
+        WIDTH - len(end),
         initial_indent=indent,
-        subsequent_indent=indent + "    ",
+        subsequent_indent=indent + more,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [*(each + end for each in lines[:-1]), lines[-1]]

@@ -7,12 +7,13 @@ hypers and of what the host looks up, in the order of the tables.
 from dataclasses import dataclass
 
 from ... import ir
-from ...ir.kernels import Elements, Program
+from ...ir.kernels import Along, Elements, Program
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """`tensors` are of the parameter's size, and may be missing where they are `optional`;
+    """`tensors` are of the parameter's size, or of what is left of it along axes, and may
+    be missing where they are `optional`;
     `scratch` is memory of that size for as long as a step takes; `numbers` are 0-d
     tensors.
     """
@@ -37,7 +38,7 @@ class Columns:
 
 def columns_of(program: Program) -> Columns:
     rule = program.rule
-    passes = [each for each in program.steps if isinstance(each, Elements)]
+    passes = [each for each in program.steps if isinstance(each, (Along, Elements))]
     moved = {name for each in passes for name in (*each.loads, *each.stores)}
     scratch = tuple(each.name for each in program.scratch)
     refs = [ref for each in _statements(program) for ref in ir.mentions(each)]

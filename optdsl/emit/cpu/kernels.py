@@ -1,0 +1,444 @@
+"""The kernels of a rule in C++.
+
+In: a program of passes. Out: the text of one translation unit, behind what all kernels
+share and behind a prelude that says which types and options it is built for.
+"""
+
+from collections.abc import Iterator
+
+from ... import ir, vocabulary
+from ...evaluate import literal
+from ...ir.kernels import Across, Along, Elements, Numbers, Program, gathers
+from ..names import Names, snake
+from .block import GATHERINGS, INDENT, Block, declared, gathered, takes
+from .expr import Printer
+from .layout import WIDTH, comment, fit
+from .table import Columns, columns_of
+
+_KEYWORDS = (
+    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class "
+    "compl const constexpr const_cast continue decltype default delete do double "
+    "dynamic_cast else enum explicit export extern false float for friend goto if inline "
+    "int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private "
+    "protected public register reinterpret_cast return short signed sizeof static "
+    "static_assert static_cast struct switch template this thread_local throw true try "
+    "typedef typeid typename union unsigned using virtual void volatile wchar_t while xor "
+    "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
+    "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
+    "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
+    "rows numbers chunks kept"
+).split()
+
+
+class Kernels:
+    """Prints one program that reduces along no axes; `words` are more names that none of
+    the spec may be.
+    """
+
+    words: tuple[str, ...] = ()
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.rule = program.rule
+        self.together = self.rule.in_phases
+        self.columns: Columns = columns_of(program)
+        reserved = [*_KEYWORDS, *self.words, *_of_functions(), *self._derived()]
+        self.names = Names(reserved)
+        names = ["maximize", *(each.name for each in program.options)]
+        self.options = [self.names.own(each) for each in names]
+        self.function = self.names.claim(f"step_{snake(self.rule.name)}")
+        self.printer = Printer(self._name, lambda ref: f"{self.names.own(ref.name)}_t")
+        self.elements = {"grad", *self.columns.elements}
+
+    def _derived(self) -> Iterator[str]:
+        """Names that are made of others, which no name of the spec may be."""
+        for name in (*self.columns.elements, *self.columns.numbers):
+            yield from (f"{name}_t", f"has_{name}")
+        for each in self.program.numbers:
+            yield from (f"{each.name}_nans", f"{each.name}_next")
+
+    def _name(self, ref: ir.Ref) -> str:
+        own = self.names.own(ref.name)
+        match ref.role:
+            case ir.Role.OPTION | ir.Role.FLAG:
+                return f"row.{own}" if self.together else own
+            case ir.Role.HYPER:
+                return f"row.{own}"
+            case ir.Role.FIRST:
+                return f"row.{own}"
+            case ir.Role.COUNT:
+                return f"n.{own}"
+        if ref.type.kind is ir.Kind.TENSOR:
+            return own
+        if ref.name in dict(self.program.asked):
+            return f"row.{own}"
+        return f"n.{own}"
+
+    def text(self) -> str:
+        steps = [*enumerate(self.program.steps, 1)]
+        passes = sum(isinstance(each, Elements) for _, each in steps)
+        count = f"{passes} passes" if passes > 1 else "one pass"
+        result = [
+            f"// {self.rule.name} in {count} over memory.",
+            *self._row(),
+            *self._struct(),
+        ]
+        functions: list[str] = []
+        calls: list[str] = []
+        numbered = {Numbers: 0, Elements: 0, Along: 0}
+        for _, step in steps:
+            if isinstance(step, Across):
+                calls += self._across(step)
+                continue
+            numbered[type(step)] += 1
+            number = numbered[type(step)]
+            if isinstance(step, Numbers):
+                checked = number == 1 and not (numbered[Elements] or numbered[Along])
+                functions += self._numbers(step, number, checked)
+                calls += self._call_numbers(number, checked)
+            elif isinstance(step, Along):
+                functions += self._along(step, number)
+                calls += self._call_along(step, number)
+            else:
+                functions += self._pass(step, number)
+                calls += self._call_pass(step, number)
+        result += [*functions, *self._entry(calls)]
+        return "\n".join(part for line in result for part in fit(line)) + "\n"
+
+    # ---- what a tensor has
+
+    def _row(self) -> Iterator[str]:
+        own, columns = self.names.own, self.columns
+        yield ""
+        yield "// A tensor: its columns, and what its group says."
+        yield "struct Row {"
+        yield "    int64_t numel;"
+        yield from self._sizes()
+        for name in (*columns.elements, *columns.numbers):
+            const = "const " * (name == "grad")
+            yield f"    {const}{own(name)}_t *{own(name)};"
+        yield from self._memory()
+        for hyper in columns.hypers:
+            size = f"[{hyper.type.length}]" if hyper.type.element == "tuple" else ""
+            yield f"    double {own(hyper.name)}{size};"
+        for name in columns.asked:
+            yield f"    double {own(name)};"
+        if self.together:
+            # Groups of one launch may differ in them.
+            yield f"    bool {', '.join(self.options)};"
+        yield "};"
+
+    def _sizes(self) -> list[str]:
+        """The sizes of a tensor beside the number of its elements, as fields."""
+        return []
+
+    def _memory(self) -> list[str]:
+        """Where values of a tensor are that no one else knows, as fields."""
+        return []
+
+    def _struct(self) -> Iterator[str]:
+        own = self.names.own
+        yield ""
+        yield "// What is worked out once a tensor."
+        flags = [each for each in self.program.numbers if each.type.element == "flag"]
+        names = [own(x) for x in self.columns.numbers if x != "step"]
+        names += ["t"] * self.columns.counts
+        names += [own(x.name) for x in self.program.numbers if x not in flags]
+        names = [*dict.fromkeys(names)]
+        yield "struct Numbers {" + "};" * (not names and not flags)
+        if names:
+            yield f"    double {', '.join(names)};"
+        if flags:
+            yield f"    bool {', '.join(own(each.name) for each in flags)};"
+        if names or flags:
+            yield "};"
+
+    # ---- once a tensor
+
+    def _numbers(self, step: Numbers, number: int, checked: bool) -> Iterator[str]:
+        def line(statement: ir.Assign) -> Iterator[str]:
+            value = self.printer.number(statement.value)
+            yield f"{self._name(statement.target)} = {value};"
+
+        kind = "bool" if checked else "void"
+        yield ""
+        if checked:
+            yield "// Once a tensor; false where a number that Python raises for comes out."
+        yield f"static {kind} numbers_{number}(const Row &row, Numbers &n) {{"
+        body = Block(self.printer, self.rule.source, line).lines(step.body)
+        yield from (INDENT + each for each in body)
+        if checked:
+            names = dict.fromkeys(
+                self._name(each.target)
+                for each in ir.statements(step.body)
+                if isinstance(each, ir.Assign) and _may_fail(each)
+            )
+            yield f"    return are_finite({', '.join(names)});"
+        yield "}"
+
+    def _call_numbers(self, number: int, checked: bool) -> Iterator[str]:
+        if checked:
+            yield "    for (int64_t at = 0; at < table->rows; ++at)"
+            yield f"        if (!numbers_{number}(rows[at], numbers[at])) return 1;"
+        else:
+            yield "    for (int64_t at = 0; at < table->rows; ++at)"
+            yield f"        numbers_{number}(rows[at], numbers[at]);"
+
+    def _across(self, step: Across) -> Iterator[str]:
+        how = GATHERINGS[step.call.function]
+        part = f"numbers[at].{self.names.own(step.part.name)}"
+        part = {
+            "norm": f"{part} * {part}",
+            "any": f"{part} != 0",
+            "all": f"{part} == 0",
+        }.get(step.call.function, part)
+        of_group = "true" if step.call.over == "group" else "false"
+        target = f"numbers[at].{self.names.own(step.target.name)}"
+        yield from (
+            INDENT + each for each in comment(self.rule.source.cut(step.call.span))
+        )
+        yield f"    across(*table, {of_group}, {how.empty}, {how.join},"
+        yield f"           [&](int64_t at) {{ return double({part}); }},"
+        end = how.end.format("value", "count")
+        yield "           [&](int64_t at, double value, double count) {"
+        yield f"               {target} = {end};"
+        yield "           });"
+
+    # ---- once an element
+
+    def _pass(self, step: Elements, number: int) -> Iterator[str]:
+        own = self.names.own
+        sums = gathered(step.body)
+        yield ""
+        more = ", double *sums" if sums else ""
+        head = f"static void pass_{number}("
+        parameters = f"const Row row, const Numbers n, int64_t begin, int64_t end{more}"
+        if len(head + parameters) + 3 > WIDTH:
+            yield head
+            head = INDENT
+        yield f"{head}{parameters}) {{"
+        yield from (INDENT + each for each in self._starts(sums))
+        yield "    #pragma omp simd" + self._clauses(sums)
+        yield "    for (int64_t i = begin; i < end; ++i) {"
+        yield from (INDENT * 2 + each for each in self._of_elements(step))
+        yield "    }"
+        for at, each in enumerate(sums):
+            yield f"    sums[{at}] = {self._gathered(own(each.target.name), each)};"
+        yield "}"
+
+    def _of_elements(self, step: Elements) -> Iterator[str]:
+        """What a pass does with one element."""
+        own = self.names.own
+        fields = frozenset({*self.elements, *self._gathered_along(step.body)})
+        constant, below = declared(step.body, fields)
+        again = self.program.handed_on(step)
+        started: set[str] = set()
+
+        def line(statement: ir.Assign) -> Iterator[str]:
+            target = own(statement.target.name)
+            if gathers(statement):
+                yield from self._takes(target, statement)
+                return
+            kind = "bool" if statement.target.type.element == "flag" else "real"
+            fresh = statement.target.name not in self.elements | below | started
+            started.add(statement.target.name)
+            const = "const " * (statement.target.name in constant)
+            value = self.printer.element(statement.value)
+            if statement.target.name in again:
+                # All passes see the number that is in memory.
+                value = f"kept<{target}_t>({value})"
+            yield f"{f'{const}{kind} ' if fresh else ''}{target} = {value};"
+
+        yield from self._loads(step)
+        fresh = [x for x in step.stores if x not in step.loads]
+        if "grad" in self._changed(step) and "grad" not in step.loads:
+            fresh.append("grad")
+        for name in fresh:
+            yield f"real {own(name)} = 0;"
+        flags = {x.name for x in ir.targets(step.body) if x.type.element == "flag"}
+        for name in sorted(below):
+            kind = "bool" if name in flags else "real"
+            yield f"{kind} {own(name)}{' = false' if kind == 'bool' else ' = 0'};"
+        yield from Block(self.printer, self.rule.source, line).lines(step.body)
+        for name in step.stores:
+            guard = f"if ({self._has(name)}) " * (name in self.columns.optional)
+            yield f"{guard}store(row.{own(name)}[i], {own(name)});"
+
+    def _loads(self, step: Elements) -> Iterator[str]:
+        for name in step.loads:
+            yield self._load(name, name in self._changed(step))
+
+    def _takes(self, target: str, statement: ir.Assign) -> Iterator[str]:
+        """One more element for a reduction."""
+        return takes(target, statement, self.printer)
+
+    def _gathered_along(self, block: ir.Block) -> list[str]:
+        """The names of what is gathered along axes: nothing, where none are reduced."""
+        return []
+
+    def _starts(self, sums: list[ir.Assign]) -> Iterator[str]:
+        """What reductions start from."""
+        for each in sums:
+            how, name = (
+                GATHERINGS[each.value.function],
+                self.names.own(each.target.name),
+            )
+            nans = f", {name}_nans = 0" * (not how.takes)
+            yield f"double {name} = {how.empty}{nans};"
+
+    def _gathered(self, name: str, each: ir.Assign) -> str:
+        if GATHERINGS[each.value.function].takes:
+            return name
+        return f"{name}_nans > 0 ? NAN : {name}"
+
+    def _clauses(self, sums: list[ir.Assign]) -> str:
+        return "".join(
+            f" reduction({how}: {', '.join(names)})"
+            for how, names in self._lanes(sums).items()
+        )
+
+    def _lanes(self, sums: list[ir.Assign]) -> dict[str, list[str]]:
+        lanes: dict[str, list[str]] = {}
+        for each in sums:
+            how, name = (
+                GATHERINGS[each.value.function],
+                self.names.own(each.target.name),
+            )
+            lanes.setdefault(how.lanes, []).append(name)
+            if not how.takes:
+                lanes.setdefault("+", []).append(f"{name}_nans")
+        return lanes
+
+    def _changed(self, step: Elements) -> set[str]:
+        return {each.name for each in ir.targets(step.body)}
+
+    def _load(self, name: str, changed: bool) -> str:
+        own = self.names.own(name)
+        value = f"load(row.{own}[i])"
+        if name == "grad":
+            sign = "row.maximize" if self.together else "maximize"
+            value = f"({sign} ? -1 : 1) * real({value})"
+        elif name in self.columns.optional:
+            value = f"{self._has(name)} ? {value} : 0"
+        return f"{'' if changed else 'const '}real {own} = {value};"
+
+    def _has(self, name: str, row: str = "row") -> str:
+        """Whether a tensor has a state."""
+        own = self.names.own(name)
+        return f"{row}.{own} != nullptr" if self.together else f"has_{own}"
+
+    def _call_pass(self, step: Elements, number: int) -> Iterator[str]:
+        sums = gathered(step.body)
+        call = f"pass_{number}(rows[x.row], numbers[x.row], x.begin, x.end"
+        if not sums:
+            yield "    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {"
+            yield f"        {call});"
+            yield "    });"
+            return
+        yield f"    std::vector<double> {self._parts(number)}({len(sums)} * chunks.size());"
+        yield "    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {"
+        yield f"        {call}, &{self._parts(number)}[{len(sums)} * at]);"
+        yield "    });"
+        yield from self._joined(sums, number, "chunks")
+
+    def _parts(self, number: int) -> str:
+        return f"parts_{number}" if number > 1 else "parts"
+
+    def _joined(self, sums: list[ir.Assign], number: int, chunks: str) -> Iterator[str]:
+        """What the parts of each tensor gathered, as numbers of it."""
+        count = len(sums)
+        how = [GATHERINGS[each.value.function] for each in sums]
+        joined = f"sums_{number}" if number > 1 else "sums"
+        yield f"    const auto {joined} = gathered<{count}>("
+        empty = ", ".join(x.empty for x in how)
+        yield f"        *table, {chunks}, {self._parts(number)}, {{{empty}}},"
+        yield f"        {{{', '.join(x.join for x in how)}}});"
+        yield "    for (int64_t at = 0; at < table->rows; ++at) {"
+        for k, (each, x) in enumerate(zip(sums, how, strict=True)):
+            value = x.end.format(f"{joined}[{count} * at + {k}]", "rows[at].numel")
+            yield f"        numbers[at].{self.names.own(each.target.name)} = {value};"
+        yield "    }"
+
+    # ---- the way in
+
+    def _entry(self, calls: list[str]) -> Iterator[str]:
+        own, columns = self.names.own, self.columns
+        yield ""
+        yield "// 0, or 1 where nothing was changed since the host has to work it out."
+        yield f'extern "C" int {self.function}(const Table *table) {{'
+        yield "    std::vector<Row> rows(table->rows);"
+        yield "    std::vector<Numbers> numbers(table->rows, Numbers{});"
+        yield from self._before()
+        yield "    for (int64_t at = 0; at < table->rows; ++at) {"
+        yield "        Row &row = rows[at];"
+        yield "        row.numel = table->numel[at];"
+        for k, name in enumerate((*columns.elements, *columns.numbers)):
+            yield f"        row.{own(name)} = ({own(name)}_t *)table->columns[{k}][at];"
+        yield from self._seen()
+        if columns.hypers or self.together:
+            size = columns.hyper_count + self.together * len(self.options)
+            yield f"        const double *hyper = table->hypers + {size} * table->group[at];"
+        for hyper in columns.hypers:
+            length = hyper.type.length if hyper.type.element == "tuple" else 0
+            for k in range(length):
+                yield f"        row.{own(hyper.name)}[{k}] = *hyper++;"
+            if not length:
+                yield f"        row.{own(hyper.name)} = *hyper++;"
+        for name in self.options if self.together else ():
+            yield f"        row.{name} = *hyper++ != 0;"
+        for k, name in enumerate(columns.asked):
+            place = f"{k} * table->rows + at" if k else "at"
+            yield f"        row.{own(name)} = table->asked[{place}];"
+        for name in columns.numbers:
+            if name == "step":
+                yield "        numbers[at].t = load(*row.step) + 1;"
+            else:
+                value = f"load(*row.{own(name)})"
+                if name in columns.optional:
+                    value = f"{self._has(name)} ? {value} : 0"
+                yield f"        numbers[at].{own(name)} = {value};"
+        if columns.counts and "step" not in columns.numbers:
+            yield f"        numbers[at].t = row.{own('t')};"
+        yield "    }"
+        yield self._pieces()
+        yield from calls
+        changed = {each.name for each in self.program.numbers}
+        kept = [x for x in columns.numbers if x == "step" or x in changed]
+        if kept:
+            yield "    for (int64_t at = 0; at < table->rows; ++at) {"
+            for name in kept:
+                value = "t" if name == "step" else own(name)
+                has = self._has(name, "rows[at]")
+                guard = f"if ({has}) " * (name in columns.optional)
+                stored = f"store(*rows[at].{own(name)}, numbers[at].{value});"
+                yield f"        {guard}{stored}"
+            yield "    }"
+        yield "    return 0;"
+        yield "}"
+
+    def _before(self) -> list[str]:
+        """What comes before the rows of a table are read."""
+        return []
+
+    def _seen(self) -> list[str]:
+        """How a tensor is seen, where its rule reduces along axes."""
+        return []
+
+    def _pieces(self) -> str:
+        """The pieces of tensors that threads take."""
+        return "    const std::vector<Chunk> chunks = chunks_of(*table);"
+
+
+def _of_functions() -> list[str]:
+    """What kernel.hpp calls the functions of the language."""
+    return [f"{name}_" for name in vocabulary.FUNCTIONS]
+
+
+def _may_fail(statement: ir.Assign) -> bool:
+    """Whether Python could raise for what the host works out."""
+    target, value = statement.target, statement.value
+    if not target.type.on_host or target.type.element != "number":
+        return False
+    if isinstance(value, (ir.Ref, ir.Index)):
+        return False
+    return not (isinstance(value, ir.Const) and literal(value) is not None)
