@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from ..find import find
 from ..load import load_optimizer
 from ..pipeline import Artifacts, build
-from ..runtime import compiler
 from ..vocabulary import FLAGS
 from .moved import moved
 from .shapes import Shapes

@@ -68,8 +68,9 @@ def repeat(runner: Runner, optimizer: Any) -> list[dict[str, Any]]:
 @dataclass(slots=True)
 class Group:
     """A param group, its values in the step before, those of its parameters that are in a
-    batch, and the place there of its numbers. They are known from the values where these are `plain`, and have
-    to be asked for again where one can change without being another object.
+    batch, and the place there of its numbers. They are known from the values where these
+    are `plain`, and have to be asked for again where one can change without being another
+    object.
     """
 
     group: dict[str, Any]
