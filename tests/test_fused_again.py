@@ -13,11 +13,12 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from test_fused_steps import Twins, give, parameters
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from twins import CLOSE, Twins, give, parameters
 
+from optdsl import from_string
 from optdsl.runtime.kernel import Kernel
 
 SHAPES = ((5,), (3, 4), (2, 2), ())
@@ -223,7 +224,10 @@ def test_gradients_are_looked_at_in_each_step(
     twins.assert_close()
 
 
-@pytest.mark.parametrize("name", ["sgd", "prodigy", "adopt", "lars", "tiger", "asgd"])
+@pytest.mark.parametrize(
+    "name",
+    ["adafactor", "came", "sgd", "prodigy", "adopt", "lars", "tiger", "asgd"],
+)
 def test_every_kind_of_rule_takes_its_tables_over(name: str) -> None:
     """The first step of some is another one, and what the host looks up is known."""
     twins = Twins(name, lambda: parameters(*SHAPES[:-1]))
@@ -232,6 +236,37 @@ def test_every_kind_of_rule_takes_its_tables_over(name: str) -> None:
             twins.step(number)
     assert found[2:] == [True] * 3
     twins.assert_close()
+
+
+PARTLY = """
+optimizer Partly
+hyper lr = 0.1
+state m = 0
+step:
+    huge = 1e307*t  # infinite from t = 18 on, where kernels leave it to Python
+    m = lerp(m, grad, 0.5)
+    p -= lr*m*(1 + 1/huge)
+"""
+
+
+def test_a_part_of_a_group_that_is_left_is_updated_once() -> None:
+    cls = from_string(PARTLY, "partly.opt")
+    params, others = (
+        [*parameters(3), *parameters(4, dtype=torch.float64)] for _ in range(2)
+    )
+    fused, plain = cls(params, fused=True), cls(others, foreach=False)
+    sides = (fused, params), (plain, others)
+    with repeated(fused) as found:
+        for number in range(6):
+            for optimizer, each in sides:
+                if number == 3:
+                    optimizer.state[each[1]]["step"].fill_(19)
+                give(each, number)
+                optimizer.step()
+    assert found == [False, True, True, False, False, False]
+    for mine, other in zip(params, others, strict=True):
+        torch.testing.assert_close(mine.data, other.data, **CLOSE)
+        assert fused.state[mine]["step"] == plain.state[other]["step"]
 
 
 def test_kernels_are_turned_off_and_on(monkeypatch: pytest.MonkeyPatch) -> None:

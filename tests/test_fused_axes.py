@@ -10,10 +10,10 @@ from built import built
 from oracle import checked, every, is_calculable, scenario
 from random_axes import spec
 from test_fused import assert_kernels_compute, has_kernels, kernels_alone
-from test_fused_steps import Twins, give, parameters
 from test_targets_against_interpreter import doubles
 from torch import Tensor
 from torch.nn import Parameter
+from twins import Twins, give, parameters
 
 from optdsl import OptdslError, from_string, load_optimizer
 

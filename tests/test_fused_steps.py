@@ -6,7 +6,6 @@ Each is held against the same optimizer without kernels.
 
 import copy
 import io
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,57 +18,13 @@ from torch.amp import GradScaler
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten_with_path
+from twins import CLOSE, Twins, give, parameters
 
 from optdsl import load_optimizer
 from optdsl.runtime.launch import Launch
 
 CHUNK = 16384
 BORDERS = (0, 1, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1)
-# What torch's own fused and for-loop classes differ by after some steps, relative to 1.
-CLOSE = {"rtol": 2e-5, "atol": 2e-6}
-
-
-def parameters(*shapes: Any, dtype: torch.dtype = torch.float32) -> list[Parameter]:
-    random = torch.Generator().manual_seed(3)
-    return [Parameter(torch.randn(x, generator=random).to(dtype)) for x in shapes]
-
-
-def give(params: list[Parameter], step: int) -> None:
-    """Gradients of a step, the same for each list of the same shapes."""
-    random = torch.Generator().manual_seed(100 + step)
-    for p in params:
-        grad = torch.randn(p.shape, generator=random)
-        p.grad = torch.empty_like(p).copy_(grad)
-
-
-class Twins:
-    """An optimizer with kernels and one without."""
-
-    def __init__(
-        self, name: str, make: Callable[[], list[Parameter]], **options: Any
-    ) -> None:
-        cls = load_optimizer(name)
-        self.params, self.others = make(), make()
-        self.fused = cls(self.params, fused=True, **options)
-        self.plain = cls(self.others, foreach=False, **options)
-
-    @property
-    def sides(self) -> list[tuple[Optimizer, list[Parameter]]]:
-        return [(self.fused, self.params), (self.plain, self.others)]
-
-    def step(self, number: int) -> None:
-        for optimizer, params in self.sides:
-            give(params, number)
-            optimizer.step()
-
-    def assert_close(self, **tolerance: float) -> None:
-        tolerance = tolerance or CLOSE
-        for mine, other in zip(self.params, self.others, strict=True):
-            torch.testing.assert_close(mine.data, other.data, **tolerance)
-            here, there = self.fused.state[mine], self.plain.state[other]
-            assert here.keys() == there.keys()
-            for name in here:
-                torch.testing.assert_close(here[name], there[name], **tolerance)
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:

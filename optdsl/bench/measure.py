@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from ..find import find
 from ..load import load_optimizer
 from ..pipeline import Artifacts, build
-from ..runtime import compiler
 from ..vocabulary import FLAGS
 from .moved import moved
 from .shapes import Shapes
@@ -197,11 +196,8 @@ def _is_carried(cls: type[Optimizer], optimizer: Optimizer) -> bool:
     kernel = getattr(sys.modules[cls.__module__], "_KERNELS", None)
     if kernel is None:
         return False
-    if optimizer in kernel.plans or optimizer in kernel.device.plans:
-        return True
-    # The next step takes nothing over where a group has parameters of several types.
-    types = [{p.dtype for p in group["params"]} for group in optimizer.param_groups]
-    return any(len(each) > 1 for each in types) and compiler.command() is not None
+    plans = [each.plans for each in (kernel, kernel.device) if each is not None]
+    return any(optimizer in each for each in plans)
 
 
 def _first_step(step: Callable[[], Any], device: str) -> _Way:

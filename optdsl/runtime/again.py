@@ -20,7 +20,7 @@ from torch import Tensor
 from .carried import Guard, addresses, guard, lacks
 
 if TYPE_CHECKING:
-    from .launch import Batch
+    from .launch import Batch, Entry
 
 _PLAIN = {bool, int, float, str, type(None)}
 _WAYS = {"fused", "foreach", "capturable", "differentiable"}
@@ -50,36 +50,41 @@ class Runner(Protocol):
 
 def repeat(runner: Runner, optimizer: Any) -> list[dict[str, Any]]:
     """Update by the tables of the step before where they are those of this step; the param
-    groups that are still to be updated.
+    groups that are still to be updated, or parts of them.
     """
-    plan = runner.plans.get(optimizer)
-    if plan is None:
-        return optimizer.param_groups
+    plan = runner.plans[optimizer]
     if not plan.is_same(optimizer, runner):
         del runner.plans[optimizer]
         return optimizer.param_groups
     launch = runner.launch(optimizer, plan.params[0].device)
     left = [batch for batch in plan.batches if not launch.step(batch)]
-    return [each.group for each in plan.groups if any(each.batch is x for x in left)]
+    return [
+        {**each.group, "params": each.params}
+        for each in plan.groups
+        if any(each.batch is x for x in left)
+    ]
 
 
 @dataclass(slots=True)
 class Group:
-    """A param group, its values in the step before, and where its numbers are: in which
-    batch, at which place. They are known from the values where these are `plain`, and have
-    to be asked for again where one can change without being another object.
+    """A param group, its values in the step before, those of its parameters that are in a
+    batch, and the place there of its numbers. They are known from the values where these
+    are `plain`, and have to be asked for again where one can change without being another
+    object.
     """
 
     group: dict[str, Any]
     values: tuple[Any, ...]
+    params: Sequence[Tensor]
     batch: "Batch"
     place: int
     plain: bool
 
     @classmethod
-    def of(cls, group: dict[str, Any], batch: "Batch", place: int) -> "Group":
+    def of(cls, entry: "Entry", batch: "Batch", place: int) -> "Group":
+        group, params = entry.group, entry.elements[0]
         plain = all(_is_plain(value) for key, value in group.items() if key != "params")
-        return cls(group, (*group.values(),), batch, place, plain)
+        return cls(group, (*group.values(),), params, batch, place, plain)
 
     def is_same(self, runner: Runner) -> bool:
         """Whether the group is what it was, but for numbers, which its batch gets."""
@@ -165,17 +170,16 @@ class Plan:
     def of(
         cls, optimizer: Any, batches: list["Batch"], runner: Runner
     ) -> "Plan | None":
-        """The plan, where the batches are all of the step and no group is in two."""
+        """The plan, where the batches are all of the step."""
         lists, params = _parameters(optimizer)
         idle = [p for p in params if p.grad is None]
         groups = [
-            Group.of(entry.group, batch, place)
+            Group.of(entry, batch, place)
             for batch in batches
             for place, entry in enumerate(batch.entries)
         ]
         rows = sum(len(batch.sizes) for batch in batches)
-        alone = len({id(each.group) for each in groups}) == len(groups)
-        if not alone or rows + len(idle) != len(params):
+        if rows + len(idle) != len(params):
             return None
         looks = [Look.of(batch, runner.grads) for batch in batches]
         states = [*optimizer.state.values()]

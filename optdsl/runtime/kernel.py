@@ -89,10 +89,10 @@ class Kernel:
         """Update by what is known of the step before, where only gradients and numbers are
         new; the param groups that are still to be updated.
         """
-        waiting = repeat(self, optimizer)
-        if waiting and self.device is not None:
-            waiting = repeat(self.device, optimizer)
-        return waiting
+        for each in (self, self.device):
+            if each is not None and optimizer in each.plans:
+                return repeat(each, optimizer)
+        return optimizer.param_groups
 
     def on_device(self, launch: Launch) -> Left:
         """Update what is for Triton's kernels; what is left of it."""
