@@ -4,7 +4,7 @@ what a modifier asks of a rule that it does not have.
 
 from collections.abc import Iterator, Sequence
 
-from .. import syntax
+from .. import syntax, vocabulary
 from ..diagnostics import Diagnostic, Label, OptdslError, did_you_mean
 from ..source import Source
 from .names import declared, kept
@@ -105,6 +105,8 @@ def _missing(
             if not isinstance(each, (syntax.Name, syntax.Identifier)):
                 continue
             read = isinstance(node, (syntax.Name, syntax.Call))
+            if isinstance(node, syntax.Call) and each.text in vocabulary.FUNCTIONS:
+                continue  # a local of the rule may be called so
             if read and each.text in of_rule and each.text not in own:
                 help = (
                     "it is of the rule alone; `needs NAME` gives a modifier its hypers"
