@@ -1,11 +1,10 @@
 """Schedule-free RAdam: an average of the iterates in place of schedule and warm-up.
 
 Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
-Follows the authors' schedulefree 1.4. Gradients are taken at p in train mode; `eval()`
-turns p into the average, which is to be evaluated and kept. A parameter counts its own
-steps; theirs count those of the group.
+As the authors' schedulefree 1.4, but each parameter counts its own steps. Gradients are
+taken at p in train mode; `eval()` turns p into the average, which is to be kept.
 """
-# Compiled by optdsl from schedule_free_radam.opt, content f16442fea84b.
+# Compiled by optdsl from schedule_free_radam.opt, content 4d11a5825100.
 
 import math
 import warnings
@@ -529,8 +528,20 @@ def _single_tensor_schedule_freeradam(
         correction2 = 1 - beta2**t
         rho = rho_inf - 2 * t * beta2**t / correction2
 
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/correction2) + eps
+        denom = (exp_avg_sq / correction2).sqrt_().add_(eps)
+
         # rate = lr*(rectified(rho, rho_inf) if rho > 4 else young)
         rate = lr * (_rectified(rho, rho_inf) if rho > 4 else young)
+
+        # update = grad/denom if rho > 4 else grad
+        if rho > 4:
+            update = grad / denom
+        else:
+            update = grad
 
         # lr_max = max(lr_max, rate)
         lr_max.fill_(max(lr_max.item(), rate))
@@ -543,27 +554,12 @@ def _single_tensor_schedule_freeradam(
 
         # share = weight/weight_sum if weight_sum > 0 else 0
         share = weight / weight_sum.item() if weight_sum.item() > 0 else 0
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-
-        # denom = sqrt(exp_avg_sq/correction2) + eps
-        denom = (exp_avg_sq / correction2).sqrt_().add_(eps)
-
-        # update = grad/denom if rho > 4 else grad
-        if rho > 4:
-            update = grad / denom
-        else:
-            update = grad
         if weight_decay != 0:
             # update += weight_decay*p
             update = update.add(p, alpha=weight_decay)
 
-        # p = lerp(p, z, share)
-        p.lerp_(z, share)
-
-        # p -= rate*(1 - beta1*(1 - share))*update
-        p.add_(update, alpha=-rate * (1 - beta1 * (1 - share)))
+        # p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
+        p.lerp_(z, share).add_(update, alpha=-rate * (1 - beta1 * (1 - share)))
 
         # z -= rate*update
         z.add_(update, alpha=-rate)
@@ -618,8 +614,28 @@ def _multi_tensor_schedule_freeradam(
         correction2 = 1 - beta2**t
         rho = rho_inf - 2 * t * beta2**t / correction2
 
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/correction2) + eps
+        denoms = torch._foreach_div(exp_avg_sqs, correction2)
+        torch._foreach_sqrt_(denoms)
+        torch._foreach_add_(denoms, eps)
+
         # rate = lr*(rectified(rho, rho_inf) if rho > 4 else young)
         rate = lr * (_rectified(rho, rho_inf) if rho > 4 else young)
+
+        # update = grad/denom if rho > 4 else grad
+        if rho > 4:
+            if grads is given:
+                updates = torch._foreach_div(grads, denoms)
+            else:
+                torch._foreach_div_(grads, denoms)
+                updates = grads
+        else:
+            updates = grads
+        del denoms, grads
 
         # lr_max = max(lr_max, rate)
         new_lr_max = max(lr_maxes[0].item(), rate)
@@ -636,34 +652,12 @@ def _multi_tensor_schedule_freeradam(
 
         # share = weight/weight_sum if weight_sum > 0 else 0
         share = weight / weight_sums[0].item() if weight_sums[0].item() > 0 else 0
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        torch._foreach_mul_(exp_avg_sqs, beta2)
-        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
-
-        # denom = sqrt(exp_avg_sq/correction2) + eps
-        denoms = torch._foreach_div(exp_avg_sqs, correction2)
-        torch._foreach_sqrt_(denoms)
-        torch._foreach_add_(denoms, eps)
-
-        # update = grad/denom if rho > 4 else grad
-        if rho > 4:
-            if grads is given:
-                updates = torch._foreach_div(grads, denoms)
-            else:
-                torch._foreach_div_(grads, denoms)
-                updates = grads
-        else:
-            updates = grads
-        del denoms, grads
         if weight_decay != 0:
             # update += weight_decay*p
             updates = torch._foreach_add(updates, params, alpha=weight_decay)
 
-        # p = lerp(p, z, share)
+        # p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
         torch._foreach_lerp_(params, zs, share)
-
-        # p -= rate*(1 - beta1*(1 - share))*update
         torch._foreach_add_(params, updates, alpha=-rate * (1 - beta1 * (1 - share)))
 
         # z -= rate*update
@@ -720,8 +714,20 @@ def _differentiable_schedule_freeradam(
         correction2 = 1 - beta2**t
         rho = rho_inf - 2 * t * beta2**t / correction2
 
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/correction2) + eps
+        denom = (exp_avg_sq / correction2).sqrt() + eps
+
         # rate = lr*(rectified(rho, rho_inf) if rho > 4 else young)
         rate = lr * (_rectified(rho, rho_inf) if rho > 4 else young)
+
+        # update = grad/denom if rho > 4 else grad
+        if rho > 4:
+            update = grad / denom
+        else:
+            update = grad
 
         # lr_max = max(lr_max, rate)
         lr_max = torch.full_like(lr_max, max(lr_max.item(), rate))
@@ -734,27 +740,12 @@ def _differentiable_schedule_freeradam(
 
         # share = weight/weight_sum if weight_sum > 0 else 0
         share = weight / weight_sum.item() if weight_sum.item() > 0 else 0
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-
-        # denom = sqrt(exp_avg_sq/correction2) + eps
-        denom = (exp_avg_sq / correction2).sqrt() + eps
-
-        # update = grad/denom if rho > 4 else grad
-        if rho > 4:
-            update = grad / denom
-        else:
-            update = grad
         if weight_decay != 0:
             # update += weight_decay*p
             update = _scaled_add(update, p, weight_decay)
 
-        # p = lerp(p, z, share)
-        p = p.lerp(z, share)
-
-        # p -= rate*(1 - beta1*(1 - share))*update
-        p = _scaled_add(p, update, -rate * (1 - beta1 * (1 - share)))
+        # p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
+        p = _scaled_add(p.lerp(z, share), update, -rate * (1 - beta1 * (1 - share)))
 
         # z -= rate*update
         z = _scaled_add(z, update, -rate)
@@ -803,8 +794,17 @@ def _single_tensor_schedule_freeradam_capturable(
         # rho = rho_inf - 2*t*beta2**t/correction2
         rho = rho_inf - step * beta2**step * 2 / correction2
 
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/correction2) + eps
+        denom = (exp_avg_sq / correction2).sqrt_().add_(eps)
+
         # rate = lr*where(rho > 4, rectified(max(rho, 4), rho_inf), young)
         rate = torch.where(rho > 4, _rectified_2(rho.clamp(min=4), rho_inf), young) * lr
+
+        # update = grad/where(rho > 4, denom, 1)
+        update = grad / torch.where(rho > 4, denom, 1)
 
         # lr_max = max(lr_max, rate)
         torch.maximum(lr_max, rate, out=lr_max)
@@ -817,24 +817,12 @@ def _single_tensor_schedule_freeradam_capturable(
 
         # share = weight/weight_sum if weight_sum > 0 else 0
         share = torch.where(weight_sum > 0, weight / weight_sum, 0)
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-
-        # denom = sqrt(exp_avg_sq/correction2) + eps
-        denom = (exp_avg_sq / correction2).sqrt_().add_(eps)
-
-        # update = grad/where(rho > 4, denom, 1)
-        update = grad / torch.where(rho > 4, denom, 1)
         if weight_decay != 0:
             # update += weight_decay*p
             update.add_(p, alpha=weight_decay)
 
-        # p = lerp(p, z, share)
-        p.lerp_(z, share)
-
-        # p -= rate*(1 - beta1*(1 - share))*update
-        p.addcmul_(rate * (1 - (1 - share) * beta1), update, value=-1)
+        # p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
+        p.lerp_(z, share).addcmul_(rate * (1 - (1 - share) * beta1), update, value=-1)
 
         # z -= rate*update
         z.addcmul_(rate, update, value=-1)
@@ -886,6 +874,17 @@ def _multi_tensor_schedule_freeradam_capturable(
         torch._foreach_neg_(rhos)
         torch._foreach_add_(rhos, rho_inf)
 
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        products = torch._foreach_mul(grads, 1 - beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, products, grads)
+        del products
+
+        # denom = sqrt(exp_avg_sq/correction2) + eps
+        denoms = torch._foreach_div(exp_avg_sqs, correction2s)
+        torch._foreach_sqrt_(denoms)
+        torch._foreach_add_(denoms, eps)
+
         # rate = lr*where(rho > 4, rectified(max(rho, 4), rho_inf), young)
         clampeds = torch._foreach_clamp_min(rhos, 4)
         wheres = [
@@ -893,6 +892,18 @@ def _multi_tensor_schedule_freeradam_capturable(
             for rho, clamped in zip(rhos, clampeds, strict=True)
         ]
         rates = torch._foreach_mul(wheres, lr)
+
+        # update = grad/where(rho > 4, denom, 1)
+        wheres = [
+            torch.where(rho > 4, denom, 1)
+            for rho, denom in zip(rhos, denoms, strict=True)
+        ]
+        del denoms
+        torch._foreach_reciprocal_(wheres)
+        torch._foreach_mul_(wheres, grads)
+        del grads
+        updates = wheres
+        del wheres
 
         # lr_max = max(lr_max, rate)
         torch._foreach_maximum_(lr_maxes, rates)
@@ -911,38 +922,13 @@ def _multi_tensor_schedule_freeradam_capturable(
             torch.where(weight_sum > 0, quotient, 0)
             for weight_sum, quotient in zip(weight_sums, quotients, strict=True)
         ]
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        torch._foreach_mul_(exp_avg_sqs, beta2)
-        products = torch._foreach_mul(grads, 1 - beta2)
-        torch._foreach_addcmul_(exp_avg_sqs, products, grads)
-        del products
-
-        # denom = sqrt(exp_avg_sq/correction2) + eps
-        denoms = torch._foreach_div(exp_avg_sqs, correction2s)
-        torch._foreach_sqrt_(denoms)
-        torch._foreach_add_(denoms, eps)
-
-        # update = grad/where(rho > 4, denom, 1)
-        wheres = [
-            torch.where(rho > 4, denom, 1)
-            for rho, denom in zip(rhos, denoms, strict=True)
-        ]
-        del denoms
-        torch._foreach_reciprocal_(wheres)
-        torch._foreach_mul_(wheres, grads)
-        del grads
-        updates = wheres
-        del wheres
         if weight_decay != 0:
             # update += weight_decay*p
             products = torch._foreach_mul(params, weight_decay)
             torch._foreach_add_(updates, products)
 
-        # p = lerp(p, z, share)
+        # p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
         torch._foreach_lerp_(params, zs, shares)
-
-        # p -= rate*(1 - beta1*(1 - share))*update
         opposites = torch._foreach_neg(shares)
         torch._foreach_add_(opposites, 1)
         products = torch._foreach_mul(opposites, beta1)
@@ -994,8 +980,17 @@ def _differentiable_schedule_freeradam_capturable(
         # rho = rho_inf - 2*t*beta2**t/correction2
         rho = rho_inf - step * beta2**step * 2 / correction2
 
+        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
+
+        # denom = sqrt(exp_avg_sq/correction2) + eps
+        denom = (exp_avg_sq / correction2).sqrt() + eps
+
         # rate = lr*where(rho > 4, rectified(max(rho, 4), rho_inf), young)
         rate = torch.where(rho > 4, _rectified_2(rho.clamp(min=4), rho_inf), young) * lr
+
+        # update = grad/where(rho > 4, denom, 1)
+        update = grad / torch.where(rho > 4, denom, 1)
 
         # lr_max = max(lr_max, rate)
         lr_max = torch.maximum(lr_max, rate)
@@ -1008,24 +1003,12 @@ def _differentiable_schedule_freeradam_capturable(
 
         # share = weight/weight_sum if weight_sum > 0 else 0
         share = torch.where(weight_sum > 0, weight / weight_sum, 0)
-
-        # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-
-        # denom = sqrt(exp_avg_sq/correction2) + eps
-        denom = (exp_avg_sq / correction2).sqrt() + eps
-
-        # update = grad/where(rho > 4, denom, 1)
-        update = grad / torch.where(rho > 4, denom, 1)
         if weight_decay != 0:
             # update += weight_decay*p
             update = _scaled_add(update, p, weight_decay)
 
-        # p = lerp(p, z, share)
-        p = p.lerp(z, share)
-
-        # p -= rate*(1 - beta1*(1 - share))*update
-        p = p.addcmul(rate * (1 - (1 - share) * beta1), update, value=-1)
+        # p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
+        p = p.lerp(z, share).addcmul(rate * (1 - (1 - share) * beta1), update, value=-1)
 
         # z -= rate*update
         z = z.addcmul(rate, update, value=-1)
@@ -1143,10 +1126,9 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
             // update += weight_decay*p
             update = update + real(row.weight_decay) * p;
         }
-        // p = lerp(p, z, share)
-        p = lerp_(p, z, real(n.share));
-        // p -= rate*(1 - beta1*(1 - share))*update
-        p = p - real(n.rate * (1.0 - n.beta1 * (1.0 - n.share))) * update;
+        // p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
+        p = lerp_(p, z, real(n.share)) - real(n.rate * (1.0 - n.beta1 * (1.0 -
+            n.share))) * update;
         // z -= rate*update
         z = z - real(n.rate) * update;
         store(row.p[i], p);
@@ -1333,10 +1315,10 @@ def pass_1(
     if weight_decay_is_not_0:
         # update += weight_decay*p
         update = update + weight_decay.to(real) * p
-    # p = lerp(p, z, share)
-    p = lerp(p, z, share.to(real))
-    # p -= rate*(1 - beta1*(1 - share))*update
-    p = p - (rate * (1.0 - beta1 * (1.0 - share))).to(real) * update
+    # p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
+    p = lerp(p, z, share.to(real)) - (rate * (1.0 - beta1 * (1.0 - share))).to(
+        real
+    ) * update
     # z -= rate*update
     z = z - rate.to(real) * update
     keep(p_at, i, left, p)
