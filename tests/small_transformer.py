@@ -101,7 +101,8 @@ class PlainLoop:
             if self.scheduler is not None:
                 self.scheduler.step()
             optimizer.zero_grad()
-            curve.losses += [sum(losses)] if self.counts else losses
+            logged = [sum(losses)] if self.counts else losses
+            curve.losses += [each.item() for each in logged]
             if self.evaluates_every and step % self.evaluates_every == 0:
                 curve.evaluated.append(evaluated(model, optimizer, held_out))
         return curve
@@ -111,7 +112,7 @@ class PlainLoop:
         for at in range(0, len(every), self.accumulates):
             yield every[at : at + self.accumulates]
 
-    def _backward(self, model: nn.Module, some: list[Batch]) -> list[float]:
+    def _backward(self, model: nn.Module, some: list[Batch]) -> list[Tensor]:
         words = sum(each["labels"][:, 1:].numel() for each in some)
         losses = []
         for batch in some:
@@ -119,7 +120,7 @@ class PlainLoop:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.halves):
                 loss = model(**batch, **more).loss.float()
             (loss if self.counts else loss / len(some)).backward()
-            losses.append(loss.item())
+            losses.append(loss.detach())
         return losses
 
 

@@ -36,10 +36,17 @@ from small_transformer import (  # noqa: E402
 )
 from transformers import Trainer, TrainingArguments  # noqa: E402
 
-# Of torch, to whoever pins memory without an accelerator, as trainers do by default.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:'pin_memory' argument is set as true:UserWarning"
-)
+pytestmark = [
+    # Of torch, to whoever pins memory without an accelerator, as Trainer does by default.
+    pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning"),
+    # Of torch, to Lightning, which reads its trees in an older way.
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning"),
+    # Of Lightning, about data as small as those of the page.
+    pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning"),
+    # Of Lightning, to whoever has no TensorBoard.
+    pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX`"),
+]
 
 STEPS = 12
 PAGE = (PACKAGE.parent / "docs" / "trainers.md").read_text(encoding="utf-8")
@@ -111,9 +118,9 @@ def run(code: str, known: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def known(case: Case, way: str) -> dict[str, Any]:
-    """What the page takes for granted."""
-    data, held_out = sentences(STEPS * SIZE), sentences(SIZE, seed=2)
+def known(case: Case, way: str, steps: int = STEPS) -> dict[str, Any]:
+    """What the page takes for granted, with data for so many steps."""
+    data, held_out = sentences(steps * SIZE), sentences(SIZE, seed=2)
     return {
         "torch": torch,
         "Rule": case.rule,
@@ -165,6 +172,7 @@ def trainer_of(case: Case, way: str = "kernels", **more: Any) -> Trainer:
         "train_sampling_strategy": "sequential",
         "report_to": "none",
         "save_strategy": "no",
+        "use_cpu": True,
     }
     return Trainer(
         there["model"],
@@ -190,3 +198,191 @@ def test_trainer_trains_as_a_plain_loop(case: Case, way: str) -> None:
     plain = plain_of(case, way, evaluates_every=4)
     assert curve_of(found["trainer"]) == plain
     assert len(plain.losses) == STEPS and plain.losses[-1] < plain.losses[0]
+
+
+@pytest.mark.parametrize("case", [SCHEDULE_FREE, CASES[3]], ids=str)
+def test_trainer_takes_an_optimizer_with_names(case: Case) -> None:
+    there = run("\n".join(snippets("Hugging Face Trainer")), known(case, "kernels"))
+    (group,) = there["trainer"].optimizer.param_groups
+    assert group["param_names"] == [name for name, _ in there["named"]]
+    # The page trains one model twice: the second time it starts where the first left it.
+    model = run(snippets("Hugging Face Trainer")[0], known(case, "kernels"))["model"]
+    optimizer = case.rule(trainable(model), **case.options)
+    loop = PlainLoop(counts=True, evaluates_every=4)
+    data = there["train_set"], there["held_out"]
+    assert curve_of(there["trainer"]) == loop.run(model, optimizer, *data)
+
+
+@every_case
+def test_trainer_accumulates_as_a_plain_loop(case: Case) -> None:
+    trainer = trainer_of(case, max_steps=STEPS // 2, gradient_accumulation_steps=2)
+    trainer.train()
+    assert curve_of(trainer) == plain_of(case, accumulates=2)
+
+
+@every_way
+@both_modes
+def test_trainer_in_bfloat16_trains_as_a_plain_loop(case: Case, way: str) -> None:
+    trainer = trainer_of(case, way, bf16=True)
+    trainer.train()
+    plain = plain_of(case, way, halves=True)
+    assert curve_of(trainer) == plain
+    assert plain.losses != plain_of(case, way).losses
+
+
+@pytest.mark.parametrize("step", [6, 8])
+@every_case
+def test_trainer_goes_on_from_a_checkpoint(case: Case, step: int) -> None:
+    """Saved behind a step (6), and behind an evaluation (8)."""
+    more = {"eval_strategy": "steps", "eval_steps": 4}
+    whole = trainer_of(case, save_strategy="steps", save_steps=2, **more)
+    whole.train()
+    saved = f"runs/checkpoint-{step}"
+    in_it = torch.load(f"{saved}/optimizer.pt", weights_only=True)["param_groups"]
+    if case.has_modes:
+        assert [each["train_mode"] for each in in_it] == [step == 6] * len(in_it)
+    again = trainer_of(case, **more)
+    again.train(resume_from_checkpoint=saved)
+    assert curve_of(again) == curve_of(whole)
+
+
+def test_trainer_reads_the_options_and_its_own_weight_decay() -> None:
+    case = Case("adamw", options={"lr": 0.25, "weight_decay": 0.5})
+    trainer = trainer_of(case, learning_rate=0.125, adam_beta1=0.5, optim="sgd")
+    trainer.create_optimizer()
+    groups = trainer.optimizer.param_groups
+    assert [type(trainer.optimizer), len(groups)] == [case.rule, 2]
+    assert [each["lr"] for each in groups] == [0.25, 0.25]
+    assert [each["betas"] for each in groups] == [(0.9, 0.999)] * 2
+    assert [each["weight_decay"] for each in groups] == [0.1, 0.0]
+
+
+def test_trainer_knows_no_class_by_the_name_of_optim() -> None:
+    with pytest.raises(ValueError, match="is not a valid OptimizerNames"):
+        trainer_of(SCHEDULE_FREE, optim="optdsl.optim.ScheduleFreeAdamW")
+
+
+@pytest.mark.parametrize("steps", [8, 10])
+def test_the_best_model_is_loaded_in_eval_mode(steps: int) -> None:
+    """Trainer evaluates behind the last step, whether `eval_steps` asks for it or not."""
+    trainer = trainer_of(
+        SCHEDULE_FREE,
+        max_steps=steps,
+        eval_strategy="steps",
+        eval_steps=4,
+        save_strategy="steps",
+        save_steps=4,
+        load_best_model_at_end=True,
+        greater_is_better=True,  # so that it is not the last
+    )
+    trainer.train()
+    evaluated = curve_of(trainer).evaluated
+    assert trainer.evaluate()["eval_loss"] == evaluated[0] == max(evaluated)
+
+
+@both_modes
+def test_what_trainer_keeps_is_what_was_evaluated(case: Case) -> None:
+    found = run(snippets("Hugging Face Trainer")[0], known(case, "kernels"))
+    last = curve_of(found["trainer"]).evaluated[-1]
+    kept = transformer().from_pretrained("runs/kept")
+    with torch.no_grad():
+        (batch,) = batches(found["held_out"])
+        assert kept(**batch).loss.item() == last
+
+
+# ---- Accelerate
+
+
+def stepped(optimizer: Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=4)
+
+
+def plain_by_rate(case: Case, way: str, **more: Any) -> Curve:
+    """A plain loop with the rate of the page, for Accelerate and Lightning."""
+    model, there = case.model(), known(case, way)
+    optimizer = case.rule(trainable(model), **there["options"])
+    loop = PlainLoop(stepped(optimizer), **more)
+    return loop.run(model, optimizer, there["train_set"], there["held_out"])
+
+
+@every_way
+@every_case
+def test_accelerate_trains_as_a_plain_loop(case: Case, way: str) -> None:
+    found = run(snippets("Accelerate")[0], known(case, way))
+    plain = plain_by_rate(case, way, accumulates=2)
+    assert found["losses"] == plain.losses
+    assert len(plain.losses) == STEPS and plain.losses[-1] < plain.losses[0]
+    optimizer = found["optimizer"]
+    assert isinstance(optimizer, AcceleratedOptimizer)
+    assert isinstance(optimizer.optimizer, case.rule)
+    if case.has_modes:
+        assert not any(each["train_mode"] for each in optimizer.param_groups)
+
+
+@both_modes
+def test_accelerate_in_bfloat16_trains_as_a_plain_loop(case: Case) -> None:
+    there = known(case, "kernels")
+    code = snippets("Accelerate")[0]
+    code = code.replace("steps=2", 'steps=2, mixed_precision="bf16"')
+    plain = plain_by_rate(case, "kernels", accumulates=2, halves=True)
+    assert run(code, there)["losses"] == plain.losses
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@every_case
+def test_accelerate_goes_on_from_a_checkpoint(case: Case, mode: str) -> None:
+    there = known(case, "kernels")
+
+    def begun() -> tuple[Accelerator, nn.Module, AcceleratedOptimizer]:
+        accelerator = Accelerator()
+        model = case.model()
+        optimizer = case.rule(trainable(model), **case.options)
+        return accelerator, *accelerator.prepare(model, optimizer)
+
+    def go(model: nn.Module, optimizer: AcceleratedOptimizer, some: list) -> Curve:
+        return PlainLoop().run(model, optimizer, some, there["held_out"])
+
+    half = STEPS // 2 * SIZE
+    accelerator, model, optimizer = begun()
+    go(model, optimizer, there["train_set"][:half])
+    getattr(optimizer, mode)()
+    accelerator.save_state("runs/half")
+    rest = go(model, optimizer, there["train_set"][half:])
+    accelerator, model, optimizer = begun()
+    accelerator.load_state("runs/half")
+    assert go(model, optimizer, there["train_set"][half:]) == rest
+
+
+# ---- Lightning
+
+
+def watched(model: nn.Module) -> Curve:
+    """The losses that a model is going to return, in training and in evaluation."""
+    curve = Curve()
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        kept = curve.losses if module.training else curve.evaluated
+        kept.append(output.loss.item())
+
+    model.register_forward_hook(note)
+    return curve
+
+
+EPOCH = 4  # steps of Lightning, which evaluates behind each epoch
+
+
+@every_way
+@every_case
+def test_lightning_trains_as_a_plain_loop(case: Case, way: str) -> None:
+    there = known(case, way, EPOCH)
+    curve = watched(there["model"])
+    run("\n".join(snippets("Lightning")), there)
+    model = case.model()
+    optimizer = case.rule(trainable(model), **there["options"])
+    loop = PlainLoop(stepped(optimizer), evaluates_every=EPOCH)
+    plain = loop.run(model, optimizer, there["train_set"] * 3, there["held_out"])
+    first, *evaluated = curve.evaluated  # Lightning tries an evaluation at the start
+    assert curve.losses == plain.losses and evaluated == plain.evaluated
+    assert len(plain.losses) == 3 * EPOCH and plain.losses[-1] < first
+    for ours, other in zip(there["model"].parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, other)
