@@ -23,6 +23,7 @@ lightning = pytest.importorskip("lightning")
 from accelerate import Accelerator  # noqa: E402
 from accelerate.optimizer import AcceleratedOptimizer  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
+from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from small_transformer import (  # noqa: E402
     SIZE,
     Batch,
@@ -386,3 +387,79 @@ def test_lightning_trains_as_a_plain_loop(case: Case, way: str) -> None:
     assert len(plain.losses) == 3 * EPOCH and plain.losses[-1] < first
     for ours, other in zip(there["model"].parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, other)
+
+
+def fitted(
+    case: Case, epochs: int, ckpt_path: str | None = None, **more: Any
+) -> tuple[lightning.Trainer, Curve]:
+    """By the module and the callback of the page, with other words to the trainer."""
+    there = known(case, "kernels", EPOCH)
+    curve = watched(there["model"])
+    modes, module = snippets("Lightning")
+    run(modes + module.split("\n\n\n")[0], there)
+    given = {"callbacks": [there["Modes"]()], "gradient_clip_val": 1.0, "logger": False}
+    given |= {"num_sanity_val_steps": 0, "enable_checkpointing": False}
+    trainer = lightning.Trainer(max_epochs=epochs, **(given | more))
+    loaders = there["loader"], there["held_out_loader"]
+    trainer.fit(there["Training"](), *loaders, ckpt_path=ckpt_path)
+    return trainer, curve
+
+
+def plain_epochs(case: Case, **more: Any) -> Curve:
+    """Three of them."""
+    model, there = case.model(), known(case, "kernels", EPOCH)
+    optimizer = case.rule(trainable(model), **case.options)
+    loop = PlainLoop(stepped(optimizer), **more)
+    return loop.run(model, optimizer, there["train_set"] * 3, there["held_out"])
+
+
+@every_case
+def test_lightning_accumulates_as_a_plain_loop(case: Case) -> None:
+    _, curve = fitted(case, 3, accumulate_grad_batches=2)
+    assert curve == plain_epochs(case, accumulates=2, evaluates_every=EPOCH // 2)
+
+
+@both_modes
+def test_lightning_in_bfloat16_trains_as_a_plain_loop(case: Case) -> None:
+    _, curve = fitted(case, 3, precision="bf16-mixed")
+    assert curve.losses == plain_epochs(case, halves=True).losses
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty:UserWarning")
+@pytest.mark.parametrize("evaluates", [True, False])
+@every_case
+def test_lightning_goes_on_from_a_checkpoint(case: Case, evaluates: bool) -> None:
+    """Saved behind an evaluation, or behind a step."""
+
+    def words() -> dict[str, Any]:
+        modes = run(snippets("Lightning")[0], {})["Modes"]()
+        saver = ModelCheckpoint("runs", filename="{epoch}", save_top_k=-1)
+        given = {} if evaluates else {"limit_val_batches": 0}
+        return given | {"callbacks": [modes, saver], "enable_checkpointing": True}
+
+    _, whole = fitted(case, 3, **words())
+    saved = torch.load("runs/epoch=1.ckpt", weights_only=True)["optimizer_states"][0]
+    if case.has_modes:
+        modes = [each["train_mode"] for each in saved["param_groups"]]
+        assert modes == [not evaluates]
+    _, again = fitted(case, 3, ckpt_path="runs/epoch=1.ckpt", **words())
+    assert again == Curve(whole.losses[2 * EPOCH :], whole.evaluated[2:])
+
+
+@every_case
+def test_lightning_without_the_callback_evaluates_what_it_trains(case: Case) -> None:
+    _, curve = fitted(case, 3, callbacks=[])
+    plain = plain_epochs(case, evaluates_every=EPOCH)
+    assert (curve.evaluated == plain.evaluated) is not case.has_modes
+
+
+def test_the_wrapper_of_lightning_has_the_modes() -> None:
+    trainer, _ = fitted(SCHEDULE_FREE, 1)
+    wrapper = trainer.lightning_module.optimizers()
+    assert wrapper is not trainer.optimizers[0]
+    evaluated = [p.clone() for p in trainer.lightning_module.parameters()]
+    wrapper.train()
+    assert [each["train_mode"] for each in trainer.optimizers[0].param_groups] == [True]
+    wrapper.eval()
+    for p, before in zip(trainer.lightning_module.parameters(), evaluated, strict=True):
+        torch.testing.assert_close(p, before)
