@@ -26,11 +26,9 @@ from accelerate.state import AcceleratorState  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from small_transformer import (  # noqa: E402
     SIZE,
-    Batch,
     Curve,
     PlainLoop,
     batches,
-    evaluated,
     sentences,
     trainable,
     transformer,
@@ -92,9 +90,7 @@ both_modes = pytest.mark.parametrize("case", [SCHEDULE_FREE, CASES[1]], ids=str)
 
 
 @pytest.fixture(autouse=True)
-def as_users_run_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[None]:
+def as_users_run_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """In a folder of its own, without a network, with the kernels that are the default;
     what Accelerate keeps for a process is forgotten.
     """
@@ -385,7 +381,9 @@ def test_lightning_trains_as_a_plain_loop(case: Case, way: str) -> None:
     first, *evaluated = curve.evaluated  # Lightning tries an evaluation at the start
     assert curve.losses == plain.losses and evaluated == plain.evaluated
     assert len(plain.losses) == 3 * EPOCH and plain.losses[-1] < first
-    for ours, other in zip(there["model"].parameters(), model.parameters(), strict=True):
+    for ours, other in zip(
+        there["model"].parameters(), model.parameters(), strict=True
+    ):
         assert torch.equal(ours, other)
 
 
@@ -399,6 +397,7 @@ def fitted(
     run(modes + module.split("\n\n\n")[0], there)
     given = {"callbacks": [there["Modes"]()], "gradient_clip_val": 1.0, "logger": False}
     given |= {"num_sanity_val_steps": 0, "enable_checkpointing": False}
+    given |= {"enable_model_summary": False}  # it warns that it counts no bfloat16
     trainer = lightning.Trainer(max_epochs=epochs, **(given | more))
     loaders = there["loader"], there["held_out_loader"]
     trainer.fit(there["Training"](), *loaders, ckpt_path=ckpt_path)
