@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -81,7 +82,8 @@ class PlainLoop:
     evaluates_every: int = 0
     accumulates: int = 1
     counts: bool = False
-    halves: bool = False  # the model calculates in bfloat16 where it can
+    halves: torch.dtype | None = None  # what the model calculates in where it can
+    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
 
     def run(
         self,
@@ -96,8 +98,10 @@ class PlainLoop:
                 optimizer.train()
             model.train()
             losses = self._backward(model, some)
+            self.scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            self.scaler.step(optimizer)
+            self.scaler.update()
             if self.scheduler is not None:
                 self.scheduler.step()
             optimizer.zero_grad()
@@ -117,9 +121,10 @@ class PlainLoop:
         losses = []
         for batch in some:
             more = {"num_items_in_batch": torch.tensor(words)} if self.counts else {}
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.halves):
+            with torch.autocast("cpu", self.halves, enabled=self.halves is not None):
                 loss = model(**batch, **more).loss.float()
-            (loss if self.counts else loss / len(some)).backward()
+            share = loss if self.counts else loss / len(some)
+            self.scaler.scale(share).backward()
             losses.append(loss.detach())
         return losses
 

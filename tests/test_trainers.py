@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from optdsl import load_optimizer
@@ -24,6 +25,7 @@ from accelerate import Accelerator  # noqa: E402
 from accelerate.optimizer import AcceleratedOptimizer  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning.pytorch.plugins import MixedPrecision  # noqa: E402
 from small_transformer import (  # noqa: E402
     SIZE,
     Curve,
@@ -40,7 +42,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning"),
     # Of torch, to Lightning, which reads its trees in an older way.
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning"),
-    # Of Lightning, about data as small as those of the page.
+    # Of Lightning, about data that are small, and that no other process loads (on a
+    # machine of more than two cores).
     pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
     pytest.mark.filterwarnings("ignore:The number of training batches:UserWarning"),
     # Of Lightning, to whoever has no TensorBoard.
@@ -222,7 +225,7 @@ def test_trainer_accumulates_as_a_plain_loop(case: Case) -> None:
 def test_trainer_in_bfloat16_trains_as_a_plain_loop(case: Case, way: str) -> None:
     trainer = trainer_of(case, way, bf16=True)
     trainer.train()
-    plain = plain_of(case, way, halves=True)
+    plain = plain_of(case, way, halves=torch.bfloat16)
     assert curve_of(trainer) == plain
     assert plain.losses != plain_of(case, way).losses
 
@@ -321,7 +324,7 @@ def test_accelerate_in_bfloat16_trains_as_a_plain_loop(case: Case) -> None:
     there = known(case, "kernels")
     code = snippets("Accelerate")[0]
     code = code.replace("steps=2", 'steps=2, mixed_precision="bf16"')
-    plain = plain_by_rate(case, "kernels", accumulates=2, halves=True)
+    plain = plain_by_rate(case, "kernels", accumulates=2, halves=torch.bfloat16)
     assert run(code, there)["losses"] == plain.losses
 
 
@@ -421,7 +424,35 @@ def test_lightning_accumulates_as_a_plain_loop(case: Case) -> None:
 @both_modes
 def test_lightning_in_bfloat16_trains_as_a_plain_loop(case: Case) -> None:
     _, curve = fitted(case, 3, precision="bf16-mixed")
-    assert curve.losses == plain_epochs(case, halves=True).losses
+    plain = plain_epochs(case, evaluates_every=EPOCH, halves=torch.bfloat16)
+    assert curve.losses == plain.losses
+
+
+def growing() -> GradScaler:
+    """It doubles its scale until gradients overflow in float16, some steps later."""
+    return GradScaler("cpu", init_scale=2.0**14, growth_interval=1)
+
+
+def in_float16(scaler: GradScaler) -> MixedPrecision:
+    """Which Lightning itself has for CUDA alone."""
+    return MixedPrecision("16-mixed", "cpu", scaler)
+
+
+@both_modes
+def test_lightning_in_float16_trains_as_a_plain_loop(case: Case) -> None:
+    scaler = growing()
+    _, curve = fitted(case, 3, plugins=[in_float16(scaler)])
+    more = {"halves": torch.float16, "scaler": growing()}
+    plain = plain_epochs(case, evaluates_every=EPOCH, **more)
+    assert curve.losses == plain.losses and plain.losses[-1] < plain.losses[0]
+    assert scaler.get_scale() < 2.0 ** (14 + 3 * EPOCH), "no step overflowed"
+
+
+def test_lightning_clips_no_gradients_that_fused_unscales() -> None:
+    """As with torch's fused classes. It asks for nothing where kernels are the default."""
+    case = Case("adamw", options={"fused": True})
+    with pytest.raises(RuntimeError, match="does not allow for gradient clipping"):
+        fitted(case, 1, plugins=[in_float16(growing())])
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty:UserWarning")
