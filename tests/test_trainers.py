@@ -2,6 +2,7 @@
 does, bit by bit, by the code of docs/trainers.md.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 from optdsl import load_optimizer
 from optdsl.resources import PACKAGE
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when it is imported
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 lightning = pytest.importorskip("lightning")
@@ -38,6 +40,10 @@ from small_transformer import (  # noqa: E402
 from transformers import Trainer, TrainingArguments  # noqa: E402
 
 pytestmark = [
+    pytest.mark.skipif(
+        torch.accelerator.is_available(),
+        reason="trainers would take the accelerator, the plain loop is on the CPU",
+    ),
     # Of torch, to whoever pins memory without an accelerator, as Trainer does by default.
     pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning"),
     # Of torch, to Lightning, which reads its trees in an older way.
@@ -94,11 +100,9 @@ both_modes = pytest.mark.parametrize("case", [SCHEDULE_FREE, CASES[1]], ids=str)
 
 @pytest.fixture(autouse=True)
 def as_users_run_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """In a folder of its own, without a network, with the kernels that are the default;
-    what Accelerate keeps for a process is forgotten.
+    """In a folder of its own, with the kernels that are the default; what Accelerate keeps
+    for a process is forgotten.
     """
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
     monkeypatch.delenv("OPTDSL_FUSED", raising=False)
     monkeypatch.chdir(tmp_path)
     AcceleratorState._reset_state(True)
