@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+TRAINERS := .venv/installed-trainers
 
-.PHONY: demo test slow bless benchmarks clean
+.PHONY: demo test slow trainers bless benchmarks clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m examples.digits
@@ -13,6 +14,10 @@ test: $(INSTALLED)
 # Ten times as many random specs and inputs, and all cases that `test` tries some of.
 slow: $(INSTALLED)
 	OPTDSL_EXAMPLES=10 $(BIN)/python -m pytest -n auto
+
+# Hugging Face Trainer, Accelerate and Lightning: 34 packages, 33 MB to download.
+trainers: $(TRAINERS)
+	$(BIN)/python -m pytest tests/test_trainers.py
 
 # Write the golden files, the type stubs, the renderings of errors, what `explain` prints
 # and the tables of the README and of docs/language.md anew.
@@ -34,4 +39,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[test,demo]'
+	touch $@
+
+$(TRAINERS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[trainers]'
 	touch $@
