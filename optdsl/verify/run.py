@@ -146,9 +146,14 @@ def start(
     ]
     if backwards:
         given = [{**each, "params": each["params"][::-1]} for each in given[::-1]]
-    torch.default_generator.manual_seed(1000 * scene.seed - 1)
+    seed_constructor(scene)
     optimizer = make(given, **(hypers or {}))
     return Run(scene, parameters, optimizer, needs_closure, by_hand)
+
+
+def seed_constructor(scene: Scene) -> None:
+    """Let an optimizer that is made now draw the numbers that each of the scene draws."""
+    torch.default_generator.manual_seed(1000 * scene.seed - 1)
 
 
 def play(run: Run, change: Change | None = None) -> Trace:

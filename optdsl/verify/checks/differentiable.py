@@ -9,7 +9,7 @@ from torch.autograd.gradcheck import GradcheckError, gradcheck
 
 from ..cases import Case, LeftOut, judged, single
 from ..outcome import Outcome, not_applicable, words
-from ..run import Snapshot, Trace, loss_of
+from ..run import Snapshot, Trace, loss_of, seed_constructor
 from ..study import Studied
 from .targets import exact_scalars
 
@@ -39,6 +39,7 @@ def differentiable(studied: Studied) -> Outcome:
 
 def _make(studied: Studied, case: Case, p: Tensor) -> torch.optim.Optimizer:
     group = {"params": [p], **studied.subject.group}
+    seed_constructor(case.scene)
     return studied.subject.make([group], **{**case.hypers, "differentiable": True})
 
 
