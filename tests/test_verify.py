@@ -11,6 +11,7 @@ from torch.nn import Parameter
 
 from optdsl import OptdslError
 from optdsl.verify import NoSubject, verify
+from optdsl.verify.checks.differentiable import differentiable
 from optdsl.verify.compare import difference
 from optdsl.verify.run import ITSELF, Trace, play
 from optdsl.verify.scene import SHAPES, Part, Scene
@@ -134,6 +135,12 @@ def test_random_numbers_are_the_same_in_each_run() -> None:
     assert report["save, load, continue gives the same bits"].outcome == "pass"
     order = report["the order of groups and parameters does not matter"]
     assert order.detail == "its steps draw random numbers"
+
+
+def test_a_differentiable_step_draws_the_numbers_of_the_loop() -> None:
+    """The sign of what is drawn tells them apart."""
+    studied = study(of_spec("tiger", ["noise"]))
+    assert differentiable(studied).outcome == "pass"
 
 
 class Clipped(Momentum):
