@@ -78,6 +78,7 @@ MEANINGS = {
     "initial": "the value that a hyper had when its group was added",
     "randn_like": "normal random numbers, of the step and the parameter",
     "rand_like": "random numbers in [0, 1), of the step and the parameter",
+    "gradient": "the gradient of the loss with p at x, by the closure evaluated again",
     "topk": "flags, true at the k largest entries",
     "qr": "orthonormal columns q and a triangular r, x = q @ r",
     "eigh": "eigenvalues of a symmetric matrix, the smallest first, and its eigenvectors "

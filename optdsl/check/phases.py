@@ -107,6 +107,10 @@ class _Phases:
                     for level, run in _runs(side):
                         pair = ((), run) if at else (run, ())
                         yield level, ir.If(condition, *pair, statement.span)
+            case ir.Assign(target, ir.Call() as call, span) if ir.is_evaluation(call):
+                places, call = self._parts(call, "place", span)
+                yield from places
+                yield MODEL, ir.Assign(target, call, span)
             case ir.Assign(target, ir.Call(over=over) as call, span) if (
                 over
                 and call.function != "mean"
@@ -213,7 +217,7 @@ def _ordered(flat: list[Leveled]) -> list[Leveled]:
     for level, statement in flat:
         read = {ref.name for ref in ir.reads(statement)}
         if level == PARAM:
-            if read & _made(waiting):
+            if read & _made(waiting) or any(map(_evaluates, waiting)):
                 result += _groups_first(waiting)
                 waiting, here = [], len(result)
             result.append((level, statement))
@@ -231,6 +235,11 @@ def _ordered(flat: list[Leveled]) -> list[Leveled]:
 
 def _made(flat: list[Leveled]) -> set[str]:
     return ir.assigned(tuple(each for _, each in flat))
+
+
+def _evaluates(leveled: Leveled) -> bool:
+    """Whether a statement takes the gradient anew: what stands behind it stays there."""
+    return any(map(ir.is_evaluation, ir.walk(leveled[1])))
 
 
 def _groups_first(waiting: list[Leveled]) -> list[Leveled]:
@@ -294,7 +303,7 @@ def _span(block: ir.Block) -> Span:
 def _part(call: ir.Call) -> ir.Expr:
     """What one parameter gives: its own reduction, or a number as it is."""
     tensors = [each for each in call.arguments if each.type.kind is ir.Kind.TENSOR]
-    if tensors:
+    if tensors and not ir.is_evaluation(call):
         return call
     if call.function == "dot":
         return ir.Binary("*", *call.arguments, call.type, call.span)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from .. import ir
 from ..stages import direct_parts, parts, runs
+from . import again
 from .body import INDENT, lines, one_at_a_time
 from .expr import PRECEDENCE, entry, text
 from .names import Names, plural
@@ -22,6 +23,8 @@ _WHEN = {
     "train": "Turn the parameters into those of training, if they are not yet.",
     "eval": "Turn the parameters into those to evaluate, if they are not yet.",
 }
+
+_AGAIN = "Runs by itself before every step; a call by hand evaluates the closure."
 
 
 def hook_methods(rule: ir.Rule) -> list[str]:
@@ -43,12 +46,13 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
         ref.role for each in hook.body for ref in ir.mentions(each)
     }
     what = "a gradient and a state" if stateful else "a gradient"
-    doc = f'"""{_WHEN[when].format(what)}"""'
+    said = _AGAIN if again.takes(hook) else _WHEN[when]
+    doc = f'"""{said.format(what)}"""'
     body = _Method(hook, rule).body()
     in_mode = hook in rule.modes
     return [
         "@torch.no_grad()" if in_mode else "@_use_grad_for_differentiable",
-        f"def {hook.name}(self) -> None:",
+        f"def {hook.name}({again.parameters(hook)}) -> None:",
         *(INDENT + line if line else "" for line in [doc, *body]),
     ]
 
@@ -83,6 +87,10 @@ class _Method:
 
     def single(self, statement: ir.Statement) -> Iterator[str]:
         match statement:
+            case ir.Assign(_, ir.Call(arguments=(place,)) as call) if (
+                ir.is_evaluation(call)
+            ):
+                yield f"self.{again.METHOD}({self.name(place)}, {again.CLOSURE})"
             case ir.Assign(target, value) if target.name in self.lists:
                 yield f"{self.lists[target.name]}.append({text(value, self.name)})"
             case _:
