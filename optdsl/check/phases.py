@@ -108,9 +108,12 @@ class _Phases:
                         pair = ((), run) if at else (run, ())
                         yield level, ir.If(condition, *pair, statement.span)
             case ir.Assign(target, ir.Call() as call, span) if ir.is_evaluation(call):
-                places, call = self._parts(call, "place", span)
-                yield from places
-                yield MODEL, ir.Assign(target, call, span)
+                before, x = self._reduced(call.arguments[0], target.name, span)
+                yield from before
+                place = ir.Ref(self._name("place"), ir.Role.LOCAL, x.type, x.span)
+                self.levels.locals[place.name] = PARAM
+                yield PARAM, ir.Assign(place, x, span)
+                yield MODEL, ir.Assign(target, replace(call, arguments=(place,)), span)
             case ir.Assign(target, ir.Call(over=over) as call, span) if (
                 over
                 and call.function != "mean"
@@ -303,7 +306,7 @@ def _span(block: ir.Block) -> Span:
 def _part(call: ir.Call) -> ir.Expr:
     """What one parameter gives: its own reduction, or a number as it is."""
     tensors = [each for each in call.arguments if each.type.kind is ir.Kind.TENSOR]
-    if tensors and not ir.is_evaluation(call):
+    if tensors:
         return call
     if call.function == "dot":
         return ir.Binary("*", *call.arguments, call.type, call.span)
