@@ -81,7 +81,9 @@ def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
         asked = option(rule, "differentiable")
         result += [f"if {asked}:", *raising(message, error="RuntimeError")]
     if rule.evaluates:
-        message = f'"{rule.name} is not differentiable: its step takes the gradient anew'
+        message = (
+            f'"{rule.name} is not differentiable: its step takes the gradient anew'
+        )
         asked = option(rule, "differentiable")
         result += [f"if {asked}:", *raising(message, error="RuntimeError")]
     if why_not_capturable:

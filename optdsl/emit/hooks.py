@@ -88,8 +88,8 @@ class _Method:
 
     def single(self, statement: ir.Statement) -> Iterator[str]:
         match statement:
-            case ir.Assign(_, ir.Call(arguments=(place,)) as call) if (
-                ir.is_evaluation(call)
+            case ir.Assign(_, ir.Call(arguments=(place,)) as call) if ir.is_evaluation(
+                call
             ):
                 yield f"self.{again.METHOD}({self.name(place)}, {again.CLOSURE})"
             case ir.Assign(target, value) if target.name in self.lists:

@@ -40,5 +40,8 @@ def _class(rule: ir.Rule) -> str:
     lines.append(
         "    def step(self, closure: Callable[[], Any] | None = None) -> Any: ..."
     )
-    lines += [f"    def {hook.name}({again.parameters(hook)}) -> None: ..." for hook in rule.hooks]
+    lines += [
+        f"    def {hook.name}({again.parameters(hook)}) -> None: ..."
+        for hook in rule.hooks
+    ]
     return "\n".join(lines) + "\n"

@@ -178,7 +178,8 @@ class Flow:
             below,
             full=is_full(expr.type),
             reduction=self.rule.source.cut(expr.span) if called else "",
-            matrices=kind(expr) in (Kind.MATRICES, Kind.CLOSURE) or not on_host_or_known,
+            matrices=kind(expr) in (Kind.MATRICES, Kind.CLOSURE)
+            or not on_host_or_known,
         )
 
     def _invoke(self, call: ir.Invoke) -> Value:
