@@ -223,16 +223,24 @@ def test_a_closure_that_fails_leaves_everything_as_it_was() -> None:
     task = Task()
     optimizer = load_optimizer("adamw", use=["sam"])(task.params)
     optimizer.step(task.backward)
+    for p in task.params:
+        p.grad = None
     before = [*everything(task, optimizer)]
+    first: dict[Tensor, Tensor] = {}
 
     def closure() -> Tensor:
-        if task.calls == 3:
+        if first:
             raise KeyError("the second time")
-        return task.backward()
+        loss = task.backward()
+        first.update({p: p.grad.clone() for p in task.params})
+        return loss
 
     with pytest.raises(KeyError):
         optimizer.step(closure)
-    assert_nothing_changed(task, optimizer, before[: len(task.params)] + before[4:])
+    for p in task.params:
+        assert torch.equal(p.grad, first[p])
+        p.grad = None
+    assert_nothing_changed(task, optimizer, before)
 
 
 def test_a_parameter_without_one_of_the_gradients_stays() -> None:
@@ -418,8 +426,9 @@ def test_a_scaler_is_refused_and_nothing_moves() -> None:
     assert all(map(torch.equal, task.params, before))
 
 
-def test_a_compiled_model_goes_on_and_the_step_is_left_alone() -> None:
-    """`torch.compile` of the step runs it as it stands, by the eager backend here."""
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of dynamo
+def test_a_compiled_step_is_run_as_it_stands() -> None:
+    """`torch.compile` leaves it alone."""
     task, other = Task(), Task()
     cls = load_optimizer("sgd", use=["sam"])
     one, two = cls(task.params, lr=0.1), cls(other.params, lr=0.1)
@@ -437,7 +446,7 @@ def test_two_that_are_about_sharpness_clash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "use"), [("sgd", "asam"), ("lamb", "sam"), ("muon", "sam")]
+    ("spec", "use"), [("sgd", "asam"), ("lamb", "sam"), ("prodigy", "sam")]
 )
 def test_verify_finds_nothing(spec: str, use: str) -> None:
     found = verify(spec, use=(use,)).failed
