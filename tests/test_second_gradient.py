@@ -439,6 +439,40 @@ def test_a_compiled_step_is_run_as_it_stands() -> None:
     assert all(map(torch.equal, task.params, other.params))
 
 
+def test_a_trial_step_makes_the_state_without_a_closure() -> None:
+    """As torch.distributed.checkpoint asks for it: zero gradients and no learning rate."""
+    task = Task()
+    optimizer = load_optimizer("adamw", use=["sam"])(task.params, lr=0.0)
+    for p in task.params:
+        p.grad = torch.zeros_like(p)
+    before = [p.detach().clone() for p in task.params]
+    optimizer.step()
+    assert len(optimizer.state) == len(task.params) and task.calls == 0
+    assert all(map(torch.equal, task.params, before))
+
+
+@on_targets
+def test_it_goes_with_other_modifiers(options: dict) -> None:
+    """The gradient that is clipped is the one from up there."""
+    uses = ["lookahead(lookahead_steps=2)", "sam", "clip_global_norm(max_norm=0.1)"]
+    task, other = Task(), Task()
+    optimizer = from_string(PLAIN, use=uses)(task.params, lr=0.5, **options)
+    slow = [p.detach().clone() for p in other.params]
+    for step in range(1, 5):
+        optimizer.step(task.backward)
+        before = [p.detach().clone() for p in other.params]
+        by_hand(other, torch.optim.SGD(other.params, 0.0), 0.05, along_the_gradient)
+        nn.utils.clip_grad_norm_(other.params, 0.1)
+        with torch.no_grad():
+            for p, old, one in zip(other.params, before, slow, strict=True):
+                p.copy_(old - 0.5 * p.grad)
+                if step % 2 == 0:
+                    one.lerp_(p, 0.5)
+                    p.copy_(one)
+        for p, q in zip(task.params, other.params, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
 def test_two_that_are_about_sharpness_clash() -> None:
     with pytest.raises(OptdslError) as raised:
         compile_source(PLAIN, use=("sam", "asam"))
