@@ -441,6 +441,16 @@ _ALL = (
         ),
     ),
     Code(
+        "E0317",
+        "a gradient that cannot be taken anew here",
+        "`gradient(x)` has the closure evaluated again, with every parameter moved to its x. "
+        "That happens before the first update, so it stands in `pre_step NAME:`, and it is "
+        "all that `grad` is given: `grad = gradient(x)`. What is made of it stands in the "
+        "lines behind.",
+        _spec("grad = gradient(p + grad)\np -= lr*grad"),
+        _spec("p -= lr*grad", "pre_step climb: grad = gradient(p + grad)"),
+    ),
+    Code(
         "E0401",
         "a tensor that decides an `if`",
         "`if` is decided by Python before any tensor work, and a tensor's values would have "

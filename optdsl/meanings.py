@@ -78,6 +78,7 @@ MEANINGS = {
     "initial": "the value that a hyper had when its group was added",
     "randn_like": "normal random numbers, of the step and the parameter",
     "rand_like": "random numbers in [0, 1), of the step and the parameter",
+    "gradient": "the gradient of the loss with p at x, by the closure evaluated again",
     "topk": "flags, true at the k largest entries",
     "qr": "orthonormal columns q and a triangular r, x = q @ r",
     "eigh": "eigenvalues of a symmetric matrix, the smallest first, and its eigenvectors "
@@ -119,6 +120,7 @@ SHAPES = {
     "initial": "a number of the host",
     "randn_like": "like x",
     "rand_like": "like x",
+    "evaluated": "like p",
     "topk": "like x; k is a whole number of the host",
     "qr": "(..., m, n) to (..., m, k) and (..., k, n), where k is the smaller side",
     "eigh": "(..., n, n) to (..., n) and (..., n, n)",
@@ -145,6 +147,7 @@ SOURCES = {
     "randn_like": "torch.randn, in float32",
     "rand_like": "torch.rand, in float32",
     "topk": "torch.topk",
+    "gradient": "torch.Tensor.grad, after the closure",
     "qr": "torch.linalg.qr, in float32 at least",
     "eigh": "torch.linalg.eigh, in float32 at least",
     "svd": "torch.linalg.svd(x, full_matrices=False), in float32 at least",

@@ -93,6 +93,8 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
         captured, why_not = None, "it draws random numbers"
     elif checked.reads_loss:
         captured, why_not = None, "its step reads the loss"
+    elif checked.evaluates:
+        captured, why_not = None, "its step takes the gradient anew"
     elif waits := sorted(called & vocabulary.OF_MATRICES):
         captured, why_not = None, f"`{waits[0]}` waits for what the device computes"
     elif "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):

@@ -23,6 +23,16 @@ def _is_reduction(value: ir.Expr) -> bool:
     return isinstance(value, ir.Call) and bool(value.over)
 
 
+def reduced(block: ir.Block) -> dict[str, ir.Type]:
+    """Those of them that are reduced, and no places that parameters are moved to."""
+    places = {
+        each.value.arguments[0].name
+        for each in ir.statements(block)
+        if isinstance(each, ir.Assign) and ir.is_evaluation(each.value)
+    }
+    return {name: kind for name, kind in parts(block).items() if name not in places}
+
+
 def direct_parts(block: ir.Block) -> dict[str, ir.Type]:
     """The same for reductions that stand in the block itself, or in its branches."""
     return parts(tuple(each for each in block if not isinstance(each, ir.Each)))

@@ -11,6 +11,7 @@ from typing import Any
 from .meanings import MEANINGS, SHAPES, SOURCES
 
 PARAM, GRAD, COUNT, FIRST, LOSS = "p", "grad", "t", "first", "loss"
+GRADIENT = "gradient"
 CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
 CONSTANTS = {"inf": "math.inf", "pi": "math.pi"}
 
@@ -31,6 +32,7 @@ class Function:
     viewed       its argument in another layout or precision; may share its memory
     remembered   the number that a hyper was when its group was added
     drawn        random numbers, as many as its argument has
+    evaluated    what the closure says of parameters that are moved to its argument
     largest      flags like its argument, true at so many of its largest entries
     layout       a tensor whose sizes are known when it is computed
     made         the same, of a size and the precision of the parameter
@@ -126,6 +128,7 @@ FUNCTIONS: dict[str, Function] = {
         Function("randn_like", "drawn"),
         Function("rand_like", "drawn"),
         Function("topk", "largest", ("x", "k")),
+        Function(GRADIENT, "evaluated"),
         _of_sizes("reshape", "x sizes", "tensor sizes"),
         _of_sizes("reshape_as", "x y", "tensor tensor"),
         _of_sizes("flatten", "x start", "tensor axis", optional=1),

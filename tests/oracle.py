@@ -151,6 +151,11 @@ def scenario(rule: ir.Rule, seed: int) -> Scenario:
     return Scenario(hypers, tuple(map(tensor, shapes)), gradients)
 
 
+def elsewhere(grad: Tensor, way: Tensor) -> Tensor:
+    """The gradient some way from where it is `grad`: the loss is a parabola."""
+    return grad + 0.5 * way
+
+
 def interpreted(rule: ir.Rule, given: Scenario) -> Results:
     """The parameters and their states after every step; the gradients stay as they are."""
     shared: list[dict] = [{}, {}]
@@ -169,7 +174,14 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):
             memory.hypers = given.of_group(at) | given.rate(at, number)
             memory.grad = None if grad is None else grad.clone()
-        interpret.step(rule, memories, loss_of(number))
+        moving = [each for each in memories if each.grad is not None]
+        starts = [each.p for each in moving]
+
+        def anew(places: Sequence[Tensor], moving=moving, starts=starts):
+            rows = zip(moving, places, starts, strict=True)
+            return [elsewhere(each.grad, place - p) for each, place, p in rows]
+
+        interpret.step(rule, memories, loss_of(number), anew)
         for hook in rule.on_calls:
             interpret.call(rule, hook.name, memories)
         for at, (memory, grad) in enumerate(zip(memories, gradients, strict=True)):

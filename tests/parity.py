@@ -18,6 +18,8 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from optdsl.emit.again import METHOD
+
 Hypers = Mapping[str, Any]
 
 SHAPES = {
@@ -120,7 +122,28 @@ class Side:
         self, step: int, change: Callable[[Tensor], Tensor] = Tensor.clone
     ) -> None:
         self.give(step, change)
-        self.optimizer.step()
+        if hasattr(self.optimizer, METHOD):
+            self.optimizer.step(self._closure(step, change))
+        else:
+            self.optimizer.step()
+
+    def _closure(
+        self, step: int, change: Callable[[Tensor], Tensor]
+    ) -> Callable[[], None]:
+        """A closure for rules that evaluate it again: the loss is a parabola around where
+        the parameters are now.
+        """
+        has = [name for name, p in self.parameters.items() if p.grad is not None]
+        starts = {name: self.parameters[name].detach().clone() for name in has}
+
+        def closure() -> None:
+            for name in has:
+                p = self.parameters[name]
+                if p.grad is None:
+                    grad = gradient(name, step, self.dtype, tuple(p.shape))
+                    p.grad = change(grad + 0.5 * (p.detach() - starts[name]))
+
+        return closure
 
     def steps(self, *steps: int) -> "Side":
         for step in steps:

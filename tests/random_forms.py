@@ -81,6 +81,13 @@ LINEAR_FORMS = (
     "-{T}", "lerp({T}, {T}, {H})", "({T} if {C} else {T})", "({H}*{T} + {H}*{T})",
 )  # fmt: skip
 # What all parameters of a group, or of the model, make together.
+# The gradient taken anew, at the end of a hook.
+ANEW = (
+    "grad = gradient(p + 0.1*grad)",
+    "if flag: grad = gradient(p - 0.1*grad/(1 + abs(grad)))",
+    "grad = gradient(p - grad/(1 + norm(grad, over=model))); grad *= 0.5",
+    "grad = gradient(p)",
+)
 TOGETHER = (
     "norm({{T}}, over={0})", "0.1*sum({{T}}, over={0})", "mean({{T}}*{{T}}, over={0})",
     "0.1*dot({{T}}, {{T}}, over={0})", "max({{T}}, over={0})", "min({{S}}, over={0})",

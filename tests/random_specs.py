@@ -8,6 +8,7 @@ from built import built
 from hypothesis import assume
 from hypothesis import strategies as st
 from random_forms import (
+    ANEW,
     FLAGS,
     HYPER_KINDS,
     HYPERS,
@@ -391,6 +392,8 @@ class Author(Phrases):
         body = [*self.block(1 + self.below(3), 1), *self.ended("p")]
         if self.together and place == "pre_step":
             body.append("grad /= 1 + norm(grad, over=model)")
+        if place == "pre_step" and self.below(4) == 3:
+            body.append(self.one(ANEW))
         phase = "on_call" if name == "by_hand" else place
         return f"{phase} {name}:\n" + "".join(f"    {line}\n" for line in body)
 

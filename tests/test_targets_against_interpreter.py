@@ -25,6 +25,7 @@ from oracle import (
     Scenario,
     assert_close,
     checked,
+    elsewhere,
     every,
     examples,
     interpreted,
@@ -102,7 +103,17 @@ def trained(
         for param, grad in zip(params, held, strict=True):
             param.grad = grad
         loss = -loss_of(number) if options["maximize"] else loss_of(number)
-        optimizer.step(lambda loss=loss: loss)
+        starts = [each.detach().clone() for each in params]
+        sign = -1 if options["maximize"] else 1
+
+        def closure(loss=loss, given=before, starts=starts, sign=sign) -> Tensor:
+            for param, grad, start in zip(params, given, starts, strict=True):
+                if param.grad is None and grad is not None:
+                    way = param.detach() - start
+                    param.grad = sign * elsewhere(sign * grad, way)
+            return loss
+
+        optimizer.step(closure)
         for hook in rule.on_calls:
             getattr(optimizer, hook.name)()
         for at, (param, grad) in enumerate(zip(params, held, strict=True)):

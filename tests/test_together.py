@@ -274,3 +274,23 @@ def test_a_step_compiles_and_computes_the_same(name: str) -> None:
     torch._dynamo.reset()
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_a_hook_goes_on_behind_a_reduction_that_its_hypers_leave_out(
+    clips: bool,
+) -> None:
+    text = """optimizer Guarded
+hyper lr = 0.1
+hyper clips = true
+pre_step scale:
+    if clips: size = norm(grad, over=model)
+    else: size = as_tensor(2)
+    grad /= size
+step: p -= lr*grad
+"""
+    p = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    p.grad = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    from_string(text)([p], clips=clips).step()
+    size = 5.0 if clips else 2.0
+    torch.testing.assert_close(p.detach(), 1 - 0.1 * p.grad / size)

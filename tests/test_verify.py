@@ -140,7 +140,7 @@ def test_random_numbers_are_the_same_in_each_run() -> None:
 def test_a_differentiable_step_draws_the_numbers_of_the_loop() -> None:
     """The sign of what is drawn tells them apart."""
     studied = study(of_spec("tiger", ["noise"]))
-    assert differentiable(studied).outcome == "pass"
+    assert differentiable(studied).verdict == "pass"
 
 
 class Clipped(Momentum):

@@ -71,6 +71,7 @@ def check(
         modes=modes,
         random=bool(scope.draws),
         reads_loss=bool(declarations.losses(spec)),
+        evaluates=bool(declarations.evaluations(spec)),
     )
     check_entries(rule, spec, scope)
     flow.check_flow(rule, spec, scope)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from .. import ir, syntax, vocabulary
 from ..diagnostics import Label, did_you_mean
+from .again import check_evaluation, refuse_evaluation
 from .kinds import broadcast, select, unknown
 from .memories import check_initial
 from .names import NOT_HERE
@@ -55,6 +56,8 @@ def check_call(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
             return _largest(call, *arguments, scope)
         case "drawn":
             return check_draw(call, *arguments, scope)
+        case "evaluated":
+            return refuse_evaluation(call, scope)
         case "item" | "as_tensor" | "viewed":
             return _moved(call, function, arguments, scope)
         case _:
@@ -72,6 +75,14 @@ def check_parts_of(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr | N
     if any(each.type.unknown for each in arguments):
         return unknown(call.span)
     return check_parts(call, function, arguments, scope)
+
+
+def check_gradient(call: syntax.Call, scope: Scope, check: Check) -> ir.Expr:
+    """The gradient at another place, where it can be taken."""
+    if not _fits(call, vocabulary.FUNCTIONS[call.function.text], scope):
+        return unknown(call.span)
+    x = check(call.arguments[0], scope)
+    return unknown(call.span) if x.type.unknown else check_evaluation(call, x, scope)
 
 
 def _no_function(call: syntax.Call, scope: Scope) -> ir.Expr:

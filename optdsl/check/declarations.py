@@ -58,6 +58,16 @@ def losses(spec: syntax.Spec) -> tuple[Span, ...]:
     )
 
 
+def evaluations(spec: syntax.Spec) -> tuple[Span, ...]:
+    """Where a hook takes the gradient anew."""
+    return tuple(
+        each.span
+        for hook in spec.of(syntax.Hook)
+        for each in syntax.walk(hook)
+        if isinstance(each, syntax.Call) and each.function.text == vocabulary.GRADIENT
+    )
+
+
 def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
     """Whether a declaration may have this name; says why not."""
     is_def = what == "def"
@@ -92,6 +102,9 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
         scope.not_captured = why, tuple(Span(at, at + 1) for at in scope.draws)
     elif reads := losses(spec):
         scope.not_captured = "a step that reads the loss cannot be captured", reads
+    elif anew := evaluations(spec):
+        why = "a step that takes the gradient anew cannot be captured"
+        scope.not_captured = why, anew
     for each in spec.declarations:
         match each:
             case syntax.Hyper():

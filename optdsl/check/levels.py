@@ -229,4 +229,7 @@ def _check_none(statement: ir.Statement, where: str, scope: Scope) -> None:
         if isinstance(node, ir.Call) and node.over:
             title = f"a reduction over the {node.over} {where}"
             help = "reduce before it, where every parameter comes by"
+            if ir.is_evaluation(node):
+                title = f"the gradient taken anew {where}"
+                help = "the closure is evaluated once, for all parameters"
             scope.report("E0313", title, node.span, help=help)

@@ -107,6 +107,13 @@ class _Phases:
                     for level, run in _runs(side):
                         pair = ((), run) if at else (run, ())
                         yield level, ir.If(condition, *pair, statement.span)
+            case ir.Assign(target, ir.Call() as call, span) if ir.is_evaluation(call):
+                before, x = self._reduced(call.arguments[0], target.name, span)
+                yield from before
+                place = ir.Ref(self._name("place"), ir.Role.LOCAL, x.type, x.span)
+                self.levels.locals[place.name] = PARAM
+                yield PARAM, ir.Assign(place, x, span)
+                yield MODEL, ir.Assign(target, replace(call, arguments=(place,)), span)
             case ir.Assign(target, ir.Call(over=over) as call, span) if (
                 over
                 and call.function != "mean"
@@ -213,7 +220,7 @@ def _ordered(flat: list[Leveled]) -> list[Leveled]:
     for level, statement in flat:
         read = {ref.name for ref in ir.reads(statement)}
         if level == PARAM:
-            if read & _made(waiting):
+            if read & _made(waiting) or any(map(_evaluates, waiting)):
                 result += _groups_first(waiting)
                 waiting, here = [], len(result)
             result.append((level, statement))
@@ -231,6 +238,11 @@ def _ordered(flat: list[Leveled]) -> list[Leveled]:
 
 def _made(flat: list[Leveled]) -> set[str]:
     return ir.assigned(tuple(each for _, each in flat))
+
+
+def _evaluates(leveled: Leveled) -> bool:
+    """Whether a statement takes the gradient anew: what stands behind it stays there."""
+    return any(map(ir.is_evaluation, ir.walk(leveled[1])))
 
 
 def _groups_first(waiting: list[Leveled]) -> list[Leveled]:

@@ -4,7 +4,8 @@ from .. import ir, syntax, vocabulary
 from ..diagnostics import Label
 from ..source import Span
 from . import whole
-from .calls import check_parts_of
+from .again import is_evaluation
+from .calls import check_gradient, check_parts_of
 from .expressions import (
     arithmetic,
     asks_of_target,
@@ -79,7 +80,10 @@ def check_block(body: tuple[syntax.Statement, ...], scope: Scope) -> ir.Block:
 
 
 def _assign(statement: syntax.Assign, scope: Scope) -> ir.Statement | None:
-    value = check_expression(statement.value, scope)
+    if is_evaluation(statement, scope):
+        value = check_gradient(statement.value, scope, check_expression)
+    else:
+        value = check_expression(statement.value, scope)
     if statement.operator:
         old = check_expression(_as_read(statement.target, statement.index), scope)
         value = arithmetic(statement.operator, old, value, statement.span, scope)

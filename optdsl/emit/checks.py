@@ -80,6 +80,12 @@ def flag_checks(rule: ir.Rule, why_not_capturable: str) -> list[str]:
         message = f'"{rule.name} is not differentiable: its parameters step together'
         asked = option(rule, "differentiable")
         result += [f"if {asked}:", *raising(message, error="RuntimeError")]
+    if rule.evaluates:
+        message = (
+            f'"{rule.name} is not differentiable: its step takes the gradient anew'
+        )
+        asked = option(rule, "differentiable")
+        result += [f"if {asked}:", *raising(message, error="RuntimeError")]
     if why_not_capturable:
         message = f'"{rule.name} cannot be captured: {why_not_capturable}'
         asked = option(rule, "capturable")

@@ -89,9 +89,10 @@ def _cloned_lists(kept: list[Column]) -> tuple[list[str], list[str]]:
 
 def possible(rule: ir.Rule) -> bool:
     """Whether autograd can follow: entries of sparse gradients are written in place, and
-    so are the states that parameters share.
+    so are the states that parameters share, and parameters that are moved.
     """
-    return not (rule.in_phases or (rule.sparse is not None and rule.sparse.only))
+    sparse = rule.sparse is not None and rule.sparse.only
+    return not (rule.in_phases or rule.evaluates or sparse)
 
 
 def is_apart(targets: ir.Targets, update: Update) -> bool:

@@ -67,7 +67,8 @@ def class_doc(targets: ir.Targets) -> str:
         [
             "TypeError: a hyperparameter, of any group, is no number.",
             "ValueError: it is not allowed.",
-            *["RuntimeError: a step gets no closure."] * rule.reads_loss,
+            *["RuntimeError: a step gets no closure."]
+            * (rule.reads_loss or rule.evaluates),
         ]
     )
     return "\n".join(lines)

@@ -56,7 +56,7 @@ def without(targets: ir.Targets) -> list[str]:
         return ["if fused:", f"    {warned}"]
     return [
         "if fused:",
-        "    self._step_supports_amp_scaling = True",
+        *["    self._step_supports_amp_scaling = True"] * (not targets.loop.evaluates),
         f"    if {KERNELS} is None:",
         f"        {warned}",
     ]

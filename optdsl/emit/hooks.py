@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from .. import ir
-from ..stages import direct_parts, parts, runs
+from ..stages import direct_parts, own, parts, runs, surely
+from . import again
 from .body import INDENT, lines, one_at_a_time
 from .expr import PRECEDENCE, entry, text
 from .names import Names, plural
@@ -22,6 +23,8 @@ _WHEN = {
     "train": "Turn the parameters into those of training, if they are not yet.",
     "eval": "Turn the parameters into those to evaluate, if they are not yet.",
 }
+
+_AGAIN = "Runs by itself before every step; a call by hand evaluates the closure."
 
 
 def hook_methods(rule: ir.Rule) -> list[str]:
@@ -43,12 +46,13 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
         ref.role for each in hook.body for ref in ir.mentions(each)
     }
     what = "a gradient and a state" if stateful else "a gradient"
-    doc = f'"""{_WHEN[when].format(what)}"""'
+    said = _AGAIN if again.takes(hook) else _WHEN[when]
+    doc = f'"""{said.format(what)}"""'
     body = _Method(hook, rule).body()
     in_mode = hook in rule.modes
     return [
         "@torch.no_grad()" if in_mode else "@_use_grad_for_differentiable",
-        f"def {hook.name}(self) -> None:",
+        f"def {hook.name}({again.parameters(hook)}) -> None:",
         *(INDENT + line if line else "" for line in [doc, *body]),
     ]
 
@@ -63,6 +67,7 @@ class _Method:
         self.names = Names(("self", "group", "param", "state"))
         self.lists = {name: self.names.claim(plural(name)) for name in parts(hook.body)}
         self.plain = one_at_a_time(self.name)
+        self.marks: list[str] = []
 
     def body(self) -> list[str]:
         block = self.hook.body
@@ -83,6 +88,10 @@ class _Method:
 
     def single(self, statement: ir.Statement) -> Iterator[str]:
         match statement:
+            case ir.Assign(_, ir.Call(arguments=(place,)) as call) if ir.is_evaluation(
+                call
+            ):
+                yield f"self.{again.METHOD}({self.name(place)}, {again.CLOSURE})"
             case ir.Assign(target, value) if target.name in self.lists:
                 yield f"{self.lists[target.name]}.append({text(value, self.name)})"
             case _:
@@ -107,9 +116,17 @@ class _Method:
                 continue
             fresh = [each for each in collected if each in ir.assigned((run,))]
             result += [f"{self.lists[each]} = []" for each in fresh]
+            known = [self.lists[each] for each in fresh if each in _by_all(run)]
+            unsure = bool(fresh) and not known
+            if unsure:
+                known.append(self.names.claim("met"))
+                self.marks += known
+                result.append(f"{known[0]} = False")
             result += self._group(run) if run.level == "group" else self._params(run)
-            for each in fresh[:1]:
-                result += [f"if not {self.lists[each]}:", f"    {leave}"]
+            if unsure:
+                self.marks.pop()
+            for each in known[:1]:
+                result += [f"if not {each}:", f"    {leave}"]
         return result
 
     def _group(self, phase: ir.Each) -> list[str]:
@@ -124,10 +141,18 @@ class _Method:
         refs = [*ir.mentions(phase)]
         roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
         inner = _begin(self.rule, self.names, roles, used, self.hook)
+        inner += [f"{each} = True" for each in self.marks]
         inner += self._lines(phase.body)
         hands_on = self.hook in self.rule.pre_steps
         inner += _end(self.rule, phase.body, hands_on, bool(self.lists))
         return ['for param in group["params"]:', *_indented(inner)]
+
+
+def _by_all(phase: ir.Each) -> set[str]:
+    """The names that every parameter of a phase gives a value, whatever a group has."""
+    names = surely(own(phase))
+    inner = (each for each in phase.body if isinstance(each, ir.Each))
+    return names.union(*map(_by_all, inner))
 
 
 def _once(mode: str) -> list[str]:

@@ -11,8 +11,8 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
-from ..stages import parts
-from . import foreach, fused, group, phases, randoms
+from ..stages import reduced
+from . import again, foreach, fused, group, phases, randoms
 from .batches import BATCHED
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
@@ -96,6 +96,7 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "load_state_dict": load_state_dict(rule),
         "init_group": _joined(init_group(rule, update), 1),
         "step": _joined(step(targets, update), 2),
+        "again": again.method(rule),
         "hooks": _joined(hook_methods(rule), 1),
         "in_mode": IN_MODE if rule.modes else "",
         "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
@@ -104,10 +105,11 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "zero_dim": zero_dim(rule, targets.kernels is not None),
         "as_loss": AS_LOSS.format(rule.name) if rule.reads_loss else "",
         "closure_doc": "reevaluates the model and returns the loss"
-        + (", which the step\n                reads." if rule.reads_loss else "."),
-        "optional": "" if rule.reads_loss else ", optional",
+        + (", which the step\n                reads." if rule.reads_loss else ".")
+        + " It is called\n                again within the step." * rule.evaluates,
+        "optional": "" if rule.reads_loss or rule.evaluates else ", optional",
         "no_kernels": _lines(fused.without(targets), 2),
-        "unscale": fused.UNSCALE if targets.kernels else "",
+        "unscale": fused.UNSCALE if targets.kernels and not rule.evaluates else "",
         "kernels": "\n".join(fused.kernels(targets)),
         "runtime": fused.IMPORT if targets.kernels else "",
         "fused": "\n".join(fused.function(targets, update)),
@@ -128,7 +130,7 @@ def holes(targets: ir.Targets) -> dict[str, str]:
 def _reduces(targets: ir.Targets) -> bool:
     """Whether tensors of several parameters are put together."""
     rule = targets.loop
-    found = (parts(each) for each in (rule.step, *(hook.body for hook in rule.hooks)))
+    found = (reduced(each) for each in (rule.step, *(hook.body for hook in rule.hooks)))
     return any(not type_.on_host for each in found for type_ in each.values())
 
 

@@ -4,7 +4,7 @@ In: the lowered rules. Out: the lines of the method behind its closure.
 """
 
 from .. import ir
-from . import differentiable, foreach, fused, loop
+from . import again, differentiable, foreach, fused, loop
 from .body import INDENT
 from .differentiable import KIND
 from .signature import option
@@ -58,7 +58,7 @@ def without_grad(rule: ir.Rule) -> bool:
 def decorators(rule: ir.Rule) -> list[str]:
     """What stands above the method."""
     result = ["@torch.compiler.disable"] * (
-        rule.counted == "int" or rule.random or rule.reads_loss
+        rule.counted == "int" or rule.random or rule.reads_loss or rule.evaluates
     )
     if without_grad(rule):
         return [*result, "@torch.no_grad()"]
@@ -93,17 +93,22 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
     elif targets.kernels is not None:
         steps = _by_kernels(targets, update, steps)
     if rule.pre_steps:
-        steps = [*(f"self.{each.name}()" for each in rule.pre_steps), "", *steps]
+        steps = [*map(_called, rule.pre_steps), "", *steps]
     if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
         steps = _with_held_gradients(steps)
     if rule.post_steps:
         steps += ["", *(f"self.{each.name}()" for each in rule.post_steps)]
-    if targets.kernels is not None:
+    if targets.kernels is not None and not rule.evaluates:
         unscaled = ["if not self._unscale():", "    return loss", ""]
         steps = [*unscaled, *steps]
     if rule.reads_loss:
         steps = ["_check_loss(loss)", *steps]
-    return [*trial_step(rule, update), *steps]
+    asked = again.asks_for_closure(rule)
+    return [*trial_step(rule, update), *asked, *[""] * bool(asked), *steps]
+
+
+def _called(hook: ir.Hook) -> str:
+    return f"self.{hook.name}({again.CLOSURE * again.takes(hook)})"
 
 
 def _first_is_over(update: Update) -> list[str]:

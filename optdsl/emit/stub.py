@@ -6,6 +6,7 @@ In: lowered rules. Out: the text of optdsl/optim/__init__.pyi.
 from collections.abc import Iterable
 
 from .. import ir
+from . import again
 from .signature import parameters
 
 _HEAD = '''"""The library as classes. Written from specs/ by `make bless`."""
@@ -39,5 +40,8 @@ def _class(rule: ir.Rule) -> str:
     lines.append(
         "    def step(self, closure: Callable[[], Any] | None = None) -> Any: ..."
     )
-    lines += [f"    def {hook.name}(self) -> None: ..." for hook in rule.hooks]
+    lines += [
+        f"    def {hook.name}({again.parameters(hook)}) -> None: ..."
+        for hook in rule.hooks
+    ]
     return "\n".join(lines) + "\n"

@@ -19,8 +19,8 @@ _MOST = 500  # statements; loops run one round from there on
 class Value:
     """A `full` value has an element for each of the parameter's, any other is small.
     `before` is the name that had it before the step, `reduction` the text of the call
-    that made it, and `matrices` tells work on whole matrices. It is known in the pass
-    `level` at the earliest.
+    that made it, and `matrices` tells work on whole matrices, or of the closure. It is
+    known in the pass `level` at the earliest.
     """
 
     needs: tuple["Value", ...] = ()
@@ -178,7 +178,8 @@ class Flow:
             below,
             full=is_full(expr.type),
             reduction=self.rule.source.cut(expr.span) if called else "",
-            matrices=kind(expr) is Kind.MATRICES or not on_host_or_known,
+            matrices=kind(expr) in (Kind.MATRICES, Kind.CLOSURE)
+            or not on_host_or_known,
         )
 
     def _invoke(self, call: ir.Invoke) -> Value:

@@ -121,7 +121,9 @@ def traffic_words(traffic: Traffic) -> Iterator[str]:
     )
     least = "at least " if traffic.matrices else ""
     yield f"{least}{traffic.bytes} bytes{where}, read + written: {moved}"
-    if traffic.matrices:
+    if traffic.evaluates:
+        yield "    what the closure and the work on whole matrices move comes on top"
+    elif traffic.matrices:
         yield "    what the work on whole matrices moves comes on top"
     elif len(traffic.passes) == 1:
         yield "    one pass"

@@ -295,7 +295,7 @@ def _options(call: ir.Call) -> tuple[str, ...]:
     if call.dim is not None:
         axes = ", ".join(map(str, call.dim))
         options.append(f"{'axis' if len(call.dim) == 1 else 'axes'} {axes}")
-    if call.over:
+    if call.over and not ir.is_evaluation(call):
         options.append(f"over the {call.over}")
     return tuple(options)
 

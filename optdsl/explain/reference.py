@@ -12,6 +12,7 @@ GROUPS = {
     "Another layout or precision, and the largest entries": ("viewed", "largest"),
     "Shapes, known to the host": ("shape", "length"),
     "Between host and device": ("item", "as_tensor", "remembered"),
+    "By the closure, in `pre_step` alone": ("evaluated",),
     "Asked in `require` and `sparse_grads when` alone": ("asked",),
     "Layouts and matrices": ("layout", "made", "parts"),
 }

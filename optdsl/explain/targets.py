@@ -5,6 +5,7 @@ from ..emit import differentiable
 from ..ir.kernels import Elements
 from ..pipeline import Artifacts
 
+_ANEW = "its step takes the gradient anew"
 _IN_PLACE = {
     True: "its parameters step together",
     False: "entries of sparse gradients are written in place",
@@ -16,12 +17,13 @@ def targets(artifacts: Artifacts) -> dict[str, str]:
     rule, lowered = artifacts.checked, artifacts.lowered
     captured = f"no: {lowered.why_not}" if lowered.captured is None else "yes"
     pure = differentiable.possible(lowered.loop)
+    in_place = _ANEW if rule.evaluates else _IN_PLACE[rule.in_phases]
     return {
         "loop": "yes",
         "foreach": _foreach(lowered.foreach),
         "fused": _fused(lowered),
         "capturable": captured,
-        "differentiable": "yes" if pure else f"no: {_IN_PLACE[rule.in_phases]}",
+        "differentiable": "yes" if pure else f"no: {in_place}",
         "sparse gradients": _sparse(rule),
         "complex parameters": _complex(rule, lowered.loop),
     }

@@ -43,13 +43,15 @@ class Pass:
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """`axes` are the numbers of axes it holds for, () for all. With `matrices` it is what
-    any implementation moves, without the work on whole matrices.
+    any implementation moves, without the work on whole matrices, and without that of the
+    closure where the step `evaluates` it again.
     """
 
     axes: tuple[int, ...]
     moved: tuple[Moved, ...]
     passes: tuple[Pass, ...]
     matrices: bool
+    evaluates: bool = False
 
     @property
     def bytes(self) -> int:
@@ -67,7 +69,9 @@ def traffic(rule: ir.Rule, hypers: Mapping[str, Any]) -> tuple[Traffic, ...]:
             continue
         counted = _counted(decided(rule, known.with_({vocabulary.FIRST: False})), known)
         found.setdefault(counted, []).extend([] if axes is None else [axes])
-    return tuple(Traffic(tuple(axes), *parts) for parts, axes in found.items())
+    return tuple(
+        Traffic(tuple(axes), *parts, rule.evaluates) for parts, axes in found.items()
+    )
 
 
 def _asks_axes(rule: ir.Rule) -> bool:

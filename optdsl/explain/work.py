@@ -1,5 +1,5 @@
 """What kind of work each statement is: numbers of the host, element by element,
-reductions, whole matrices, barriers across parameters.
+reductions, whole matrices, barriers across parameters, the closure.
 
 In: a checked rule. Out: for every statement its place in the spec and its kinds, the one
 that holds a kernel up most first.
@@ -23,6 +23,7 @@ class Kind(IntEnum):
     WAITS = 5
     MATRICES = 6
     BARRIER = 7
+    CLOSURE = 8
 
 
 WORDS = {
@@ -34,6 +35,7 @@ WORDS = {
     Kind.WAITS: "the host waits for a number",
     Kind.MATRICES: "whole matrices",
     Kind.BARRIER: "barrier across parameters",
+    Kind.CLOSURE: "the closure again",
 }
 _BY_ELEMENT = ("elementwise", "compared", "created")
 _OF_THE_HOST = ("shape", "asked", "as_tensor")
@@ -138,6 +140,8 @@ def _of_call(call: ir.Call) -> Kind:
             return Kind.TENSOR if call.dim is None else Kind.AXES
         case "item":
             return Kind.WAITS
+        case "evaluated":
+            return Kind.CLOSURE
         case name if name in _OF_THE_HOST:
             return _by_type(call)
         case name if name in _BY_ELEMENT or call.function == "bfloat16":

@@ -5,21 +5,28 @@ memory after one step. Nothing here is fast, and nothing is shared with the emit
 what every target computes is judged against this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from .. import ir
 from .run import DRAWN, Memory, Run
 
-__all__ = ["DRAWN", "Memory", "Run", "call", "step", "switch"]
+Gradient = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""What a closure does: the gradients with the parameters that have one at other places."""
+
+__all__ = ["DRAWN", "Gradient", "Memory", "Run", "call", "step", "switch"]
 
 
 def step(
-    rule: ir.Rule, parameters: Sequence[Memory], loss: Tensor | None = None
+    rule: ir.Rule,
+    parameters: Sequence[Memory],
+    loss: Tensor | None = None,
+    gradient: Gradient | None = None,
 ) -> None:
     """One step over all parameters, in order, after a closure that returned the `loss`; a
-    parameter without gradient is skipped.
+    parameter without gradient is skipped. A rule that takes gradients at other places has
+    them from `gradient`.
     """
     moving = [each for each in parameters if each.grad is not None]
     if not moving:
@@ -27,7 +34,7 @@ def step(
     _make_shared(rule, parameters)
     grads = {id(each): each.grad for each in moving}
     for hook in rule.pre_steps:
-        runs = [Run(rule, each, grads[id(each)]) for each in moving]
+        runs = [Run(rule, each, grads[id(each)], gradient) for each in moving]
         _together(hook.body, runs)
         for each, run in zip(moving, runs, strict=True):
             grads[id(each)] = run.values["grad"]
@@ -173,10 +180,10 @@ def _phase(block: ir.Block, runs: Sequence["Run"]) -> None:
 
 
 def _written(statement: ir.Statement) -> set[str]:
-    """The names whose values a statement changes."""
+    """The names whose values a statement changes for all; a gradient is of one."""
     effects = {
         ir.written(each.value).name
         for each in ir.statements((statement,))
         if isinstance(each, ir.Effect)
     }
-    return ir.assigned((statement,)) | effects
+    return (ir.assigned((statement,)) | effects) - {"grad"}

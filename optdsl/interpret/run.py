@@ -1,6 +1,6 @@
 """One block of a rule on one parameter, on float64 tensors: statements and expressions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,14 @@ class _Returned(Exception):
 class Run:
     """One block on one parameter: `values` holds every name's value."""
 
-    def __init__(self, rule: ir.Rule, memory: Memory, grad: Tensor | None) -> None:
+    def __init__(
+        self,
+        rule: ir.Rule,
+        memory: Memory,
+        grad: Tensor | None,
+        gradient: Callable[[list[Tensor]], Sequence[Tensor]] | None = None,
+    ) -> None:
+        self.gradient = gradient
         self.functions = {each.name: each for each in rule.functions}
         # Every option that the optimizer has is off, unless it is among the hypers.
         self.values: dict[str, Any] = dict.fromkeys(vocabulary.FLAGS, False)
@@ -136,6 +143,10 @@ class Run:
     def block(self, block: ir.Block) -> None:
         for statement in block:
             match statement:
+                case ir.Assign(_, ir.Call(arguments=(place,)) as call) if (
+                    ir.is_evaluation(call)
+                ):
+                    self._take_gradients(place)
                 case ir.Assign(target, value):
                     self.assign(target, self.value(value))
                 case ir.Unpack(targets, value):
@@ -156,6 +167,12 @@ class Run:
                         del self.values[name]
                 case ir.Return(value):
                     raise _Returned(self.value(value))
+
+    def _take_gradients(self, place: ir.Expr) -> None:
+        """Give every parameter its gradient with all of them in their places."""
+        places = [run.value(place).expand_as(run.values["p"]) for run in self.beside]
+        for run, grad in zip(self.beside, self.gradient(places), strict=True):
+            run.values["grad"] = grad
 
     def assign(self, target: ir.Ref, value: Any) -> None:
         fresh = target.role in (ir.Role.LOCAL, ir.Role.SHARED)

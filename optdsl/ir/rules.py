@@ -157,7 +157,8 @@ class Rule:
     when it was added, each under the name by which it is read. The hooks `on_calls` run
     when they are called by hand alone; those of `modes` when a mode is set that was not.
     A rule is `random` where it draws random numbers,
-    and `reads_loss` where it asks what the closure returned. Where it means the same for
+    `reads_loss` where it asks what the closure returned, and `evaluates` where it has the
+    closure evaluated again. Where it means the same for
     `pairs` of reals on every target, it takes complex parameters.
     """
 
@@ -183,6 +184,7 @@ class Rule:
     modes: tuple[Hook, ...] = ()
     random: bool = False
     reads_loss: bool = False
+    evaluates: bool = False
     pairs: bool = False
 
     @property

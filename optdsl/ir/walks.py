@@ -5,9 +5,11 @@ block changed.
 import dataclasses
 from collections.abc import Callable, Iterator
 
+from ..vocabulary import GRADIENT
 from .nodes import (
     Assign,
     Block,
+    Call,
     Each,
     Expr,
     If,
@@ -63,6 +65,11 @@ def walk(node: Node) -> Iterator[Node]:
     yield node
     for child in children(node):
         yield from walk(child)
+
+
+def is_evaluation(node: Node) -> bool:
+    """Whether a node is the gradient at another place, by the closure evaluated again."""
+    return isinstance(node, Call) and node.function == GRADIENT
 
 
 def reads(node: Node) -> Iterator[Ref]:

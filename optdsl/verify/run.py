@@ -83,11 +83,29 @@ class Run:
                 group["lr"] = group["lr"] * FALL
         torch.default_generator.manual_seed(step + 1000 * self.scene.seed)
         if self.needs_closure:
-            loss = loss_of(step)
-            self.optimizer.step(lambda: change(loss) if change else loss)
+            self.optimizer.step(self._closure(step, change))
         else:
             self.optimizer.step()
         self.call_by_hand()
+
+    def _closure(self, step: int, change: Change | None) -> Callable[[], Tensor]:
+        """A closure: where an optimizer has cleared gradients that were given, it finds
+        those of where the parameters are now.
+        """
+        loss = loss_of(step)
+        given = [name for name, p in self.parameters.items() if p.grad is not None]
+        starts = {name: self.parameters[name].detach().clone() for name in given}
+
+        def closure() -> Tensor:
+            for name in given:
+                p = self.parameters[name]
+                if p.grad is None:
+                    way = p.detach() - starts[name]
+                    grad = self.scene.gradient_at(self.parts[name], step, way)
+                    p.grad = change(grad) if change else grad
+            return change(loss) if change else loss
+
+        return closure
 
     def call_by_hand(self) -> None:
         """What a training loop calls beside `step`."""

@@ -100,6 +100,13 @@ class Scene:
             return _laid_out(value, part.strided)
         return _sparse(value, step, whole=self.layout == "whole")
 
+    def gradient_at(self, part: Part, step: int, way: Tensor) -> Tensor:
+        """The gradient of a step some way from where its parameter is, for a loss whose
+        second derivatives are numbers of the part.
+        """
+        curvature = _drawn(part.name, -2, part.shape).real.to(way.dtype)
+        return self.gradient(part, step) + curvature * way
+
     def _values(self, part: Part, number: int) -> Tensor:
         value = _drawn(part.name, number, part.shape)
         if self.steady and number >= 0:

@@ -1,8 +1,10 @@
 """Each target of a spec does what the interpreter does with the checked rule, in float64."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ... import interpret, ir
 from ..cases import Case, cases, judged
@@ -95,7 +97,17 @@ def by_interpreter(
     for step in scene.numbers:
         for part in scene.parts:
             memories[part.name].grad = dense.gradient(part, step)
-        interpret.step(rule, [*memories.values()], loss_of(step))
+        moving = [each for each in scene.parts if each.has_gradient(step)]
+        starts = [memories[each.name].p for each in moving]
+
+        def gradient(
+            places: Sequence[Tensor], step=step, moving=moving, starts=starts
+        ) -> list[Tensor]:
+            ways = [place - p for place, p in zip(places, starts, strict=True)]
+            rows = zip(moving, ways, strict=True)
+            return [dense.gradient_at(part, step, way) for part, way in rows]
+
+        interpret.step(rule, [*memories.values()], loss_of(step), gradient)
         for hook in rule.on_calls:
             interpret.call(rule, hook.name, [*memories.values()])
         if evaluated:
