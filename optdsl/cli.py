@@ -184,7 +184,9 @@ def check(specs: tuple[str, ...], use: tuple[str, ...]) -> None:
 @click.argument("spec")
 @click.option(
     "--stage",
-    type=click.Choice(["spec", "tree", "checked", "lowered", *WAYS, *DEVICES, "python"]),
+    type=click.Choice(
+        ["spec", "tree", "checked", "lowered", *WAYS, *DEVICES, "python"]
+    ),
     default="python",
     show_default=True,
     help="The spec with what it uses, what is read, what it means, what torch is asked "

@@ -66,6 +66,22 @@ def decorators(rule: ir.Rule) -> list[str]:
 
 
 def step(targets: ir.Targets, update: Update) -> list[str]:
+    """The lines of a step behind its closure."""
+    unscaled = ["if not self._unscale():", "    return loss", ""]
+    return [
+        *trial_step(targets.loop, update),
+        *checked_loss(targets.loop),
+        *unscaled * (targets.kernels is not None),
+        *groups_step(targets, update),
+    ]
+
+
+def checked_loss(rule: ir.Rule) -> list[str]:
+    """The line that refuses a step without a loss."""
+    return ["_check_loss(loss)"] * rule.reads_loss
+
+
+def groups_step(targets: ir.Targets, update: Update) -> list[str]:
     """The lines that update every group, between the hooks of the spec."""
     rule = targets.loop
     columns = update.collected
@@ -98,12 +114,7 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
         steps = _with_held_gradients(steps)
     if rule.post_steps:
         steps += ["", *(f"self.{each.name}()" for each in rule.post_steps)]
-    if targets.kernels is not None:
-        unscaled = ["if not self._unscale():", "    return loss", ""]
-        steps = [*unscaled, *steps]
-    if rule.reads_loss:
-        steps = ["_check_loss(loss)", *steps]
-    return [*trial_step(rule, update), *steps]
+    return steps
 
 
 def _first_is_over(update: Update) -> list[str]:

@@ -44,6 +44,7 @@ from .nodes import (
     Unary,
     Unpack,
 )
+from .routes import Line, Route
 from .rules import (
     HOOKS,
     Arguments,
@@ -110,6 +111,8 @@ __all__ = [
     "Unary",
     "Unpack",
     "Arguments",
+    "Line",
+    "Route",
     "Function",
     "Hook",
     "Hyper",

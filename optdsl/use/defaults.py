@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .. import syntax
 from ..diagnostics import Diagnostic, Label, OptdslError, did_you_mean
 from ..source import Piece, Source, Span
-from .draft import Draft, line_end
+from .draft import Draft, glue, line_end
 
 
 def with_defaults(
@@ -37,7 +37,10 @@ def set_default(
             sign = re.compile(r"\w+\s*=\s*").match(written)
             span = Span(setting.span.start + sign.end(), setting.span.end)
             text = by.text[span.start : span.end]
-            draft.replace(_default(hyper, draft.source), [Piece(text, by, span)])
+            pieces = [Piece(text, by, span)]
+            if "\n" in text:  # which ends no line where it was written
+                pieces = [glue("(", by, span), *pieces, glue(")", by, span)]
+            draft.replace(_default(hyper, draft.source), pieces)
 
 
 def check_settings(
