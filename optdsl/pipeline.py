@@ -65,7 +65,9 @@ class Routed:
 
 
 def build(
-    source: Source, use: Sequence[str] = (), rules: Mapping[str, Source] | None = None
+    source: Source,
+    use: Sequence[str] = (),
+    rules: Sequence[tuple[str, Source]] = (),
 ) -> Artifacts | Routed:
     """All stages of a spec, with the modifiers that are used beside its own; where it
     chooses among rules, those that are given are not looked for.
@@ -99,7 +101,7 @@ def _routed(
     tree: syntax.Spec,
     source: Source,
     use: Sequence[str],
-    given: Mapping[str, Source] | None,
+    given: Sequence[tuple[str, Source]],
 ) -> Routed:
     """A spec that chooses among rules, and the stages of each of them."""
     check_outline(tree, source, use)
@@ -108,7 +110,7 @@ def _routed(
     rules: dict[str, Artifacts] = {}
     settings: list[tuple[ir.Hyper, ...]] = []
     try:
-        chosen = looked_up(route, source, given)
+        chosen = looked_up(route, source, dict(given))
     except OptdslError as error:
         raise OptdslError([*mistakes, *error.diagnostics]) from None
     for each in chosen:

@@ -118,7 +118,6 @@ def _holes(
         "lines": indented(lines, 1),
         "chosen": _chosen(route),
         "choose": indented(_choose(route), 2),
-        "one_of": ", ".join(f"'{name}'" for name in rules),
         "rules": written,
         "table": indented([f'"{name}": {each},' for name, each in classes.items()], 1),
         "functions": code,
@@ -151,13 +150,11 @@ def _class_doc(route: ir.Route, rules: Rules) -> str:
     first = (route.doc.strip() or f"{route.name}.").split("\n\n")[0]
     entries = ["params (iterable): parameters, named parameters, or dicts of groups."]
     for name, each in rules.items():
-        hypers = ", ".join(
-            f"{hyper.name}={default(hyper)}" for hyper in each.loop.hypers
-        )
-        said = f": {hypers}" if hypers else ""
+        hypers = ", ".join(_said(route, name, hyper) for hyper in each.loop.hypers)
+        said = f", in place of {hypers}" if hypers else ""
         entries.append(f"{name} (dict, optional): hypers of {each.loop.name}{said}.")
     entries += options(any(each.kernels for each in rules.values()))
-    routed = [f"{_asked(each)} -> {_of_source(route, each)}" for each in route.lines]
+    routed = [route.source.cut(each.span) for each in route.lines]
     whole = [first, "", "Which rule is for a parameter:", *hanging(routed), ""]
     whole += ["Args:", *hanging(entries), "", "Raises:"]
     whole += hanging(
@@ -170,17 +167,15 @@ def _class_doc(route: ir.Route, rules: Rules) -> str:
     return "\n".join(whole)
 
 
-def _asked(line: ir.Line) -> str:
-    return "else" if line.condition is None else text(line.condition, _spelled)
-
-
-def _spelled(ref: ir.Ref) -> str:
-    return ref.name
-
-
-def _of_source(route: ir.Route, line: ir.Line) -> str:
-    set_ = ", ".join(f"{each.name}={default(each)}" for each in line.settings)
-    return f"{line.rule}({set_})" if set_ else line.rule
+def _said(route: ir.Route, rule: str, hyper: ir.Hyper) -> str:
+    """A hyper with its default, or with those of the lines of the route."""
+    lines = [each for each in route.lines if each.rule == rule]
+    values = [
+        next((each for each in line.settings if each.name == hyper.name), hyper)
+        for line in lines
+    ]
+    said = dict.fromkeys(map(default, values))
+    return f"{hyper.name}={' or '.join(said)}"
 
 
 def _settings(line: ir.Line) -> str:

@@ -21,7 +21,7 @@ class Chosen:
 
 
 def looked_up(
-    route: syntax.Route, source: Source, given: Mapping[str, Source] | None = None
+    route: syntax.Route, source: Source, given: Mapping[str, Source]
 ) -> list[Chosen]:
     """The rules of a route in the order in which it names them; those that are `given` are
     not looked for.
@@ -36,8 +36,9 @@ def looked_up(
         if name in found:
             continue
         try:
-            known = (given or {}).get(name)
-            rule = known or find_rule(name, source.folder, source, case.rule.span)
+            rule = given.get(name)
+            if rule is None:
+                rule = find_rule(name, source.folder, source, case.rule.span)
             tree = parse(rule)
             mistakes += _no_rule(tree, case.rule, source)
             found[name] = Chosen(name, tree, rule, case)
