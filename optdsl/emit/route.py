@@ -247,14 +247,19 @@ def _step(rules: Rules, trial: bool) -> list[str]:
     ]
 
 
-def _hooks(rules: Rules) -> list[str]:
-    """A method for each hook of the rules: it runs that of all that have it."""
+def hook_names(rules: Rules) -> dict[str, list[str]]:
+    """The hooks of all rules, with the names of those that have each."""
     having: dict[str, list[str]] = {}
     for name, each in rules.items():
         for hook in each.loop.hooks:
             having.setdefault(hook.name, []).append(name)
+    return having
+
+
+def _hooks(rules: Rules) -> list[str]:
+    """A method for each hook of the rules: it runs that of all that have it."""
     result: list[str] = []
-    for hook, names in having.items():
+    for hook, names in hook_names(rules).items():
         result += [
             "",
             f"def {hook}(self) -> None:",
