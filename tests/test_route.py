@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from optdsl import OptdslError, compile_source, from_string, load_optimizer
+from optdsl import OptdslError, compile_source, from_string, load, load_optimizer
 from optdsl.cli import main
 from optdsl.explain.routes import explain_route
 from optdsl.find import find
@@ -28,6 +29,7 @@ from optdsl.resources import routes
 from optdsl.runtime.launch import Launch
 from optdsl.source import Source
 from optdsl.verify import verify
+from optdsl.verify.outcome import FAIL
 
 WAYS = {
     "loop": {"foreach": False},
@@ -354,24 +356,30 @@ def test_a_scheduler_scales_the_rate_of_each_rule() -> None:
         for each in schedulers:
             each.step()
     assert same(one, two)
-    assert [each["lr"] for each in optimizer.param_groups] == [0.02 / 6, 3e-4 / 6]
+    assert [each["lr"] for each in optimizer.param_groups] == [
+        0.02 * (1 / 6),
+        3e-4 * (1 / 6),
+    ]
 
 
 def test_one_cycle_has_a_highest_rate_for_each_group() -> None:
     model = block()
     optimizer = MuonAdamW(model.named_parameters())
     scheduler = OneCycleLR(
-        optimizer, max_lr=[0.1, 0.01], total_steps=4, cycle_momentum=False
+        optimizer,
+        max_lr=[0.1, 0.01],
+        total_steps=5,
+        pct_start=0.4,
+        cycle_momentum=False,
     )
     seen = []
-    for step in range(4):
+    for step in range(5):
         run(model, optimizer, steps=range(step, step + 1))
         seen.append([each["lr"] for each in optimizer.param_groups])
-        if step < 3:
+        if step < 4:
             scheduler.step()
-    assert (
-        max(muon for muon, _ in seen) == 0.1 and max(rest for _, rest in seen) == 0.01
-    )
+    highest = [max(column) for column in zip(*seen, strict=True)]
+    assert highest == pytest.approx([0.1, 0.01])
 
 
 def test_a_closure_is_run_once_and_hooks_see_one_step() -> None:
@@ -380,9 +388,7 @@ def test_a_closure_is_run_once_and_hooks_see_one_step() -> None:
     seen = []
     optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
     optimizer.register_step_post_hook(lambda *_: seen.append("after"))
-    every = torch.optim.optimizer.register_optimizer_step_pre_hook(
-        lambda *_: seen.append("any")
-    )
+    every = register_optimizer_step_pre_hook(lambda *_: seen.append("any"))
 
     def closure() -> Tensor:
         seen.append("closure")
@@ -414,6 +420,7 @@ def test_a_scaler_takes_its_scale_out_of_all_gradients(
         if overflows:
             one.norm.bias.grad[0] = torch.inf
         scaler.step(optimizer)
+        scaler.update(2.0**6)
     if overflows:
         assert same(one, two)
         return
@@ -476,7 +483,7 @@ def test_a_step_has_one_launch_for_each_rule(launches: list[str], groups: int) -
     dealt = [{"params": [*one.parameters()][at::groups]} for at in range(groups)]
     optimizer = cls(dealt, fused=True)
     run(one, optimizer)
-    assert sorted(launches) == sorted(["lion", "adamw"] * 5)
+    assert sorted(launches) == sorted(["step_lion", "step_adamw"] * 5)
     run(two, cls(two.parameters(), foreach=False))
     assert all(
         torch.allclose(p, q, rtol=1e-5, atol=1e-6)  # sums in another order
@@ -485,13 +492,13 @@ def test_a_step_has_one_launch_for_each_rule(launches: list[str], groups: int) -
 
 
 def test_two_lines_of_one_rule_share_a_launch(launches: list[str]) -> None:
-    text = SPLIT.format("adamw(weight_decay=0.1)", "adamw(weight_decay=0)")
+    text = SPLIT.format("adamw(weight_decay=0.1)", "adamw(weight_decay=0.2)")
     model = block()
     optimizer = from_string(text)(model.parameters(), fused=True, adamw={"lr": 0.01})
-    assert [each["weight_decay"] for each in optimizer.param_groups] == [0.1, 0]
+    assert [each["weight_decay"] for each in optimizer.param_groups] == [0.1, 0.2]
     assert [each["lr"] for each in optimizer.param_groups] == [0.01, 0.01]
     run(model, optimizer)
-    assert launches == ["adamw"] * 5
+    assert launches == ["step_adamw"] * 5
 
 
 # ---- rules that have more than a step
@@ -501,6 +508,7 @@ def test_hooks_of_a_rule_are_methods_and_see_its_parameters() -> None:
     cls = from_string(SPLIT.format("l2decay(weight_decay=0.5, lr=0.5)", "sgd"))
     one = block()
     optimizer = cls(one.parameters())
+    give(one, 0)
     optimizer.apply_weight_decay()
     for p, q in zip(one.parameters(), block().parameters(), strict=True):
         assert torch.equal(p, q * 0.75 if p.ndim == 2 else q)
@@ -597,7 +605,10 @@ def test_autograd_sees_through_a_step() -> None:
 # ---- files
 
 
-def test_a_rule_may_be_a_file_beside_the_spec(tmp_path: Path) -> None:
+def test_a_rule_may_be_a_file_beside_the_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "build", build)  # and not what was built before
     own = "optimizer Own\nhyper lr = 0.5\nuse clip_value(max_value=0.1)\nstep: p -= lr*grad\n"
     (tmp_path / "own.opt").write_text(own)
     spec = tmp_path / "mine.opt"
@@ -658,7 +669,7 @@ def test_the_library_s_routes_are_right() -> None:
     assert [*routes()] == ["muon_adamw"]
     for name in routes():
         report = verify(name)
-        assert [(row.check, row.detail) for row in report.rows if row.failed] == []
+        assert [row for row in report.rows if row.outcome == FAIL] == []
     assert load_optimizer("MuonAdamW") is MuonAdamW
 
 
@@ -674,7 +685,7 @@ def test_the_command_line_knows_routes(tmp_path: Path) -> None:
     said("compile", "--check", "muon_adamw", "-o", str(tmp_path / "it.py"))
     assert "class MuonAdamW(Optimizer)" in said("show", "muon_adamw")
     assert "route:" in said("show", "muon_adamw", "--stage", "spec")
-    assert "Case(" in said("show", "muon_adamw", "--stage", "tree")
+    assert "Case\n" in said("show", "muon_adamw", "--stage", "tree")
     foreach = said("show", "muon_adamw", "--stage", "foreach")
     assert "_multi_tensor_muon" in foreach and "_multi_tensor_adamw" in foreach
     page = said("explain", "muon_adamw")
@@ -730,7 +741,7 @@ LINES = {
     'matches(name, "a{99999999999}") -> muon\nelse -> adamw': ["E0508"],
     'matches(p, "a") -> muon\nelse -> adamw': ["E0402"],
     "matches(name) -> muon\nelse -> adamw": ["E0402"],
-    "norm(p) > 1 -> muon\nelse -> adamw": ["E0306"],
+    "norm(p) > 1 -> muon\nelse -> adamw": ["E0401"],
     "else -> params": ["E0203"],
     "else -> rule": ["E0203"],
     "else -> _hidden": ["E0203"],

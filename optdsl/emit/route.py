@@ -78,7 +78,8 @@ def emit_route(route: ir.Route, rules: Rules) -> str:
     files = {name: rendered(TEMPLATE, holes(each)) for name, each in rules.items()}
     own = rendered(ROUTE, _holes(route, rules, dict.fromkeys(rules, "_"), "pass", ""))
     functions = linked(files, definitions(own))
-    names = Names(definitions(functions.code))
+    own_names = (name for renames in functions.names.values() for name in renames)
+    names = Names((*definitions(functions.code), *own_names))
     classes = {name: names.claim(f"_{each.loop.name}") for name, each in rules.items()}
     written = "\n\n\n".join(
         _rule(route, name, each, classes[name], functions)
@@ -141,9 +142,10 @@ def parameters(rules: Rules) -> list[str]:
 
 
 def _defaults(rules: Rules) -> list[str]:
-    of_rules = [f'    "{name}": {{**({name} or {{}})}},' for name in rules]
+    of_rules = ", ".join(f'"{name}": {{**({name} or {{}})}}' for name in rules)
     options = [f'    "{name}": {name},' for name in FLAGS]
-    return ["defaults: dict[str, Any] = {", *of_rules, *options, "}"]
+    given = f'    "rules": {{{of_rules}}},'
+    return ["defaults: dict[str, Any] = {", given, *options, "}"]
 
 
 def _class_doc(route: ir.Route, rules: Rules) -> str:

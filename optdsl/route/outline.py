@@ -10,8 +10,8 @@ from .. import ir, syntax, vocabulary
 from ..diagnostics import Diagnostic, Label, OptdslError
 from ..source import Source, Span
 
-RULE = "rule"
-"""What a param group calls the rule that it is for."""
+GROUP_KEYS = ("rule", "rules")
+"""What a param group, and the defaults of all groups, keep beside hypers."""
 
 _WORDS = {
     syntax.Modifier: "modifier",
@@ -141,7 +141,7 @@ def clashes(
             continue
         seen.add(name)
         for each in rules[name].hypers:
-            if each.name == RULE or each.name in rules:
+            if each.name in GROUP_KEYS:
                 title = f"`{name}` has a hyper `{each.name}`"
                 hint = "a param group has something else under this name"
                 yield Diagnostic("E0203", title, source, Label(case.rule.span, hint))
