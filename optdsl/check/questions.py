@@ -9,24 +9,21 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from .. import ir, syntax
+from .. import ir, syntax, vocabulary
 from ..diagnostics import Diagnostic
 from ..source import Source
 from .expressions import check_expression, is_host_flag
 from .scope import LOOP, Report, Scope
 
 MATCHES, NAME = "matches", "name"
+_OF_A_STEP = (
+    vocabulary.GRAD,
+    vocabulary.COUNT,
+    vocabulary.FIRST,
+    vocabulary.LOSS,
+    *vocabulary.FLAGS,
+)
 _FLAG = ir.Const("False", ir.FLAG, None)
-
-
-def question(pattern: str) -> str:
-    """How the question whether a name matches is spelled."""
-    return f'{MATCHES}({NAME}, "{pattern}")'
-
-
-def pattern_of(question: str) -> str:
-    """The regular expression that a question is about."""
-    return question.removeprefix(f'{MATCHES}({NAME}, "').removesuffix('")')
 
 
 def check_condition(asked: syntax.Expression, report: Report) -> ir.Expr | None:
@@ -44,10 +41,6 @@ def check_condition(asked: syntax.Expression, report: Report) -> ir.Expr | None:
     condition = check_expression(asked, scope.at("require"))
     if not is_host_flag(condition, scope, asked.span):
         return None
-    for ref in ir.reads(condition):
-        if ref.role not in (ir.Role.PARAM, ir.Role.HYPER):
-            hint = "a route asks what a parameter is, and for its name"
-            report("E0306", f"`{ref.name}` cannot be read here", ref.span, hint)
     return condition if report.errors == before else None
 
 
@@ -59,10 +52,14 @@ def _with_names(
         hint = f'ask `{MATCHES}({NAME}, "a regular expression")`'
         report("E0404", "the name is a text, and no value", node.span, hint)
         return node
+    if isinstance(node, syntax.Name) and node.text in _OF_A_STEP:
+        hint = "a route asks what a parameter is, and for its name"
+        report("E0306", f"`{node.text}` cannot be read here", node.span, hint)
+        return node
     if isinstance(node, syntax.Call) and node.function.text == MATCHES:
         if (pattern := _pattern(node, report)) is None:
             return node
-        spelled = question(pattern)
+        spelled = ir.question(pattern)
         patterns[spelled] = node
         return syntax.Name(spelled, node.span)
     changes = {

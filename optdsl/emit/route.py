@@ -296,7 +296,7 @@ def _chosen(route: ir.Route) -> str:
 def _name(ref: ir.Ref) -> str:
     if ref.role is ir.Role.PARAM:
         return "p"
-    pattern = ref.name.removeprefix('matches(name, "').removesuffix('")')
+    pattern = ir.pattern_of(ref.name)
     raw = "r" * ("\\" in pattern)
     return f'_matches(name, {raw}"{pattern}")'
 

@@ -44,7 +44,7 @@ from .nodes import (
     Unary,
     Unpack,
 )
-from .routes import Line, Route
+from .routes import Line, Route, pattern_of, question
 from .rules import (
     HOOKS,
     Arguments,
@@ -128,6 +128,8 @@ __all__ = [
     "children",
     "mapped",
     "mentions",
+    "pattern_of",
+    "question",
     "reads",
     "statements",
     "targets",

@@ -11,6 +11,18 @@ from .nodes import Expr, Ref, Role
 from .rules import Hyper
 from .walks import reads
 
+_BEFORE, _BEHIND = 'matches(name, "', '")'
+
+
+def question(pattern: str) -> str:
+    """How the question is spelled whether a name matches a regular expression."""
+    return f"{_BEFORE}{pattern}{_BEHIND}"
+
+
+def pattern_of(question: str) -> str:
+    """The regular expression that a question is about."""
+    return question.removeprefix(_BEFORE).removesuffix(_BEHIND)
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
