@@ -689,7 +689,7 @@ def test_the_command_line_knows_routes(tmp_path: Path) -> None:
     foreach = said("show", "muon_adamw", "--stage", "foreach")
     assert "_multi_tensor_muon" in foreach and "_multi_tensor_adamw" in foreach
     page = said("explain", "muon_adamw")
-    assert "-> muon(lr=0.02" in page
+    assert "-> adamw(lr=3e-4" in page
     assert "- muon -" in page and "- adamw -" in page and "second moment" in page
     made = json.loads(said("explain", "muon_adamw", "--json"))
     assert [*made["rules"]] == ["muon", "adamw"] and len(made["route"]) == 2
