@@ -225,6 +225,42 @@ def test_a_group_without_parameters_is_one() -> None:
     ]
 
 
+def test_a_name_is_asked_for_as_by_search() -> None:
+    text = SPLIT.replace("ndim(p) >= 2", 'matches(name, "{0}")')
+    asked = {
+        r"^up\.": ["up.weight", "up.bias"],
+        "[.]bias$": ["norm.bias", "up.bias", "down.bias", "head.bias"],
+        "(?i)HEAD|é": ["head.weight", "head.bias"],
+        "e{2}": [],
+    }
+    for pattern, names in asked.items():
+        spec = (
+            text.replace("{0}", pattern).replace("{}", "lion", 1).replace("{}", "sgd")
+        )
+        optimizer = from_string(spec)(block().named_parameters())
+        found = [each for each in optimizer.param_groups if each["rule"] == "lion"]
+        assert [name for each in found for name in each["param_names"]] == names
+
+
+def test_embeddings_and_heads_are_for_adamw_and_what_sounds_like_them_is_not() -> None:
+    hidden = (
+        "encoder.layer.0.attention.output.dense.weight",
+        "decoder.multihead_attn.out_proj.weight",
+        "module.layers.3.mlp.up_proj.weight",
+    )
+    others = (
+        "model.embed_tokens.weight",
+        "_orig_mod.transformer.wte.weight",
+        "module.lm_head.weight",
+        "head.weight",
+        "output.weight",
+    )
+    named = [(name, nn.Parameter(torch.ones(2, 2))) for name in (*others, *hidden)]
+    muon, rest = MuonAdamW(named).param_groups
+    assert (muon["rule"], muon["param_names"]) == ("muon", [*hidden])
+    assert (rest["rule"], rest["param_names"]) == ("adamw", [*others])
+
+
 # ---- what is kept
 
 
@@ -689,7 +725,7 @@ def test_the_command_line_knows_routes(tmp_path: Path) -> None:
     foreach = said("show", "muon_adamw", "--stage", "foreach")
     assert "_multi_tensor_muon" in foreach and "_multi_tensor_adamw" in foreach
     page = said("explain", "muon_adamw")
-    assert "-> adamw(lr=3e-4" in page
+    assert "else -> adamw(lr=3e-4" in page
     assert "- muon -" in page and "- adamw -" in page and "second moment" in page
     made = json.loads(said("explain", "muon_adamw", "--json"))
     assert [*made["rules"]] == ["muon", "adamw"] and len(made["route"]) == 2

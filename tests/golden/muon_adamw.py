@@ -7,7 +7,7 @@ embeddings, the head, and whatever has less than two axes go to AdamW.
 Embeddings and heads are told by their names, so it takes `model.named_parameters()`.
 Where a model calls them otherwise, copy this file and say how.
 """
-# Compiled by optdsl from muon_adamw.opt, content 142c2b3c3d98.
+# Compiled by optdsl from muon_adamw.opt, content 5b89309a97a6.
 
 import math
 import re
@@ -40,7 +40,8 @@ class MuonAdamW(Optimizer):
     """MuonAdamW: Muon for hidden matrices, AdamW for all other parameters.
 
     Which rule is for a parameter:
-        ndim(p) == 2 and not matches(name, "emb|wte|wpe|head|classifier|output") ->
+        ndim(p) == 2 and not matches( name,
+            "emb|wte|wpe|(^|\\.)(lm_head|head|classifier|output)\\.weight$" ) ->
             muon(lr=0.02, weight_decay=0.01)
         else -> adamw(lr=3e-4, betas=(0.9, 0.95), weight_decay=0.01)
 
@@ -227,9 +228,12 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _line(p: Tensor, name: str) -> int:
     """Which line of the route is for a parameter."""
-    # ndim(p) == 2 and not matches(name, "emb|wte|wpe|head|classifier|output") ->
+    # ndim(p) == 2 and not matches( name,
+    #     "emb|wte|wpe|(^|\.)(lm_head|head|classifier|output)\.weight$" ) ->
     #     muon(lr=0.02, weight_decay=0.01)
-    if p.ndim == 2 and not _matches(name, "emb|wte|wpe|head|classifier|output"):
+    if p.ndim == 2 and not _matches(
+        name, r"emb|wte|wpe|(^|\.)(lm_head|head|classifier|output)\.weight$"
+    ):
         return 0
 
     # else -> adamw(lr=3e-4, betas=(0.9, 0.95), weight_decay=0.01)
@@ -237,7 +241,8 @@ def _line(p: Tensor, name: str) -> int:
 
 
 def _split(param_group: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """A param group as one for each line of the route that has some of its parameters."""
+    """A param group as one for each line of the route that has some of its parameters.
+    """
     given = {**param_group}
     params, names = given.pop("params"), given.pop("param_names", None)
     if isinstance(params, set):
