@@ -6,6 +6,8 @@ import copy
 import io
 import json
 import pickle
+import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -853,3 +855,31 @@ def test_a_rule_s_name_is_a_name_and_no_path(tmp_path: Path) -> None:
     spec.write_text("optimizer A\nroute: else -> ../own\n")
     with pytest.raises(OptdslError, match="E0108"):
         load_optimizer(spec)
+
+
+WORDS = """ndim(p) numel(p) size(p,-1) size(p,9) is_complex(p) is_sparse(p) finfo_eps(p) p name
+matches(name,"a") matches(name,"(") matches(name,a) matches "a{2}" >= < == + - * / ** // % @
+not and or if else -> ( ) , 1 -2 1e999 0 true none inf t grad lr sgd lion sgd(lr=1) :
+lion(betas=(0.5,0.5)) sgd(lr=grad) ; = # [ ] route step""".split()
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_any_words_are_a_route_or_a_mistake(seed: int) -> None:
+    """What compiles routes a parameter of any shape, or says what it cannot look up."""
+    chosen = random.Random(seed)
+    lines = [
+        " ".join(chosen.choices(WORDS, k=chosen.randint(0, 7)))
+        + chosen.choice([" -> sgd", " -> lion(lr=0.1)", " -> nobody", ""])
+        for _ in range(chosen.randint(0, 3))
+    ]
+    inside = "\n".join(f"    {each}" for each in [*lines, "else -> sgd"])
+    try:
+        cls = from_string(f"optimizer Any\nroute:\n{inside}\n")
+    except OptdslError as error:
+        assert all(each.line <= len(lines) + 3 for each in error.diagnostics)
+        return
+    for shape in ((), (3,), (2, 3)):
+        try:
+            cls([("a", nn.Parameter(torch.ones(shape)))])
+        except (IndexError, ArithmeticError):
+            assert re.search(r"size|/|%|\*\*", inside)

@@ -241,8 +241,7 @@ def _line(p: Tensor, name: str) -> int:
 
 
 def _split(param_group: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """A param group as one for each line of the route that has some of its parameters.
-    """
+    """A param group as one for each line of the route that has some of its parameters."""
     given = {**param_group}
     params, names = given.pop("params"), given.pop("param_names", None)
     if isinstance(params, set):
