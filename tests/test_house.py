@@ -178,6 +178,7 @@ def test_a_wheel_works_from_another_folder(tmp_path: Path) -> None:
     subprocess.run(target, check=True, capture_output=True)
     code = "import optdsl; from optdsl.optim import AdamW; "
     code += "optdsl.load_optimizer('adamw', use=['cautious']); "
+    code += "optdsl.load_optimizer('muon_adamw'); "
     code += "print(optdsl.__file__, AdamW.__name__)"
     ran = subprocess.run(
         [sys.executable, "-c", code],
