@@ -17,6 +17,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -495,6 +499,21 @@ def test_a_trial_step_makes_the_state_and_nothing_else() -> None:
     run(two, MuonAdamW(two.named_parameters()))
     assert same(one, two)
     assert {int(optimizer.state[p]["step"]) for p in others(one)} == {5}
+
+
+def test_a_distributed_checkpoint_is_loaded_by_names() -> None:
+    one = block()
+    optimizer = MuonAdamW(one.named_parameters(), muon={"lr": 0.1})
+    run(one, optimizer)
+    two = copy.deepcopy(one)
+    saved = copy.deepcopy(get_optimizer_state_dict(one, optimizer))
+    fresh = MuonAdamW([*two.named_parameters()][::-1])
+    set_optimizer_state_dict(two, fresh, saved)
+    assert fresh.param_groups[0]["param_names"] == ["down.weight", "up.weight"]
+    assert [each["lr"] for each in fresh.param_groups] == [0.1, 3e-4]
+    run(one, optimizer, steps=range(5, 8))
+    run(two, fresh, steps=range(5, 8))
+    assert same(one, two)
 
 
 # ---- launches

@@ -7,7 +7,7 @@ embeddings, the head, and whatever has less than two axes go to AdamW.
 Embeddings and heads are told by their names, so it takes `model.named_parameters()`.
 Where a model calls them otherwise, copy this file and say how.
 """
-# Compiled by optdsl from muon_adamw.opt, content 5b89309a97a6.
+# Compiled by optdsl from muon_adamw.opt, content 8e1b559e7f21.
 
 import math
 import re
@@ -241,7 +241,7 @@ def _line(p: Tensor, name: str) -> int:
 
 
 def _split(param_group: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """A param group as one for each line of the route that has some of its parameters."""
+    """A param group as one for each line of the route with some of its parameters."""
     given = {**param_group}
     params, names = given.pop("params"), given.pop("param_names", None)
     if isinstance(params, set):
@@ -301,7 +301,13 @@ def _matched(
     """
     saved = state_dict["param_groups"]
     if all("param_names" in group for group in (*saved, *groups)):
-        saved = _by_names(saved, groups)
+        keys = [key for group in saved for key in group["params"]]
+        if not any(isinstance(key, str) for key in keys):
+            saved = _by_names(saved, groups)
+        elif len(saved) == len(groups):
+            # torch.distributed.checkpoint has put all but the names in order.
+            pairs = zip(saved, groups, strict=True)
+            saved = [{**one, "param_names": here["param_names"]} for one, here in pairs]
     for group, here in zip(saved, groups, strict=False):
         if group.get("rule") != here["rule"]:
             there = f"{group.get('rule')!r}, and here {here['rule']!r}"
