@@ -225,7 +225,9 @@ def _stage(artifacts: Artifacts | Routed, stage: str) -> str:
 
 @main.command()
 @click.argument("subjects", nargs=-1, metavar="SPEC...")
-@click.option("--all", "all_", is_flag=True, help="Every rule of the library.")
+@click.option(
+    "--all", "all_", is_flag=True, help="Every rule and route of the library."
+)
 @click.option(
     "--against", metavar="SPEC", help="What it has to equal; else what the spec names."
 )
@@ -264,7 +266,7 @@ def verify(
     from .verify.table import report, show
 
     try:
-        names = subjects or [*resources.library()]
+        names = subjects or [*resources.library(), *resources.routes()]
         reports = report(names, against, dict(pairs), use)
     except OptdslError as error:
         _print(error.diagnostics)
