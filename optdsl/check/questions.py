@@ -33,7 +33,7 @@ def check_condition(asked: syntax.Expression, report: Report) -> ir.Expr | None:
     asked = _with_names(asked, report, patterns)
     if report.errors > before:
         return None
-    scope = Scope(report, LOOP, instantiate=None, draws=())
+    scope = Scope(report, LOOP)
     for spelled, node in patterns.items():
         scope.hypers[spelled] = ir.Hyper(
             spelled, "bool", _FLAG, ir.FLAG, None, (), "", node.span

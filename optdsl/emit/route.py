@@ -4,7 +4,7 @@ and behind it a class for each rule, which has what the class of the rule alone 
 In: a route and its lowered rules. Out: the text of one Python module.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .. import ir
 from . import fused, group
@@ -31,7 +31,7 @@ from .shared import init_shared, same_in_all
 from .signature import FLAGS, default, setdefaults
 from .step import checked_loss, decorators, groups_step
 from .trial import RATE, forgotten, made
-from .update import update_of
+from .update import Update, update_of
 
 ROUTE, RULE = "route.py.jinja", "rule.py.jinja"
 MATCHES = '''def _matches(name: str, pattern: str) -> bool:
@@ -219,7 +219,8 @@ def _keep(scaled: list[str]) -> str:
     return indented(lines, 2)
 
 
-def _with(rules: Rules, holds) -> list[str]:
+def _with(rules: Rules, holds: Callable[[ir.Targets], bool]) -> list[str]:
+    """The names of the rules of which something holds."""
     return [name for name, each in rules.items() if holds(each)]
 
 
@@ -347,7 +348,7 @@ def _rule(
     return renamed(rendered(RULE, found).rstrip(), functions.names[name])
 
 
-def _made(rule: ir.Rule, update) -> list[str]:
+def _made(rule: ir.Rule, update: Update) -> list[str]:
     """The methods for a step that only makes the state."""
     result = [
         "",
