@@ -17,11 +17,11 @@ from . import codes, resources
 from .diagnostics import Diagnostic, OptdslError, did_you_mean, render
 from .dump import dump
 from .emit import DEVICES, WAYS, kernel_text, update_text
-from .explain import Explained, coverage, in_latex
+from .explain import coverage, in_latex
 from .explain import explain as explain_rule
 from .find import find, library_name, read
 from .parse import parse
-from .pipeline import Artifacts, build, build_any
+from .pipeline import Artifacts, Routed, build, build_any
 from .write import Refused, check_target, write
 
 _STYLES = {
@@ -60,8 +60,8 @@ _using = click.option(
 def _build_all(
     specs: Iterable[str | Path],
     use: tuple[str, ...],
-    make: Callable[..., Artifacts] = build,
-) -> list[Artifacts]:
+    make: Callable[..., Artifacts | Routed] = build,
+) -> list[Artifacts | Routed]:
     """Every spec built, or exit 1 after all diagnostics of all of them."""
     built, failed = [], False
     for spec in specs:
@@ -197,22 +197,37 @@ def check(specs: tuple[str, ...], use: tuple[str, ...]) -> None:
 def show(spec: str, stage: str, use: tuple[str, ...]) -> None:
     """Print a stage of SPEC, a file or a name of the library."""
     (artifacts,) = _build_all([spec], use)
+    click.echo(_stage(artifacts, stage), nl=False)
+
+
+def _stage(artifacts: Artifacts | Routed, stage: str) -> str:
+    """A stage as text; of a spec that chooses among rules, where it has none of its own,
+    that of each rule.
+    """
     if stage == "spec":
-        result = artifacts.source.text.rstrip("\n") + "\n"
-    elif stage in DEVICES:
-        result = kernel_text(artifacts.lowered, stage)
-    elif stage in WAYS:
-        result = update_text(artifacts.lowered, stage)
-    elif stage == "python":
-        result = artifacts.python
-    else:
-        result = dump(getattr(artifacts, stage)) + "\n"
-    click.echo(result, nl=False)
+        return artifacts.source.text.rstrip("\n") + "\n"
+    if stage == "python":
+        return artifacts.python
+    if stage == "tree":
+        return dump(artifacts.tree) + "\n"
+    if isinstance(artifacts, Routed):
+        shown = (
+            f"# {name}\n\n{_stage(each, stage)}"
+            for name, each in artifacts.rules.items()
+        )
+        return "\n".join(shown)
+    if stage in DEVICES:
+        return kernel_text(artifacts.lowered, stage)
+    if stage in WAYS:
+        return update_text(artifacts.lowered, stage)
+    return dump(getattr(artifacts, stage)) + "\n"
 
 
 @main.command()
 @click.argument("subjects", nargs=-1, metavar="SPEC...")
-@click.option("--all", "all_", is_flag=True, help="Every rule of the library.")
+@click.option(
+    "--all", "all_", is_flag=True, help="Every rule and route of the library."
+)
 @click.option(
     "--against", metavar="SPEC", help="What it has to equal; else what the spec names."
 )
@@ -251,7 +266,7 @@ def verify(
     from .verify.table import report, show
 
     try:
-        names = subjects or [*resources.library()]
+        names = subjects or [*resources.library(), *resources.routes()]
         reports = report(names, against, dict(pairs), use)
     except OptdslError as error:
         _print(error.diagnostics)
@@ -325,15 +340,16 @@ def bench(
     help="A table in Markdown: lines, bytes of state, paper, targets.",
 )
 def list_(markdown: bool) -> None:
-    """Print the rules of the library, and then its modifiers, a line each."""
+    """Print the rules of the library, its routes and its modifiers, a line each."""
     library = {name: build(read(path)) for name, path in resources.library().items()}
     if markdown:
         explained = {name: explain_rule(each) for name, each in library.items()}
         click.echo(coverage.table(explained), nl=False)
         return
+    routes = {name: build(read(path)) for name, path in resources.routes().items()}
     rows = [
-        (name, each.checked.name, each.tree.doc.strip().split("\n")[0])
-        for name, each in library.items()
+        (name, each.name, each.tree.doc.strip().split("\n")[0])
+        for name, each in (library | routes).items()
     ]
     rows += [
         (name, "modifier", parse(read(path)).doc.strip().split("\n")[0])
@@ -361,19 +377,24 @@ def explain(name: str, as_latex: bool, as_json: bool, use: tuple[str, ...]) -> N
             raise click.UsageError("--latex, --json and --use are for rules")
         click.echo(_explained_code(name))
         return
-    explained = _explained(name, use)
+    artifacts = _of_name(name, use)
+    from .explain import page, routes
+
+    if isinstance(artifacts, Routed):
+        explained = routes.explain_route(artifacts)
+        latex, shown = routes.route_in_latex, routes.route_page
+    else:
+        explained = explain_rule(artifacts)
+        latex, shown = in_latex, page.page
     if as_latex:
-        click.echo(in_latex(explained))
+        click.echo(latex(explained))
     elif as_json:
         click.echo(json.dumps(explained.as_json(), indent=1))
     else:
-        from .explain.page import page
-
         # A terminal without Greek letters is no reason to print nothing.
         encoding = sys.stdout.encoding or "utf-8"
-        click.echo(
-            page(explained).encode(encoding, "backslashreplace").decode(encoding)
-        )
+        written = shown(explained).encode(encoding, "backslashreplace")
+        click.echo(written.decode(encoding))
 
 
 def _explained_code(code: str) -> str:
@@ -383,7 +404,8 @@ def _explained_code(code: str) -> str:
     raise click.UsageError(f"there is no code {code}; {hint}")
 
 
-def _explained(name: str, use: tuple[str, ...]) -> Explained:
+def _of_name(name: str, use: tuple[str, ...]) -> Artifacts | Routed:
+    """What a file, or a name of the library, is built to."""
     try:
         library_name(name)
     except OptdslError as error:
@@ -391,7 +413,7 @@ def _explained(name: str, use: tuple[str, ...]) -> Explained:
         hint = near or error.diagnostics[0].help
         raise click.UsageError(f"there is no code and no rule {name}; {hint}") from None
     (artifacts,) = _build_all([name], use)
-    return explain_rule(artifacts)
+    return artifacts
 
 
 @main.command("cache")

@@ -47,6 +47,15 @@ _PLAIN = _spec("p -= lr*grad")
 _MOMENTUM = "buf = 0.9*buf + grad\np -= lr*buf"
 
 
+def _route(*lines: str) -> str:
+    """A spec that chooses among rules."""
+    return "\n".join(["optimizer Example", "route:", *map(_inside, lines)]) + "\n"
+
+
+def _inside(line: str) -> str:
+    return f"    {line}"
+
+
 def _using(used: str, *declarations: str) -> str:
     """The plain rule, with a modifier and these declarations."""
     return _spec("p -= lr*grad", *declarations, used)
@@ -182,6 +191,22 @@ _ALL = (
         _using("hyper momentum = 0.9").replace("p -= lr*grad", "p -= lr*momentum*grad"),
     ),
     Code(
+        "E0115",
+        "a route that leaves parameters over",
+        "A route chooses a rule for each parameter, so its last line is `else -> RULE`. There "
+        "is no parameter that has no rule: one that is not to be trained needs no gradient.",
+        _route("ndim(p) >= 2 -> muon"),
+        _route("ndim(p) >= 2 -> muon", "else -> adamw"),
+    ),
+    Code(
+        "E0116",
+        "a line of a route that no parameter gets to",
+        "The first line whose condition holds has a parameter. A line behind `else`, or behind "
+        "the same condition, gets none; nor does a condition choose that is the same for all.",
+        _route("else -> adamw", "ndim(p) >= 2 -> muon"),
+        _route("ndim(p) >= 2 -> muon", "else -> adamw"),
+    ),
+    Code(
         "E0201",
         "a name that is not defined",
         "A name is a hyper, a state, `p`, `grad`, `t`, `first`, or a local that was assigned "
@@ -283,6 +308,23 @@ _ALL = (
         "it: else it would only do for one rule. The rule has to have these hypers.",
         _using("use decay").replace("lr", "rate"),
         _using("use decay"),
+    ),
+    Code(
+        "E0214",
+        "a rule that is not there",
+        "Behind `->` stands the name of a rule of the library, or of a file `NAME.opt` in the "
+        "folder of the spec. `optdsl list` prints those of the library.",
+        _route("ndim(p) >= 2 -> moun", "else -> adamw"),
+        _route("ndim(p) >= 2 -> muon", "else -> adamw"),
+    ),
+    Code(
+        "E0215",
+        "a route that names what it cannot have",
+        "What stands behind `->` is a rule, with a step of its own. A spec that chooses among "
+        "rules is none: name the rules that it names, under conditions of this route. Nor can "
+        "a rule of a route take the gradient anew, which asks for all of the model.",
+        _route("ndim(p) == 1 -> sgd", "else -> muon_adamw"),
+        _route("ndim(p) == 1 -> sgd", "else -> adamw"),
     ),
     Code(
         "E0301",
@@ -583,11 +625,21 @@ _ALL = (
     ),
     Code(
         "E0507",
-        "a setting of a hyper that the modifier does not have",
-        "`use NAME(hyper=value)` gives a hyper of the modifier another default. Each of them "
-        "may be set once, and no others.",
+        "a setting of a hyper that is not there",
+        "`use NAME(hyper=value)` gives a hyper of the modifier another default, and `-> "
+        "NAME(hyper=value)` in a route one of the rule. Each of them may be set once, and no "
+        "others.",
         _using("use clip_value(max_norm=0.5)"),
         _using("use clip_value(max_value=0.5)"),
+    ),
+    Code(
+        "E0508",
+        "a text that is no regular expression",
+        '`matches(name, "...")` looks for a regular expression of Python, as `re.search` '
+        "does, and this text is none: a bracket may be open, or a sign that repeats may have "
+        "nothing before it.",
+        _route('matches(name, "embed(") -> adamw', "else -> muon"),
+        _route('matches(name, "embed") -> adamw', "else -> muon"),
     ),
     Code(
         "E0601",

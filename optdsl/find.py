@@ -24,7 +24,8 @@ def library_name(spec: str | os.PathLike[str]) -> str | None:
     if "\n" in spec:
         message = "this is the text of a spec, not its name"
         raise _missing(spec.split("\n")[0], message, "`from_string` takes text")
-    stems = {stem.replace("_", ""): stem for stem in resources.library()}
+    library = resources.library() | resources.routes()
+    stems = {stem.replace("_", ""): stem for stem in library}
     stem = stems.get(spec.lower().replace("_", ""))
     if stem is None:
         raise _not_in_library(spec)
@@ -32,7 +33,7 @@ def library_name(spec: str | os.PathLike[str]) -> str | None:
 
 
 def _not_in_library(name: str) -> OptdslError:
-    library = resources.library()
+    library = resources.library() | resources.routes()
     file = Path(name + ".opt")
     if name in resources.modifiers():
         help = f"it is a modifier: a rule has it by `use {name}`, or `--use {name}`"
@@ -56,7 +57,9 @@ def find(spec: str | os.PathLike[str]) -> Source:
             what is there; E0101 and E0102 where the file is no text to be read.
     """
     stem = library_name(spec)
-    return read(Path(spec).expanduser() if stem is None else resources.library()[stem])
+    if stem is None:
+        return read(Path(spec).expanduser())
+    return read((resources.library() | resources.routes())[stem])
 
 
 def find_modifier(name: str, folder: Path | None, by: Source, span: Span) -> Source:
@@ -82,6 +85,30 @@ def find_modifier(name: str, folder: Path | None, by: Source, span: Span) -> Sou
     if folder is None:
         title = f"no modifier `{name}` in the library"
     raise OptdslError([Diagnostic("E0210", title, by, Label(span, near), help=has)])
+
+
+def find_rule(name: str, folder: Path | None, by: Source, span: Span) -> Source:
+    """The rule that a route in the source `by` names: a file in the folder of the spec, or
+    one of the library.
+
+    Raises:
+        OptdslError: E0214 where there is none, E0101 and E0102 where it cannot be read.
+    """
+    library = resources.library() | resources.routes()
+    beside = folder / f"{name}.opt" if folder is not None else None
+    if beside is not None and _is_file(beside):
+        return read(beside)
+    modifiers = resources.modifiers()
+    if name in (known := library if name in library else modifiers):
+        source = read(known[name])
+        return Source(known[name].name, source.text)
+    files = [] if folder is None else [each.stem for each in folder.glob("*.opt")]
+    near = did_you_mean(name, [*library, *files])
+    title = f"no rule `{name}`, here or in the library"
+    if folder is None:
+        title = f"no rule `{name}` in the library"
+    help = "`optdsl list` prints the rules of the library"
+    raise OptdslError([Diagnostic("E0214", title, by, Label(span, near), help=help)])
 
 
 def _is_file(path: Path) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from . import resources
 from .emit.names import safe_file_name, snake
 from .find import find, library_name, read
-from .pipeline import build
+from .pipeline import Artifacts, Routed, build
 from .source import Source
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class LibraryFinder(MetaPathFinder):
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         package, _, stem = fullname.rpartition(".")
-        library = resources.library() if package == LIBRARY else {}
+        library = {}
+        if package == LIBRARY:
+            library = resources.library() | resources.routes()
         if stem not in library:
             return None
         text = build(read(library[stem])).python
@@ -126,44 +128,59 @@ def _named(use: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _loaded(source: Source, use: tuple[str, ...] = ()) -> "type[Optimizer]":
+def _loaded(
+    source: Source,
+    use: tuple[str, ...] = (),
+    rules: tuple[tuple[str, Source], ...] = (),
+) -> "type[Optimizer]":
     artifacts = None
-    if use or source.folder is not None:
-        # What the modifiers say is a part of what the class is.
-        artifacts = build(source, use)
+    if use or source.folder is not None or "route" in source.text:
+        # What the modifiers say is a part of what the class is, and what rules do.
+        artifacts = build(source, use, rules)
         source = artifacts.source
-    whole = f"{safe_file_name(source.name)}\0{source.text}".encode(
-        errors="surrogatepass"
-    )
+    texts = [safe_file_name(source.name), source.text]
+    if isinstance(artifacts, Routed):
+        texts += [each.source.text for each in artifacts.rules.values()]
+    whole = "\0".join(texts).encode(errors="surrogatepass")
     digest = hashlib.sha256(whole).hexdigest()[:12]
     known = _MODULES.get(digest)
     if known is None:
         artifacts = artifacts or build(source)
-        name = f"{LOADED}.{snake(artifacts.checked.name)}_{digest}"
+        name = f"{LOADED}.{snake(artifacts.name)}_{digest}"
         filename = os.path.join(*name.split(".")) + ".py"
         spec = _module_spec(name, artifacts.python, filename)
         known = module_from_spec(spec)
         spec.loader.exec_module(known)
         sys.modules[name] = _MODULES[digest] = known
-        _pickle_with_spec(getattr(known, artifacts.checked.name), source)
+        _pickle_with_spec(getattr(known, artifacts.name), artifacts)
     return getattr(known, known.__all__[0])
 
 
 _MODULES: dict[str, ModuleType] = {}
 
 
-def _pickle_with_spec(cls: type, source: Source) -> None:
+def _pickle_with_spec(cls: type, artifacts: Artifacts | Routed) -> None:
     """Let instances carry their spec, so that a process that never saw it can load them."""
+    source = artifacts.source
+    carried: tuple = (source.text, safe_file_name(source.name))
+    if isinstance(artifacts, Routed):
+        rules = tuple(
+            (name, safe_file_name(each.source.name), each.source.text)
+            for name, each in artifacts.rules.items()
+        )
+        carried = (*carried, rules)
 
     def reduce(self, protocol):
         if type(self) is not cls:
             return super(cls, self).__reduce_ex__(protocol)
-        name = safe_file_name(source.name)
-        return _restored, (source.text, name), self.__getstate__()
+        return _restored, carried, self.__getstate__()
 
     cls.__reduce_ex__ = reduce
 
 
-def _restored(text: str, filename: str) -> "Optimizer":
-    cls = from_string(text, filename)
+def _restored(
+    text: str, filename: str, rules: tuple[tuple[str, str, str], ...] = ()
+) -> "Optimizer":
+    given = tuple((name, Source(*said)) for name, *said in rules)
+    cls = _loaded(Source(filename, text), rules=given)
     return cls.__new__(cls)

@@ -11,21 +11,22 @@ each of them. The Python of all is one file.
 Each stage is a function of the one before and of nothing else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from . import ir, syntax, vocabulary
-from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check
+from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check, check_route
 from .diagnostics import Diagnostic, InternalError, OptdslError
-from .emit import emit
+from .emit import emit, emit_route
 from .emit.complex import means_pairs
 from .kernels import Refusal, program
 from .parse import parse
 from .passes import defer, distinct, flatten, lower
+from .route import check_outline, clashes, is_routed, looked_up
 from .source import Source
-from .use import alone, is_modifier, used
+from .use import alone, check_settings, is_modifier, used, with_defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,42 @@ class Artifacts:
     python: str
     warnings: tuple[Diagnostic, ...]
 
+    @property
+    def name(self) -> str:
+        """What the class is called."""
+        return self.checked.name
 
-def build(source: Source, use: Sequence[str] = ()) -> Artifacts:
-    """All stages of a spec, with the modifiers that are used beside its own.
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Every stage of a spec that chooses among rules, and the stages of these."""
+
+    source: Source
+    tree: syntax.Spec
+    route: ir.Route
+    rules: Mapping[str, Artifacts]
+    python: str
+    warnings: tuple[Diagnostic, ...]
+
+    @property
+    def name(self) -> str:
+        return self.route.name
+
+
+def build(
+    source: Source,
+    use: Sequence[str] = (),
+    rules: Sequence[tuple[str, Source]] = (),
+) -> Artifacts | Routed:
+    """All stages of a spec, with the modifiers that are used beside its own; where it
+    chooses among rules, those that are given are not looked for.
 
     Raises:
         OptdslError: the spec is wrong; it says everything that is.
     """
     tree = _stage(parse, source)
+    if is_routed(tree):
+        return _stage(_routed, tree, source, use, rules)
     return _built(tree, source, _stage(used, tree, source, use))
 
 
@@ -66,6 +95,74 @@ def _built(tree: syntax.Spec, written: Source, source: Source) -> Artifacts:
     checked, warnings = _stage(check, tree, source)
     lowered = _stage(_targets, tree, checked, source)
     return Artifacts(source, tree, checked, lowered, _stage(emit, lowered), warnings)
+
+
+def _routed(
+    tree: syntax.Spec,
+    source: Source,
+    use: Sequence[str],
+    given: Sequence[tuple[str, Source]],
+) -> Routed:
+    """A spec that chooses among rules, and the stages of each of them."""
+    check_outline(tree, source, use)
+    (route,) = tree.of(syntax.Route)
+    conditions, mistakes = check_route(route, source)
+    rules: dict[str, Artifacts] = {}
+    settings: list[tuple[ir.Hyper, ...]] = []
+    try:
+        chosen = looked_up(route, source, dict(given))
+    except OptdslError as error:
+        raise OptdslError([*mistakes, *error.diagnostics]) from None
+    for each in chosen:
+        try:
+            of_rule = used(each.tree, each.source)
+            rules[each.name] = _built(each.tree, each.source, of_rule)
+            mistakes += _anew(rules[each.name].checked, each.case, source)
+        except OptdslError as error:
+            mistakes += error.diagnostics
+    for case in route.cases:
+        try:
+            if case.rule.text in rules:
+                settings.append(_set(rules[case.rule.text], case, source))
+        except OptdslError as error:
+            mistakes += error.diagnostics
+    mistakes += clashes(
+        route, {name: each.checked for name, each in rules.items()}, source
+    )
+    if mistakes:
+        raise OptdslError(mistakes)
+    lines = tuple(
+        ir.Line(case.rule.text, condition, hypers, case.span)
+        for case, condition, hypers in zip(
+            route.cases, conditions, settings, strict=True
+        )
+    )
+    meant = ir.Route(tree.of(syntax.Header)[0].name.text, tree.doc, lines, source)
+    lowered = {name: each.lowered for name, each in rules.items()}
+    warnings = tuple(each for rule in rules.values() for each in rule.warnings)
+    return Routed(
+        source, tree, meant, rules, _stage(emit_route, meant, lowered), warnings
+    )
+
+
+def _anew(rule: ir.Rule, case: syntax.Case, source: Source) -> list[Diagnostic]:
+    """The mistake of a rule that moves parameters which are not its own."""
+    if not rule.evaluates:
+        return []
+    title = f"`{case.rule.text}` takes the gradient anew"
+    help = "the closure is of the whole model, a rule of a route has a part of it"
+    return [Diagnostic("E0215", title, source, Label(case.rule.span), help=help)]
+
+
+def _set(rule: Artifacts, case: syntax.Case, source: Source) -> tuple[ir.Hyper, ...]:
+    """The hypers that a line of a route sets, with their new defaults."""
+    check_settings(rule.tree, case.settings, case.rule, source)
+    changed = with_defaults(rule.tree, rule.source, case.settings, source)
+    if changed is rule.source:
+        return ()
+    checked, _ = check(parse(changed), changed)
+    names = [each.name.text for each in case.settings]
+    return tuple(each for each in checked.hypers if each.name in names)
 
 
 def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:

@@ -30,9 +30,15 @@ def modifiers() -> dict[str, Path]:
     return {path.stem: path for path in found}
 
 
+def routes() -> dict[str, Path]:
+    """Every spec of the library that chooses among others, in alphabetical order."""
+    found = sorted((folder("specs") / "routes").glob("*.opt"))
+    return {path.stem: path for path in found}
+
+
 def library_classes() -> dict[str, str]:
     """Every class of the library with the name of its spec."""
     return {
         _HEADER.search(path.read_text(encoding="utf-8"))[1]: stem
-        for stem, path in library().items()
+        for stem, path in (library() | routes()).items()
     }

@@ -297,6 +297,26 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Case:
+    """A line of a route: for which parameters a rule is, all that are left where there is
+    no condition; with new defaults for some of its hypers.
+    """
+
+    condition: Expression | None
+    rule: Identifier
+    settings: tuple[Keyword, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which rule is for which parameters: the first case whose condition holds."""
+
+    cases: tuple[Case, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """What a modifier does `before` the rule, to its `update`, or `after` it."""
 
@@ -368,6 +388,7 @@ Declaration = (
     | Hook
     | Point
     | Step
+    | Route
 )
 
 

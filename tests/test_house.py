@@ -17,7 +17,7 @@ from optdsl import meanings, syntax, vocabulary
 from optdsl.find import read
 from optdsl.parse import parse
 from optdsl.parse.blocks import Blocks
-from optdsl.resources import PACKAGE, grammar, library, modifiers
+from optdsl.resources import PACKAGE, grammar, library, modifiers, routes
 
 ROOT = PACKAGE.parent
 
@@ -30,6 +30,7 @@ LAYERS = [
     {"evaluate", "invariants", "matrices", "stages"},
     {"parse", "check", "interpret", "passes", "kernels", "emit", "find", "dump"},
     {"use"},
+    {"route"},
     {"pipeline", "write"},
     {"load", "explain"},
     {"verify", "runtime"},
@@ -112,9 +113,9 @@ def test_no_module_is_a_bag() -> None:
     assert not names & {"utils", "common", "helpers", "base", "manager", "misc"}
 
 
-@pytest.mark.parametrize("name", library())
+@pytest.mark.parametrize("name", library() | routes())
 def test_a_spec_is_short_and_says_where_its_rule_is_from(name: str) -> None:
-    text = library()[name].read_text()
+    text = (library() | routes())[name].read_text()
     assert len(text.splitlines()) <= 40
     doc = of_library(name).tree.doc
     assert re.search(r"\(\d{4}\)", doc), "the docstring names a paper and its year"
@@ -177,6 +178,7 @@ def test_a_wheel_works_from_another_folder(tmp_path: Path) -> None:
     subprocess.run(target, check=True, capture_output=True)
     code = "import optdsl; from optdsl.optim import AdamW; "
     code += "optdsl.load_optimizer('adamw', use=['cautious']); "
+    code += "optdsl.load_optimizer('muon_adamw'); "
     code += "print(optdsl.__file__, AdamW.__name__)"
     ran = subprocess.run(
         [sys.executable, "-c", code],

@@ -124,7 +124,8 @@ def _stepped(block: Block, foreach: bool) -> list[Tensor]:
     """The parameters after three steps; hooks by hand run after each."""
     params = [Parameter(each) for each in _start()]
     torch.manual_seed(1)
-    optimizer = from_string(block.rule)(params, foreach=foreach)
+    named = [(f"layer{at}.weight", p) for at, p in enumerate(params)]
+    optimizer = from_string(block.rule)(named, foreach=foreach)
     tree = build(Source("example.opt", block.rule)).tree
     by_hand = [each for each in tree.of(syntax.Hook) if each.phase == "on_call"]
 

@@ -112,5 +112,5 @@ def test_all_is_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(table.judge, "verify", verify)
     result = optdsl("--all")
-    assert asked == [*resources.library()]
+    assert asked == [*resources.library(), *resources.routes()]
     assert result.stdout.count("it exists") == len(asked)

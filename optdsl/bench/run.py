@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..find import find
-from ..pipeline import build
+from ..pipeline import Routed, build
 from .measure import Measured, measure
 from .shapes import NAMED, NoShapes, of_model
 from .table import chart_formats, plot, show
@@ -44,7 +44,10 @@ def run(
         BenchError: there is no such model, device or hyper, or no matplotlib.
     """
     for spec in specs:
-        build(find(spec), use)
+        built = build(find(spec), use)
+        if isinstance(built, Routed):
+            names = ", ".join(built.rules)
+            raise BenchError(f"{spec} chooses among rules; measure these: {names}")
     try:
         chosen = [NAMED[each] for each in shapes]
         if model is not None:

@@ -11,6 +11,7 @@ from .functions import check_functions
 from .linear import check_complex
 from .modes import check_modes
 from .phases import in_phases
+from .questions import check_route
 from .scope import (
     CAPTURABLE,
     DIFFERENTIABLE,
@@ -23,7 +24,15 @@ from .scope import (
 from .sparse import check_entries, check_sparse
 from .statements import check_hook, check_step
 
-__all__ = ["CAPTURABLE", "DIFFERENTIABLE", "FOREACH", "LOOP", "Mode", "check"]
+__all__ = [
+    "CAPTURABLE",
+    "DIFFERENTIABLE",
+    "FOREACH",
+    "LOOP",
+    "Mode",
+    "check",
+    "check_route",
+]
 
 
 def check(

@@ -234,7 +234,7 @@ def old_pickles(rule: ir.Rule) -> list[str]:
             "    if p in self.state:",
             '        self.state[p]["step"] = int(self.state[p]["step"])',
         ]
-    names = ["step"] * bool(rule.counted) + _scalars(rule)
+    names = ["step"] * bool(rule.counted) + scalars(rule)
     if not names:
         return []
     return [
@@ -246,7 +246,8 @@ def old_pickles(rule: ir.Rule) -> list[str]:
     ]
 
 
-def _scalars(rule: ir.Rule) -> list[str]:
+def scalars(rule: ir.Rule) -> list[str]:
+    """The states that are one number a parameter."""
     return [each.name for each in rule.own if each.scalar]
 
 
@@ -285,7 +286,7 @@ LOAD_STATE_DICT = '''
 
 def load_state_dict(rule: ir.Rule) -> str:
     """A method that keeps the precision of scalar states, where there are any."""
-    names = _scalars(rule)
+    names = scalars(rule)
     if not names:
         return ""
     said = " and ".join(f"`{each}`" for each in names)

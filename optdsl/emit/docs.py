@@ -50,20 +50,20 @@ def class_doc(targets: ir.Targets) -> str:
     lines = [first, "", "Args:"]
     entries = ["params (iterable): parameters, named parameters, or dicts of groups."]
     entries += [_argument(each) for each in rule.hypers]
-    entries += [*_OPTIONS, _FUSED if targets.kernels else _NOT_FUSED]
-    lines += _hanging(entries)
+    entries += options(targets.kernels is not None)
+    lines += hanging(entries)
     states = [_state(each) for each in rule.states]
     if rule.counted:
         kept = "int" if rule.counted == "int" else "0-d tensor"
         states.insert(0, f"step: number of updates ({kept}).")
     if states:
         lines += ["", "State of a parameter, made at its first step with a gradient:"]
-        lines += _hanging(states)
+        lines += hanging(states)
     if kept := said(rule):
         lines += ["", "A group keeps as well, and `state_dict` with it:"]
-        lines += _hanging(kept)
+        lines += hanging(kept)
     lines += ["", "Raises:"]
-    lines += _hanging(
+    lines += hanging(
         [
             "TypeError: a hyperparameter, of any group, is no number.",
             "ValueError: it is not allowed.",
@@ -74,7 +74,13 @@ def class_doc(targets: ir.Targets) -> str:
     return "\n".join(lines)
 
 
-def _hanging(entries: list[str]) -> list[str]:
+def options(has_kernels: bool) -> list[str]:
+    """What is said of the options of every optimizer."""
+    return [*_OPTIONS, _FUSED if has_kernels else _NOT_FUSED]
+
+
+def hanging(entries: list[str]) -> list[str]:
+    """A paragraph of each entry, its later lines indented."""
     width = WIDTH - len(INDENT)
     return [
         line

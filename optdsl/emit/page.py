@@ -52,7 +52,7 @@ def _topk(x: Tensor, k: int) -> Tensor:
 '''
 TEMPLATE = "optimizer.py.jinja"
 _TEXTS = re.compile(r'''""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*''', re.DOTALL)
-_UNSIGNED = "0" * 12
+UNSIGNED = "0" * 12
 _SIGNATURE = re.compile(
     r"^# Compiled by optdsl from (.*), content ([0-9a-f]{12})\.$", re.M
 )
@@ -76,39 +76,39 @@ def holes(targets: ir.Targets) -> dict[str, str]:
     found = {
         "module_doc": docstring(whole(rule), ""),
         "file_name": safe_file_name(rule.source.name),
-        "digest": _UNSIGNED,
+        "digest": UNSIGNED,
         "class_name": rule.name,
         "class_doc": docstring(class_doc(targets), INDENT),
-        "parameters": _lines(parameters(rule), 2),
-        "defaults": _lines(defaults(rule), 2),
-        "setdefaults": _lines([*setdefaults(rule), *group.completed(rule)], 3),
-        "old_pickles": _lines(old_pickles(rule), 3),
-        "scalars": _lines([*left_out(rule), *_scalars(rule), *group.added(rule)], 2),
-        "same_in_all": _lines(same_in_all(rule), 2),
-        "init_shared": _joined(init_shared(rule), 1),
+        "parameters": indented(parameters(rule), 2),
+        "defaults": indented(defaults(rule), 2),
+        "setdefaults": indented([*setdefaults(rule), *group.completed(rule)], 3),
+        "old_pickles": indented(old_pickles(rule), 3),
+        "scalars": indented(completed_scalars(rule), 2),
+        "same_in_all": indented(same_in_all(rule), 2),
+        "init_shared": joined(init_shared(rule), 1),
         "stacked": phases.STACKED if _reduces(targets) else "",
-        "param_checks": _lines(_checked_params(rule), 2),
+        "param_checks": indented(_checked_params(rule), 2),
         "check_params": _function_of_params(rule),
-        "trial": _joined(trial(rule, update), 1),
+        "trial": joined(trial(rule, update), 1),
         "trial_flag": "\n    _trial = False\n" if trial(rule, update) else "",
         "trial_reset": "        self._trial = False\n" if trial(rule, update) else "",
-        "decorators": _lines(decorators(rule), 1),
+        "decorators": indented(decorators(rule), 1),
         "load_state_dict": load_state_dict(rule),
-        "init_group": _joined(init_group(rule, update), 1),
-        "step": _joined(step(targets, update), 2),
+        "init_group": joined(init_group(rule, update), 1),
+        "step": joined(step(targets, update), 2),
         "again": again.method(rule),
-        "hooks": _joined(hook_methods(rule), 1),
+        "hooks": joined(hook_methods(rule), 1),
         "in_mode": IN_MODE if rule.modes else "",
-        "checks": _joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
+        "checks": joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "group": group.functions(rule),
-        "seeded": _lines(group.seeded(rule), 2),
+        "seeded": indented(group.seeded(rule), 2),
         "zero_dim": zero_dim(rule, targets.kernels is not None),
         "as_loss": AS_LOSS.format(rule.name) if rule.reads_loss else "",
         "closure_doc": "reevaluates the model and returns the loss"
         + (", which the step\n                reads." if rule.reads_loss else ".")
         + " It is called\n                again within the step." * rule.evaluates,
         "optional": "" if rule.reads_loss or rule.evaluates else ", optional",
-        "no_kernels": _lines(fused.without(targets), 2),
+        "no_kernels": indented(fused.without(targets), 2),
         "unscale": fused.UNSCALE if targets.kernels and not rule.evaluates else "",
         "kernels": "\n".join(fused.kernels(targets)),
         "runtime": fused.IMPORT if targets.kernels else "",
@@ -116,15 +116,17 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),
         "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",
-        "functions": _joined(functions(targets), 0),
+        "functions": joined(functions(targets), 0),
         "alike": foreach.ALIKE,
-        "updates": _joined(sum(updates(targets, update).values(), []), 0),
+        "updates": joined(sum(updates(targets, update).values(), []), 0),
     }
     code = "\n".join(found.values())
     found |= {"draws": randoms.functions(rule, code)}
     found |= {"topk": TOPK if "_topk(" in code else ""}
     found["matrices"] = decompositions(code) + BATCHED * ("_batched(" in code)
-    return found | {"imports": _imports(found)}
+    spoken = ("module_doc", "class_doc", "file_name")
+    said = (part for hole, part in found.items() if hole not in spoken)
+    return found | {"imports": imports("\n".join(said))}
 
 
 def _reduces(targets: ir.Targets) -> bool:
@@ -136,16 +138,20 @@ def _reduces(targets: ir.Targets) -> bool:
 
 def emit(targets: ir.Targets) -> str:
     """The Python source of a rule's class."""
-    page = environment().get_template(TEMPLATE).render(holes(targets))
+    return signed(rendered(TEMPLATE, holes(targets)))
+
+
+def rendered(template: str, holes: dict[str, str]) -> str:
+    """A template, with as many empty lines as a formatter would leave."""
+    page = environment().get_template(template).render(holes)
     page = re.sub(r"\n{4,}", "\n\n\n", re.sub(r" +\n", "\n", page)).rstrip() + "\n"
-    page = re.sub(r"\n\n+(?=\n    (?:def|@))", "\n", page)
-    return _signed(page)
+    return re.sub(r"\n\n+(?=\n    (?:def|@))", "\n", page)
 
 
-def _signed(page: str) -> str:
+def signed(page: str) -> str:
     """The page with twelve hex digits of everything but themselves in its signature."""
     start, end = _signature(page).span(2)
-    page = page[:start] + _UNSIGNED + page[end:]
+    page = page[:start] + UNSIGNED + page[end:]
     return page[:start] + hashlib.sha256(page.encode()).hexdigest()[:12] + page[end:]
 
 
@@ -158,25 +164,21 @@ def _signature(page: str) -> re.Match | None:
 
 def is_untouched(page: str) -> bool:
     """Whether a file is a compiler's output that no one has edited since."""
-    return _signature(page) is not None and _signed(page) == page
+    return _signature(page) is not None and signed(page) == page
 
 
-def _joined(lines: list[str], depth: int) -> str:
-    indented = (INDENT * depth + line if line else "" for line in lines)
-    return "\n".join(
-        part for line in indented for part in (fit(line) if line else [""])
-    )
+def joined(lines: list[str], depth: int) -> str:
+    shifted = (INDENT * depth + line if line else "" for line in lines)
+    return "\n".join(part for line in shifted for part in (fit(line) if line else [""]))
 
 
-def _lines(lines: list[str], depth: int) -> str:
+def indented(lines: list[str], depth: int) -> str:
     """The same with the end of the last line, or nothing at all."""
-    return _joined(lines, depth) + "\n" * bool(lines)
+    return joined(lines, depth) + "\n" * bool(lines)
 
 
-def _imports(found: dict[str, str]) -> str:
+def imports(code: str) -> str:
     """What the code uses, texts and comments aside."""
-    spoken = ("module_doc", "class_doc", "file_name")
-    code = "\n".join(part for hole, part in found.items() if hole not in spoken)
     body = _TEXTS.sub("", code)
     borrowed = sorted(each for each in _OF_TORCH if each in body)
     lines = [
@@ -185,8 +187,8 @@ def _imports(found: dict[str, str]) -> str:
         "from typing import Any",
         "",
     ]
-    if "math." in body:
-        lines.insert(0, "import math")
+    used = [each for each in ("math", "re") if re.search(rf"\b{each}\.", body)]
+    lines[:0] = [f"import {each}" for each in used]
     if "(Real," in body or ", Real)" in body:
         lines.insert(-2, "from numbers import Real")
     lines += ["import torch", "from torch import Tensor"]
@@ -204,6 +206,11 @@ def _imports(found: dict[str, str]) -> str:
 
 def _is_numeric(hyper: ir.Hyper) -> bool:
     return hyper.annotation in ("float", "tuple")
+
+
+def completed_scalars(rule: ir.Rule) -> list[str]:
+    """The last lines of `add_param_group`."""
+    return [*left_out(rule), *_scalars(rule), *group.added(rule)]
 
 
 def _scalars(rule: ir.Rule) -> list[str]:
@@ -239,4 +246,4 @@ def _function_of_params(rule: ir.Rule) -> str:
         "def _check_params(params: list[Tensor], group: dict[str, Any]) -> None:",
     ]
     head.append('    """Raise where a parameter is none that this rule is for."""')
-    return _joined([*head, *(INDENT + line for line in body), ""], 0)
+    return joined([*head, *(INDENT + line for line in body), ""], 0)

@@ -66,6 +66,26 @@ def decorators(rule: ir.Rule) -> list[str]:
 
 
 def step(targets: ir.Targets, update: Update) -> list[str]:
+    """The lines of a step behind its closure."""
+    rule = targets.loop
+    unscaled = ["if not self._unscale():", "    return loss", ""]
+    asked = again.asks_for_closure(rule)
+    return [
+        *trial_step(rule, update),
+        *asked,
+        *[""] * bool(asked),
+        *checked_loss(rule),
+        *unscaled * (targets.kernels is not None and not rule.evaluates),
+        *groups_step(targets, update),
+    ]
+
+
+def checked_loss(rule: ir.Rule) -> list[str]:
+    """The line that refuses a step without a loss."""
+    return ["_check_loss(loss)"] * rule.reads_loss
+
+
+def groups_step(targets: ir.Targets, update: Update) -> list[str]:
     """The lines that update every group, between the hooks of the spec."""
     rule = targets.loop
     columns = update.collected
@@ -98,13 +118,7 @@ def step(targets: ir.Targets, update: Update) -> list[str]:
         steps = _with_held_gradients(steps)
     if rule.post_steps:
         steps += ["", *(f"self.{each.name}()" for each in rule.post_steps)]
-    if targets.kernels is not None and not rule.evaluates:
-        unscaled = ["if not self._unscale():", "    return loss", ""]
-        steps = [*unscaled, *steps]
-    if rule.reads_loss:
-        steps = ["_check_loss(loss)", *steps]
-    asked = again.asks_for_closure(rule)
-    return [*trial_step(rule, update), *asked, *[""] * bool(asked), *steps]
+    return steps
 
 
 def _called(hook: ir.Hook) -> str:

@@ -5,6 +5,7 @@ In: a rule. Out: the lines that know such a step, make the state, and forget it 
 """
 
 from .. import ir
+from .body import INDENT
 from .names import keys
 from .update import Update
 
@@ -37,34 +38,41 @@ def trial_step(rule: ir.Rule, update: Update) -> list[str]:
     """What `step` does in a trial, and in the step after one."""
     if not _has_rate(rule):
         return []
-    lists = ", ".join(["[]"] * len(update.collected))
-    marks = ["    self._init_shared()"] * bool(rule.shared)
-    if update.first is not None:
-        marks += ["    for state in self.state.values():"]
-        marks += ['        state.pop("first", None)']
     return [
         "if self._trial:",
         "    self._trial = False",
         "    self.state.clear()",
-        *_forgotten(rule),
+        *(INDENT + line for line in forgotten(rule)),
         "if self._is_trial():",
         "    # torch.distributed.checkpoint asks for the state; the first step is to come.",
         "    self._trial = True",
-        "    for group in self.param_groups:",
-        f"        self._init_group(group, {lists})",
-        *marks,
+        *(INDENT + line for line in made(rule, update)),
         "    return loss",
         "",
     ]
 
 
-def _forgotten(rule: ir.Rule) -> list[str]:
+def made(rule: ir.Rule, update: Update) -> list[str]:
+    """The lines that make the state of all parameters."""
+    lists = ", ".join(["[]"] * len(update.collected))
+    result = [
+        "for group in self.param_groups:",
+        f"    self._init_group(group, {lists})",
+    ]
+    result += ["self._init_shared()"] * bool(rule.shared)
+    if update.first is not None:
+        result += ["for state in self.state.values():"]
+        result += ['    state.pop("first", None)']
+    return result
+
+
+def forgotten(rule: ir.Rule) -> list[str]:
     """The lines that forget what groups have got."""
     if not rule.shared:
         return []
     names = keys(each.name for each in rule.shared)
     return [
-        "    for group in self.param_groups:",
-        f"        for name in ({names}):",
-        "            group.pop(name, None)",
+        "for group in self.param_groups:",
+        f"    for name in ({names}):",
+        "        group.pop(name, None)",
     ]

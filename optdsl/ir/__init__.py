@@ -44,6 +44,7 @@ from .nodes import (
     Unary,
     Unpack,
 )
+from .routes import Line, Route, pattern_of, question
 from .rules import (
     HOOKS,
     Arguments,
@@ -111,6 +112,8 @@ __all__ = [
     "Unary",
     "Unpack",
     "Arguments",
+    "Line",
+    "Route",
     "Function",
     "Hook",
     "Hyper",
@@ -127,6 +130,8 @@ __all__ = [
     "is_evaluation",
     "mapped",
     "mentions",
+    "pattern_of",
+    "question",
     "reads",
     "statements",
     "targets",

@@ -1233,3 +1233,18 @@ class Yogi(Optimizer):
         fused: bool | None = None,
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
+class MuonAdamW(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        muon: dict[str, Any] | None = None,
+        adamw: dict[str, Any] | None = None,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...

@@ -95,22 +95,31 @@ def _lost_a_bracket(text: str, error: Exception) -> bool:
 def _without_line(text: str, number: int, empty: bool = False) -> str:
     """The text, of the same length, in which a line says nothing any more.
 
-    Inside a block a harmless statement stands in, unless it has to be `empty`, so that
+    Inside a block a harmless line stands in, unless it has to be `empty`, so that
     the block is not; the block that a lost line opens goes with it, and so does a line
     above that opens no block.
     """
     lines = text.split("\n")
     lost = lines[number - 1]
     indent = len(lost) - len(lost.lstrip())
-    fits = indent and len(lost) >= indent + 3 and not empty
+    harmless = "else->_" if _is_in_route(lines, number, indent) else "_=_"
+    fits = indent and len(lost) >= indent + len(harmless) and not empty
     opener = next((at for at in range(number - 2, -1, -1) if lines[at].strip()), None)
     if opener is not None and lines[opener].rstrip().endswith(":"):
         if len(lines[opener]) - len(lines[opener].lstrip()) >= indent:
             lines[opener] = " " * len(lines[opener])
-    lines[number - 1] = (" " * indent + "_=_" if fits else "").ljust(len(lost))
+    lines[number - 1] = (" " * indent + harmless if fits else "").ljust(len(lost))
     for index in range(number, len(lines)):
         line = lines[index]
         if line.strip() and len(line) - len(line.lstrip()) <= indent:
             break
         lines[index] = " " * len(line)
     return "\n".join(lines)
+
+
+def _is_in_route(lines: list[str], number: int, indent: int) -> bool:
+    """Whether a line is one of a route."""
+    for line in reversed(lines[: number - 1]):
+        if line.strip() and len(line) - len(line.lstrip()) < indent:
+            return line.startswith("route")
+    return False

@@ -14,13 +14,12 @@ from .blocks import Misindented
 from .build import DEEPEST, DEEPEST_BLOCKS, TooDeep
 
 _PLANNED = {
-    "route": "several rules in one optimizer",
     "store": "storage declarations",
 }
 _DECLARATIONS = (
     "optimizer", "reference", "hyper", "positional", "named", "require", "state",
     "sparse_grads", "def", "pre_step", "post_step", "on_call", "mode", "step",
-    "use", "modifier", "about", "needs", "before", "update", "after",
+    "use", "modifier", "about", "needs", "before", "update", "after", "route",
 )  # fmt: skip
 _WORDS = (
     "and",

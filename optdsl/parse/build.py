@@ -136,7 +136,18 @@ def _declaration(tree: Tree) -> syntax.Declaration:
             return syntax.Point(_identifier(parts[0]), _block(parts[1]), span)
         case "step":
             return syntax.Step(_block(parts[0]), span)
+        case "route":
+            return syntax.Route(tuple(map(_case, parts)), span)
     raise AssertionError(tree.data)
+
+
+def _case(tree: Tree) -> syntax.Case:
+    parts = tree.children
+    has_condition = isinstance(parts[0], Tree)
+    asked = _expression(parts[0]) if has_condition else None
+    name, *settings = parts[has_condition:]
+    keywords = tuple(_keyword(each) for each in settings if each is not None)
+    return syntax.Case(asked, _identifier(name), keywords, _span(tree))
 
 
 def _type(tree: Tree) -> syntax.Type:

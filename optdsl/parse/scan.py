@@ -13,7 +13,7 @@ _PIECES = re.compile(
     r'|(?P<text>"[^"\n]*(?P<text_end>"|(?=\n)|\Z))'
     r"|(?P<comment>#[^\n]*)"
     r"|(?P<open>[(\[])|(?P<close>[)\]])"
-    r"|(?P<declaration>^(?:optimizer|modifier|about|needs|use|reference|hyper|positional|named|require|state|sparse_grads|def|pre_step|post_step|on_call|mode|step)\b"
+    r"|(?P<declaration>^(?:optimizer|modifier|about|needs|use|reference|hyper|positional|named|require|state|sparse_grads|def|pre_step|post_step|on_call|mode|step|route)\b"
     r"|^(?:before|update|after)(?= *:))",
     re.MULTILINE,
 )

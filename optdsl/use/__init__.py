@@ -12,11 +12,12 @@ from ..diagnostics import Label
 from ..parse import parse
 from ..source import Source, Span
 from .clashes import check_together
+from .defaults import check_settings, with_defaults
 from .outline import check_modifier, check_rule
 from .reading import Used, asked_for, looked_up
 from .weave import woven
 
-__all__ = ["alone", "is_modifier", "used"]
+__all__ = ["alone", "check_settings", "is_modifier", "used", "with_defaults"]
 
 
 def used(tree: syntax.Spec, source: Source, asked: Sequence[str] = ()) -> Source:

@@ -7,7 +7,7 @@ there.
 from collections.abc import Iterator
 
 from .. import syntax
-from ..diagnostics import Diagnostic, Label, OptdslError, did_you_mean
+from ..diagnostics import Diagnostic, Label, OptdslError
 from ..source import Source, Span
 from .names import UPDATE, assigned, declared
 
@@ -143,24 +143,3 @@ def _needs(tree: syntax.Spec, source: Source) -> Iterator[Diagnostic]:
             title = f"`{name.text}` is declared twice"
             first = Label(declared(tree)[name.text].name.span, "declared here")
             yield Diagnostic("E0202", title, source, Label(name.span), (first,))
-
-
-def check_settings(
-    tree: syntax.Spec, source: Source, use: syntax.Use, by: Source
-) -> None:
-    """Each setting is of a hyper that the modifier has, and stands there once."""
-    hypers = [each.name.text for each in tree.of(syntax.Hyper)]
-    found, seen = [], set()
-    for each in use.settings:
-        name = each.name.text
-        if name not in hypers:
-            has = ", ".join(f"`{other}`" for other in hypers) or "none"
-            hint = did_you_mean(name, hypers) or f"its hypers: {has}"
-            title = f"`{use.name.text}` has no hyper `{name}`"
-            found.append(Diagnostic("E0507", title, by, Label(each.name.span, hint)))
-        elif name in seen:
-            title = f"`{name}` is set twice"
-            found.append(Diagnostic("E0202", title, by, Label(each.name.span)))
-        seen.add(name)
-    if found:
-        raise OptdslError(found)

@@ -9,7 +9,8 @@ from ..diagnostics import Diagnostic, Label, OptdslError
 from ..find import find_modifier
 from ..parse import parse
 from ..source import Source, Span
-from .outline import check_modifier, check_settings
+from .defaults import check_settings
+from .outline import check_modifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def looked_up(
             tree = parse(source)
             each = Used(tree, source, use, by, outside)
             check_modifier(tree, source, each.mark)
-            check_settings(tree, source, use, by)
+            check_settings(tree, use.settings, use.name, by)
             found.append(each)
         except OptdslError as error:
             mistakes += [each for each in error.diagnostics if each not in mistakes]

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from .. import syntax
 from ..source import Piece, Source, Span
-from .draft import Draft, Line, glue, last, line_end, region
+from .defaults import set_default
+from .draft import Draft, Line, glue, last, region
 from .names import UPDATE, assigned, declared, every, fresh, kept, renamed
 from .proposal import Run, Site, sites
 from .reading import Used
@@ -74,7 +75,7 @@ class _Weaving:
                 here = names | (later if point in ("update", "after") else {})
                 draft.rename(renamed(part, here))
             for setting in used.use.settings:
-                self._set(used, setting, draft)
+                set_default(used.tree, setting, used.by, draft)
 
     def _reads_gradient(self, used: Used) -> bool:
         """Whether it asks for the gradient when the rule may have changed it."""
@@ -89,21 +90,6 @@ class _Weaving:
         if not self.given:
             self.given = fresh(("gradient", "given_gradient"), self.taken)
         return self.given
-
-    def _set(self, used: Used, setting: syntax.Keyword, draft: Draft) -> None:
-        """A new default."""
-        for hyper in used.tree.of(syntax.Hyper):
-            if hyper.name.text == setting.name.text:
-                value = (
-                    setting.span.start
-                    + re.compile(r"\w+\s*=\s*")
-                    .match(used.by.text[setting.span.start : setting.span.end])
-                    .end()
-                )
-                span = Span(value, setting.span.end)
-                text = used.by.text[span.start : span.end]
-                old = _default(hyper, used.source)
-                draft.replace(old, [Piece(text, used.by, span)])
 
     # ---- declarations
 
@@ -219,19 +205,3 @@ def _declarations(used: Used, draft: Draft) -> Iterator[Piece]:
             span = region(used.tree, each, used.source)
             yield glue("\n", used.source, span)
             yield from draft.pieces(span.start, span.end)
-
-
-def _default(hyper: syntax.Hyper, source: Source) -> Span:
-    """The default of a hyper as it is written, with its brackets."""
-    start = hyper.type.span.end if hyper.type else hyper.name.span.end
-    text = source.text
-    start = re.compile(r"[^=]*=\s*").match(text, start).end()
-    if hyper.range:
-        end = text.rindex("in", start, hyper.range.span.start)
-        return Span(start, start + len(text[start:end].rstrip()))
-    end = (
-        hyper.doc.span.start if hyper.doc else line_end(source, hyper.default.span.end)
-    )
-    rest = text[hyper.default.span.end : end]
-    closing = re.match(r"[\s)]*", rest).end()
-    return Span(start, hyper.default.span.end + closing)

@@ -46,6 +46,18 @@ def of_rule(rule: ir.Rule) -> tuple[Hyper, ...]:
     return tuple(_declared(each) for each in rule.hypers)
 
 
+def of_routed(name: str, rule: ir.Rule) -> Hyper:
+    """What the constructor takes for one of several rules: its hypers by their names."""
+    every = of_rule(rule)
+    others = [
+        (f"{name} {said}", {each.name: value})
+        for each in every
+        for said, value in each.others
+    ]
+    bad = [{each.name: value} for each in every for value in each.bad]
+    return Hyper(name, {}, tuple(others), tuple(bad))
+
+
 def _declared(hyper: ir.Hyper) -> Hyper:
     default = evaluate(hyper.default, lambda name: None)
     kinds = {"float": float, "int": int, "bool": bool, "str": str, "tuple": tuple}

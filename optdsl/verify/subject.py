@@ -4,18 +4,20 @@ In: a spec, a class, or the text that a person gives for one. Out: a Subject.
 """
 
 import importlib
+import itertools
 import linecache
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import ir, vocabulary
 from ..find import find
 from ..load import load_optimizer
-from ..pipeline import Artifacts, build
+from ..pipeline import Artifacts, Routed, build
 from . import hyper
 from .hyper import Hyper
 from .run import Make
@@ -43,6 +45,13 @@ class Subject:
     reference: str = ""
     group: Mapping[str, Any] = field(default_factory=dict)
     by_hand: tuple[str, ...] = ()
+    asks_names: bool = False
+
+    def told(self, name: str, p: Tensor) -> Tensor | tuple[str, Tensor]:
+        """A parameter as a param group is given it: where names are asked for, with its
+        name.
+        """
+        return (name, p) if self.asks_names else p
 
     @property
     def rule(self) -> ir.Rule | None:
@@ -83,6 +92,8 @@ def of_spec(spec: str, use: Sequence[str] = ()) -> Subject:
     """
     artifacts = build(find(spec), use)
     cls = load_optimizer(spec, use)
+    if isinstance(artifacts, Routed):
+        return _of_route(spec, artifacts, cls)
     rule = artifacts.checked
     flags = _flags(cls)
     return Subject(
@@ -95,6 +106,35 @@ def of_spec(spec: str, use: Sequence[str] = ()) -> Subject:
         rule.reference,
         by_hand=tuple(each.name for each in rule.on_calls),
     )
+
+
+def _of_route(spec: str, routed: Routed, cls: type[Optimizer]) -> Subject:
+    """An optimizer that chooses among rules: the hypers of each of them are the values of
+    one of its own.
+    """
+    rules = routed.rules.items()
+    hypers = [hyper.of_routed(name, each.checked) for name, each in rules]
+    by_hand = {hook.name: None for _, rule in rules for hook in rule.checked.on_calls}
+    flags, asks_names = _flags(cls), routed.route.asks_names
+    make = _loop(cls, flags)
+    return Subject(
+        spec, cls, tuple(hypers), flags, _with_names(make) if asks_names else make,
+        by_hand=tuple(by_hand), asks_names=asks_names,
+    )  # fmt: skip
+
+
+def _with_names(make: Make) -> Make:
+    """The same of parameters that get names."""
+
+    def named(params: Any, **hypers: Any) -> Optimizer:
+        number = itertools.count()
+        groups = [
+            {**group, "params": [(f"p{next(number)}", p) for p in group["params"]]}
+            for group in params
+        ]
+        return make(groups, **hypers)
+
+    return named
 
 
 def of_class(

@@ -158,7 +158,11 @@ def added_later(studied: Studied) -> Outcome:
         p = whole.parameter(two)
         run.parameters["two"], run.parts["two"] = p, two
         run.optimizer.add_param_group(
-            {"params": [p], **studied.subject.group, **hypers}
+            {
+                "params": [studied.subject.told("two", p)],
+                **studied.subject.group,
+                **hypers,
+            }
         )
         begun = studied.start(whole, case.hypers).start()
         for step in (2, 3, 4):

@@ -184,7 +184,8 @@ def _let_in(studied: Studied, name: str, value: Any) -> str:
     if _trial(studied, lambda: studied.start(scene, {}, (own,))).went:
         return "accepted in a group"
     optimizer = studied.start(scene).optimizer
-    more = {"params": [scene.parameter(two)], **studied.subject.group, **own}
+    p = studied.subject.told("two", scene.parameter(two))
+    more = {"params": [p], **studied.subject.group, **own}
     if _trial(studied, lambda: optimizer.add_param_group(more)).went:
         return "accepted in a group that is added"
     if len(optimizer.param_groups) != 1:
