@@ -18,7 +18,7 @@ from typing import Any
 
 from . import ir, syntax, vocabulary
 from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check, check_route
-from .diagnostics import Diagnostic, InternalError, OptdslError
+from .diagnostics import Diagnostic, InternalError, Label, OptdslError
 from .emit import emit, emit_route
 from .emit.complex import means_pairs
 from .kernels import Refusal, program

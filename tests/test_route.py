@@ -902,3 +902,17 @@ def test_any_words_are_a_route_or_a_mistake(seed: int) -> None:
             cls([("a", nn.Parameter(torch.ones(shape)))])
         except (IndexError, ArithmeticError):
             assert re.search(r"size|/|%|\*\*", inside)
+
+
+def test_a_rule_that_takes_the_gradient_anew_is_not_for_a_route(tmp_path: Path) -> None:
+    """The closure is of the whole model."""
+    (tmp_path / "sharp.opt").write_text(
+        "optimizer Sharp\nhyper lr = 0.1\nuse sam\nstep: p -= lr*grad\n"
+    )
+    routed = tmp_path / "routed.opt"
+    routed.write_text(
+        "optimizer Routed\nroute:\n    ndim(p) > 1 -> sharp\n    else -> sgd\n"
+    )
+    with pytest.raises(OptdslError) as caught:
+        load_optimizer(str(routed))
+    assert [each.code for each in caught.value.diagnostics] == ["E0215"]

@@ -128,7 +128,10 @@ def bounded(update: Tensor, grad: Tensor, lr: float) -> Tensor:
 UPDATED = {"cautious": cautious, "bound_update(max_update=0.1)": bounded}
 # What scales the parameter beside a decay, which is no part of the update.
 SCALING = ("fromage",)
-NONE_PROPOSED = {"accsgd", "aggmo", "dadapt_sgd", "ftrl", "madgrad"}
+NONE_PROPOSED = {
+    *("accsgd", "aggmo", "dadapt_sgd", "ftrl", "madgrad"),
+    *("schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd"),
+}
 
 
 @cache

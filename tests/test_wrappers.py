@@ -121,4 +121,3 @@ step:
 def test_two_averages_do_not_go_together() -> None:
     with pytest.raises(OptdslError, match="E0212|average of the parameters"):
         load_optimizer("sgd", use=["ema", "schedule_free"])
-
