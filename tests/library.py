@@ -43,6 +43,8 @@ SMALL = {
     ("shampoo", "max_size"): 2,
     ("soap", "max_precond_dim"): 2,
 }
+# A warm-up of one step is none.
+LONGER = {(f"schedule_free_{name}", "warmup_steps"): 3 for name in ("sgd", "adamw")}
 # Rules whose states depend on sizes, where these are the values.
 SIZED = {spec for spec, _ in SMALL}
 # Hypers that no group may have at once.
@@ -78,8 +80,9 @@ def skip_random(spec: str) -> None:
 def other(spec: str, hyper: ir.Hyper) -> Any:
     """A value that is allowed and not the default."""
     default = inspect.signature(load_optimizer(spec)).parameters[hyper.name].default
-    if (spec, hyper.name) in SMALL:
-        return SMALL[spec, hyper.name]
+    for chosen in (SMALL, LONGER):
+        if (spec, hyper.name) in chosen:
+            return chosen[spec, hyper.name]
     if hyper.choices:
         return next(each for each in reversed(hyper.choices) if each != default)
     if hyper.annotation == "bool":
