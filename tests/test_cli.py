@@ -229,7 +229,7 @@ def test_show_of_a_wrong_spec_prints_nothing(folder: Path) -> None:
 
 def test_list_has_a_line_for_each_rule() -> None:
     lines = optdsl("list").stdout.splitlines()
-    names = [*resources.library(), *resources.modifiers()]
+    names = [*resources.library(), *resources.routes(), *resources.modifiers()]
     assert [line.split()[0] for line in lines] == names
     assert all(len(line.split()) > 2 for line in lines)
 

@@ -181,9 +181,8 @@ def test_the_library_is_a_module() -> None:
     from optdsl.optim import AdamW
 
     assert AdamW is Same is load_optimizer("adamw")
-    assert "AdamW" in optdsl.optim.__all__ and len(optdsl.optim.__all__) == len(
-        resources.library()
-    )
+    there = {**resources.library(), **resources.routes()}
+    assert "AdamW" in optdsl.optim.__all__ and len(optdsl.optim.__all__) == len(there)
     assert dir(optdsl.optim) == sorted(optdsl.optim.__all__)
     with pytest.raises(AttributeError, match="Nothing"):
         optdsl.optim.Nothing  # noqa: B018
