@@ -12,7 +12,7 @@ from .signature import option
 from .update import entries
 
 TRAIN = "train_mode"
-IN_MODE = """        if not all(group["train_mode"] for group in self.param_groups):
+IN_MODE = f"""        if not all(group["{TRAIN}"] for group in self.param_groups):
             raise RuntimeError("a step is for train mode: call train() before it")
 """
 
