@@ -75,6 +75,7 @@ def _hypers_are_read_only(rule: ir.Rule) -> Iterator[object]:
         ir.Role.FIRST,
         ir.Role.LOSS,
         ir.Role.INDEX,
+        ir.Role.CALLS,
     )
     for statement in _statements(rule):
         if isinstance(statement, ir.Assign) and statement.target.role in fixed:

@@ -192,6 +192,8 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
         captured, why_not = None, "its step reads the loss"
     elif checked.evaluates:
         captured, why_not = None, "its step takes the gradient anew"
+    elif any(map(ir.counts, checked.pre_steps)):
+        captured, why_not = None, "its hooks count their runs"
     elif waits := sorted(called & vocabulary.OF_MATRICES):
         captured, why_not = None, f"`{waits[0]}` waits for what the device computes"
     elif "item" in called or asked & {"t", "capturable"} or _reads_scalars(checked):

@@ -154,6 +154,13 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """The end of a step that updates nothing."""
+
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class If:
     """One condition; an `elif` is an If alone in `otherwise`."""
 
@@ -183,7 +190,7 @@ class Complex:
     span: Span = _span()
 
 
-Statement = Assign | Unpack | Return | If | Repeat | Complex
+Statement = Assign | Unpack | Return | Skip | If | Repeat | Complex
 
 # ---- declarations
 

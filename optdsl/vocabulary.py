@@ -12,6 +12,7 @@ from .meanings import MEANINGS, SHAPES, SOURCES
 
 PARAM, GRAD, COUNT, FIRST, LOSS = "p", "grad", "t", "first", "loss"
 GRADIENT = "gradient"
+CALLS = "calls"
 CAPTURABLE, DIFFERENTIABLE = "capturable", "differentiable"
 CONSTANTS = {"inf": "math.inf", "pi": "math.pi"}
 
@@ -173,7 +174,7 @@ FLAGS = ("maximize", "foreach", "capturable", "differentiable", "fused")
 _SPEC_WORDS = (
     "optimizer modifier about needs use reference hyper positional named require state "
     "sparse_grads only def pre_step post_step on_call step if elif else repeat for complex "
-    "return and or not in when true false none"
+    "return skip and or not in when true false none"
 ).split()
 # The words of a generated file that a name of the spec would hide.
 _FILE_WORDS = (
@@ -203,6 +204,11 @@ _FILE_FUNCTIONS = (
 """What the generated file's own functions are called, after an underscore."""
 
 
+def calls_key(hook: str) -> str:
+    """Under which name a group keeps how often a hook has run."""
+    return f"{hook}_{CALLS}"
+
+
 def why_no_def(name: str) -> str:
     """Why a def may not have this name, or '' where it may."""
     if name.startswith(_FILE_FUNCTIONS):
@@ -216,7 +222,7 @@ def why_reserved(name: str) -> str:
         return "names that start with an underscore belong to the generated file"
     if name in _SPEC_WORDS:
         return "it is a word of the language"
-    if name in (PARAM, GRAD, COUNT, FIRST, LOSS) or name in CONSTANTS:
+    if name in (PARAM, GRAD, COUNT, FIRST, LOSS, CALLS) or name in CONSTANTS:
         return "the language gives it a meaning of its own"
     if keyword.iskeyword(name) or name in ("match", "case", "type"):
         return "it is a word of Python"

@@ -21,6 +21,7 @@ from .scope import (
     Report,
     Scope,
 )
+from .skips import check_skips
 from .sparse import check_entries, check_sparse
 from .statements import check_hook, check_step
 
@@ -83,6 +84,7 @@ def check(
         evaluates=bool(declarations.evaluations(spec)),
     )
     check_entries(rule, spec, scope)
+    check_skips(rule, scope)
     flow.check_flow(rule, spec, scope)
     if not report.errors:
         rule = in_phases(rule, scope)

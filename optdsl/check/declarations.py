@@ -68,6 +68,27 @@ def evaluations(spec: syntax.Spec) -> tuple[Span, ...]:
     )
 
 
+def counting(spec: syntax.Spec) -> tuple[Span, ...]:
+    """Where a hook asks how often it has run."""
+    return tuple(
+        each.span
+        for hook in spec.of(syntax.Hook)
+        for each in syntax.walk(hook)
+        if isinstance(each, syntax.Name) and each.text == vocabulary.CALLS
+    )
+
+
+def _early(spec: syntax.Spec) -> frozenset[str]:
+    """The names that hooks before the step read or write."""
+    return frozenset(
+        each.text
+        for hook in spec.of(syntax.Hook)
+        if hook.phase == "pre_step"
+        for each in syntax.walk(hook)
+        if isinstance(each, (syntax.Name, syntax.Identifier))
+    )
+
+
 def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
     """Whether a declaration may have this name; says why not."""
     is_def = what == "def"
@@ -97,6 +118,7 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     """The scope of a spec: its hypers, states and defs, checked in the order written."""
     scope = Scope(report, mode, instantiate=instance, draws=draws(spec))
     scope.group_keys = group_keys(spec, scope.draws)
+    scope.early = _early(spec)
     if scope.draws:
         why = "a step that draws random numbers cannot be captured"
         scope.not_captured = why, tuple(Span(at, at + 1) for at in scope.draws)
@@ -105,6 +127,9 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     elif anew := evaluations(spec):
         why = "a step that takes the gradient anew cannot be captured"
         scope.not_captured = why, anew
+    elif counted := counting(spec):
+        why = "a step whose hooks count their runs cannot be captured"
+        scope.not_captured = why, counted
     for each in spec.declarations:
         match each:
             case syntax.Hyper():

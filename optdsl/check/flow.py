@@ -78,9 +78,15 @@ def _never_read(rule: ir.Rule, spec: syntax.Spec, scope: Scope) -> None:
 
 
 def _dead(
-    block: ir.Block, live: set[str], report: Callable[[ir.Ref], None]
+    block: ir.Block,
+    live: set[str],
+    report: Callable[[ir.Ref], None],
+    at_end: set[str] | None = None,
 ) -> set[str]:
-    """The names that are live before a block, of those live after it."""
+    """The names that are live before a block, of those live after it; `at_end` are those
+    that are live where the step ends.
+    """
+    at_end = live if at_end is None else at_end
     live = set(live)
     for statement in reversed(block):
         match statement:
@@ -98,14 +104,16 @@ def _dead(
                 live -= {each.name for each in targets}
                 live |= _names(statement.value)
             case ir.If():
-                then = _dead(statement.then, live, report)
-                otherwise = _dead(statement.otherwise, live, report)
+                then = _dead(statement.then, live, report, at_end)
+                otherwise = _dead(statement.otherwise, live, report, at_end)
                 live = then | otherwise | _names(statement.condition)
             case ir.Repeat(count=count, body=body):
                 again = {ref.name for each in body for ref in ir.reads(each)}
-                live |= _dead(body, live | again, report) | _names(count)
+                live |= _dead(body, live | again, report, at_end) | _names(count)
             case ir.Return():
                 live = _names(statement.value)
+            case ir.Skip():
+                live = set(at_end)
     return live
 
 

@@ -40,7 +40,7 @@ class Levels:
                 return MODEL if ref.name in self.of_model else GROUP
             case ir.Role.STATE:
                 return self.places[ref.name]
-            case ir.Role.FLAG | ir.Role.LOSS | ir.Role.INDEX:
+            case ir.Role.FLAG | ir.Role.LOSS | ir.Role.INDEX | ir.Role.CALLS:
                 return MODEL
             case ir.Role.LOCAL:
                 return self.locals.get(ref.name, MODEL)
@@ -142,7 +142,7 @@ def _given(block: ir.Block, assignments: list[_Assignment]) -> Iterator[ir.State
             each.role is ir.Role.LOCAL and each.type.on_host for each in inside
         )
         roles = {ref.role for ref in ir.reads(statement)}
-        settled = roles <= {ir.Role.HYPER, ir.Role.FLAG, ir.Role.LOCAL}
+        settled = roles <= {ir.Role.HYPER, ir.Role.FLAG, ir.Role.CALLS, ir.Role.LOCAL}
         read = {ref.name for ref in ir.reads(statement) if ref.role is ir.Role.LOCAL}
         good = settled and read <= known | names and not any(overs(statement))
         if inside and good and of_host and not names & elsewhere:
@@ -162,7 +162,7 @@ def _several_times(found: Levels, block: ir.Block) -> None:
 
 
 def _around(block: ir.Block, conditions: tuple[ir.Expr, ...] = ()) -> Iterator[ir.Expr]:
-    """The conditions under which a block reduces over the model."""
+    """The conditions under which a block reduces over the model, or ends the step."""
     for statement in block:
         match statement:
             case ir.If(condition, then, otherwise):
@@ -171,6 +171,8 @@ def _around(block: ir.Block, conditions: tuple[ir.Expr, ...] = ()) -> Iterator[i
                 for side in (then, otherwise):
                     yield from _around(side, (*conditions, condition))
             case ir.Assign() | ir.Unpack() if MODEL in overs(statement.value):
+                yield from conditions
+            case ir.Skip():
                 yield from conditions
 
 
@@ -226,7 +228,11 @@ def _check_places(found: Levels, block: ir.Block, scope: Scope) -> None:
 
 def _check_none(statement: ir.Statement, where: str, scope: Scope) -> None:
     for node in ir.walk(statement):
-        if isinstance(node, ir.Call) and node.over:
+        if isinstance(node, ir.Skip):
+            title = f"a step that is skipped {where}"
+            help = "it is skipped for all parameters: ask `calls` and hypers alone"
+            scope.report("E0318", title, node.span, help=help)
+        elif isinstance(node, ir.Call) and node.over:
             title = f"a reduction over the {node.over} {where}"
             help = "reduce before it, where every parameter comes by"
             if ir.is_evaluation(node):

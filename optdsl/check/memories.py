@@ -18,9 +18,15 @@ def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
     mode = {
         "train_mode": "whether the optimizer is in train mode is kept under this name"
     }
+    counted = {
+        vocabulary.calls_key(each.name.text): f"how often `{each.name.text}` has run is kept under this name"
+        for each in spec.of(syntax.Hook)
+        if any(_is_calls(node) for node in syntax.walk(each))
+    }
     has_modes = any(each.phase == "mode" for each in spec.of(syntax.Hook))
     return (
-        (seed if draws else {})
+        counted
+        | (seed if draws else {})
         | (mode if has_modes else {})
         | {
             f"{vocabulary.BASE}{name.text}": f"`initial({name.text})` is kept under this name"
@@ -30,6 +36,10 @@ def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
             if isinstance(name, syntax.Name)
         }
     )
+
+
+def _is_calls(node: object) -> bool:
+    return isinstance(node, syntax.Name) and node.text == vocabulary.CALLS
 
 
 def check_initial(call: syntax.Call, given: ir.Expr, scope: Scope) -> ir.Expr:

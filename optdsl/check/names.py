@@ -19,6 +19,9 @@ NOT_HERE = {
 }
 
 
+_HAVE_STATES = ("state", "pre_step", "step", "post_step", "mode")
+
+
 def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
     """What a name stands for at the scope's place."""
     name, place = expr.text, scope.place
@@ -34,7 +37,9 @@ def check_name(expr: syntax.Name, scope: Scope) -> ir.Expr:
     if name in scope.hypers and place not in ("default", "def"):
         type_ = _known_to_be(name, scope.hypers[name].type, scope)
         return ir.Ref(name, ir.Role.HYPER, type_, expr.span)
-    if name in scope.states and place in ("state", "step", "post_step", "mode"):
+    if name in scope.states and place in _HAVE_STATES:
+        if not is_known_to_hooks(name, expr.span, scope):
+            return unknown(expr.span)
         if place == "step" or not scope.states[name].shared:
             return _state(expr, scope)
         title = f"`{name}` cannot be read here"
@@ -93,12 +98,36 @@ def _never_captured(expr: syntax.Name, scope: Scope) -> bool:
     return scope.place == "step" and here in why
 
 
+def is_known_to_hooks(name: str, span: Span, scope: Scope) -> bool:
+    """Whether a state is there before the step, where this place is; says why not."""
+    if scope.place != "pre_step":
+        return True
+    state = scope.states[name]
+    sized = state.type.unknown or state.type == ir.TENSOR
+    starts = {ref.role for ref in ir.reads(state.initial)}
+    if (
+        sized
+        and not (state.place or state.index or state.when)
+        and starts <= {ir.Role.PARAM, ir.Role.HYPER}
+    ):
+        return True
+    help = (
+        "a pre-step hook runs before the step makes its states: those that it has are "
+        "like `p`, without `when`, and start from `p` and hypers alone"
+    )
+    scope.report("E0303", f"`{name}` is not known before the step", span, help=help)
+    return False
+
+
 def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
     name, place = expr.text, scope.place
     if name in scope.refused:
         return unknown(expr.span)
-    if place == "pre_step" and (name in scope.states or name in ("t", "first")):
-        help = "a pre-step hook runs before the state of a parameter is made"
+    if name == vocabulary.CALLS and place not in NOT_HERE:
+        help = "it counts the runs of a `pre_step`, and belongs to one"
+        scope.report("E0303", f"`{name}` is not known here", expr.span, help=help)
+    elif place == "pre_step" and name in ("t", "first"):
+        help = "`calls` is how often the hook has run"
         scope.report(
             "E0303", f"`{name}` is not known before the step", expr.span, help=help
         )
@@ -108,7 +137,7 @@ def _not_found(expr: syntax.Name, scope: Scope) -> ir.Expr:
     elif place in NOT_HERE and (
         name in scope.hypers
         or name in scope.states
-        or name in ("p", "grad", "t", "first", "loss")
+        or name in ("p", "grad", "t", "first", "loss", "calls")
     ):
         scope.report(
             "E0306", f"`{name}` cannot be read here", expr.span, NOT_HERE[place]
@@ -175,13 +204,17 @@ def _builtin(expr: syntax.Name, scope: Scope) -> ir.Expr | None:
     if name == vocabulary.COUNT and place in ("step", "post_step"):
         type_ = ir.SCALAR if scope.mode.counts_on_device else ir.NUMBER
         return ir.Ref(name, ir.Role.COUNT, type_, expr.span)
+    if name == vocabulary.CALLS and place == "pre_step":
+        return ir.Ref(name, ir.Role.CALLS, ir.NUMBER, expr.span)
     if name == vocabulary.LOSS and place == "step":
         return ir.Ref(name, ir.Role.LOSS, ir.SCALAR, expr.span)
     if name == vocabulary.FIRST and place == "step":
         alone = [
             state
             for state in scope.states.values()
-            if state.index is None and not state.shared
+            if state.index is None
+            and not state.shared
+            and state.name not in scope.early
         ]
         if not any(known_here(state, scope) for state in alone):
             scope.counted.append(name)

@@ -14,10 +14,10 @@ def merged(
     otherwise: ir.Block,
     looped: bool = False,
 ) -> dict[str, Local]:
-    """The locals after a branch, or a loop; a path that returns does not count."""
-    if then and isinstance(then[-1], ir.Return):
+    """The locals after a branch, or a loop; a path that ends does not count."""
+    if then and isinstance(then[-1], (ir.Return, ir.Skip)):
         return right
-    if otherwise and isinstance(otherwise[-1], ir.Return):
+    if otherwise and isinstance(otherwise[-1], (ir.Return, ir.Skip)):
         return left
     found = {}
     for name in dict.fromkeys([*left, *right]):

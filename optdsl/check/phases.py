@@ -48,7 +48,8 @@ def _block(
     block: ir.Block, rule: ir.Rule, scope: Scope, shared: bool = False
 ) -> tuple[ir.Block, set[str]]:
     """A block in phases, and the hypers that all of the model has to share."""
-    if not shared and not any(kind for each in block for kind in overs(each)):
+    together = any(kind for each in block for kind in overs(each))
+    if not (shared or together or any(map(_stays, block))):
         return block, set()
     known = levels(block, rule.states, scope, shared)
     if scope.report.errors:
@@ -103,10 +104,8 @@ class _Phases:
                     whole = ir.If(condition, *blocks, statement.span)
                     yield narrower(*kinds, self.levels.of(condition)), whole
                     return
-                for at, side in enumerate(sides):
-                    for level, run in _runs(side):
-                        pair = ((), run) if at else (run, ())
-                        yield level, ir.If(condition, *pair, statement.span)
+                for level, *pair in _paired(*(list(_runs(side)) for side in sides)):
+                    yield level, ir.If(condition, *pair, statement.span)
             case ir.Assign(target, ir.Call() as call, span) if ir.is_evaluation(call):
                 before, x = self._reduced(call.arguments[0], target.name, span)
                 yield from before
@@ -220,7 +219,7 @@ def _ordered(flat: list[Leveled]) -> list[Leveled]:
     for level, statement in flat:
         read = {ref.name for ref in ir.reads(statement)}
         if level == PARAM:
-            if read & _made(waiting) or any(map(_evaluates, waiting)):
+            if read & _made(waiting) or any(_stays(each) for _, each in waiting):
                 result += _groups_first(waiting)
                 waiting, here = [], len(result)
             result.append((level, statement))
@@ -228,7 +227,8 @@ def _ordered(flat: list[Leveled]) -> list[Leveled]:
         before = [*result[here:], *waiting]
         seen = {ref.name for _, each in before for ref in ir.reads(each)}
         made = _made(before)
-        if read & made or _made([(level, statement)]) & (seen | made):
+        written = _made([(level, statement)])
+        if read & made or written & (seen | made) or _stays(statement):
             waiting.append((level, statement))
         else:
             result.insert(here, (level, statement))
@@ -240,9 +240,14 @@ def _made(flat: list[Leveled]) -> set[str]:
     return ir.assigned(tuple(each for _, each in flat))
 
 
-def _evaluates(leveled: Leveled) -> bool:
-    """Whether a statement takes the gradient anew: what stands behind it stays there."""
-    return any(map(ir.is_evaluation, ir.walk(leveled[1])))
+def _stays(statement: ir.Statement) -> bool:
+    """Whether what stands behind a statement stays there: it takes the gradient anew, or
+    may end the step.
+    """
+    return any(
+        isinstance(each, ir.Skip) or ir.is_evaluation(each)
+        for each in ir.walk(statement)
+    )
 
 
 def _groups_first(waiting: list[Leveled]) -> list[Leveled]:
@@ -275,6 +280,17 @@ def _gathered(flat: list[Leveled], level: str) -> Iterator[tuple[str, list]]:
             narrow.append(each)
     if narrow:
         yield PARAM, narrow
+
+
+def _paired(
+    then: list[Leveled], otherwise: list[Leveled]
+) -> Iterator[tuple[str, ir.Block, ir.Block]]:
+    """Runs of both sides of a branch; where one ends as the other begins, they meet."""
+    meet = bool(then and otherwise) and then[-1][0] == otherwise[0][0]
+    yield from ((level, run, ()) for level, run in (then[:-1] if meet else then))
+    if meet:
+        yield then[-1][0], then[-1][1], otherwise[0][1]
+    yield from ((level, (), run) for level, run in otherwise[meet:])
 
 
 def _runs(side: list[Leveled]) -> Iterator[tuple[str, ir.Block]]:

@@ -127,7 +127,8 @@ class Scope:
     has the number of each draw of random numbers, by where it stands; `loops` says how many
     loops are around this place; `not_captured` why no step can be captured, and where
     that is said.
-    A def `has_tensor` among its arguments, whose precision numbers can take.
+    A def `has_tensor` among its arguments, whose precision numbers can take. States that
+    are `early` are read or written by a pre-step hook.
     """
 
     report: Report
@@ -154,6 +155,7 @@ class Scope:
     loops: int = 0
     not_captured: tuple[str, tuple[Span, ...]] = ("", ())
     has_tensor: bool = False
+    early: frozenset[str] = frozenset()
 
     def at(self, place: str, **fresh) -> "Scope":
         """The same names seen from another place, without its locals and facts."""
@@ -182,7 +184,7 @@ class Scope:
         names = list(self.locals)
         if self.place != "def" and self.place != "default":
             names += self.hypers
-        if self.place in ("state", "step", "post_step", "mode"):
+        if self.place in ("state", "pre_step", "step", "post_step", "mode"):
             names += self.states
         if self.place in ("state", "when", "pre_step", "step", "post_step"):
             names += ["p", "grad"]
@@ -192,6 +194,8 @@ class Scope:
             names += ["t"]
         if self.place == "step":
             names += ["first"]
+        if self.place == "pre_step":
+            names += ["calls"]
         return sorted(dict.fromkeys(names))
 
 

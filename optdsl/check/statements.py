@@ -15,10 +15,11 @@ from .expressions import (
 )
 from .kinds import unknown
 from .linear import check_linear
-from .names import check_name
+from .names import check_name, is_known_to_hooks
 from .paths import assigned, changes_kind, merged
 from .scope import INDEX, Scope, holds, holds_not
 from .shapes import SEVERAL, one_part
+from .skips import check_skip
 
 
 def check_step(step: syntax.Step, scope: Scope) -> ir.Block:
@@ -71,6 +72,8 @@ def check_block(body: tuple[syntax.Statement, ...], scope: Scope) -> ir.Block:
                 continue
             case syntax.Return():
                 result = _return(statement, scope)
+            case syntax.Skip():
+                result = check_skip(statement, scope)
         if result is not None:
             checked.append(result)
     return tuple(checked)
@@ -128,7 +131,7 @@ def _target(
         if text in scope.states:
             return _state_target(name, value, scope, index)
     counts = text in scope.locals and scope.locals[text].index
-    fixed = text in ("t", "first", "loss") and place != "def"
+    fixed = text in ("t", "first", "loss", "calls") and place != "def"
     if counts or fixed or text in vocabulary.CONSTANTS:
         sets = "the loop sets it" if counts else "the language sets it"
         scope.report("E0302", f"`{text}` cannot be assigned", name.span, sets)
@@ -163,12 +166,7 @@ def _state_target(
     scope: Scope,
     index: syntax.Expression | None,
 ) -> ir.Ref | None:
-    if scope.place == "pre_step":
-        help = "a pre-step hook runs before the state of a parameter is made"
-        title = f"`{name.text}` is not known before the step"
-        scope.report("E0303", title, name.span, help=help)
-        return None
-    if value.type.unknown:
+    if not is_known_to_hooks(name.text, name.span, scope) or value.type.unknown:
         return None
     read = check_expression(_as_read(name, index), scope)
     if read.type.unknown:

@@ -43,7 +43,7 @@ def is_whole(part: ir.Expr, scope: Scope) -> bool:
             return hyper is not None and hyper.annotation == "int"
         case ir.Ref(role=ir.Role.LOCAL):
             return scope.locals[part.name].whole
-        case ir.Ref(role=ir.Role.INDEX):
+        case ir.Ref(role=ir.Role.INDEX | ir.Role.CALLS):
             return True
     return False
 

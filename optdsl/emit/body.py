@@ -14,6 +14,9 @@ METHODS = {symbol: method for method, symbol in INFIX.items() if method != "matm
 Single = Callable[[ir.Statement], Iterator[str]]
 
 
+_PLAIN = (ir.Forget, ir.Skip)
+
+
 def lines(
     block: ir.Block,
     name: Name,
@@ -38,7 +41,7 @@ def lines(
         ]
         branch = isinstance(statement, ir.If) and equation.startswith(("if ", "elif "))
         branch = branch or isinstance(statement, ir.Repeat)
-        same = same or _renames(statement) or isinstance(statement, ir.Forget)
+        same = same or _renames(statement) or isinstance(statement, _PLAIN)
         if not (same or branch or statement.span == quoted):
             if result:
                 result.append("")

@@ -86,10 +86,14 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
         for each in rule.own
         if each.when is not None and each.index is None
     ]
+    early = ir.early(rule)
     always = [each for each in rule.own if each.when is None and each.index is None]
+    always = [each for each in always if each not in early]
     several = any(each.index is not None for each in rule.own)
     result, new = ["state = self.state[p]"], "len(state) == 0"
-    if not (always or rule.counted or several):
+    if early:
+        new = f"state.keys() <= {without_update(rule)}"
+    if not (always or rule.counted or several or early):
         # A parameter none of whose states is wanted gets no entry at all.
         wanted = " or ".join(dict.fromkeys(conditions))
         result = [f"state = self.state[p] if {wanted} else {{}}"]
@@ -110,6 +114,8 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
     if making:
         result.append(f"if {new}:")
         result += [INDENT + line for line in making]
+    for each in early:
+        result += made_early(each, rule, "p")
     if rule.counted == "int":
         result.append('state["step"] += 1')
     for column in update.columns:
@@ -121,6 +127,18 @@ def _states(rule: ir.Rule, update: Update) -> list[str]:
             result.append(f'if {condition} and "{state.name}" not in state:')
             result += [INDENT + line for line in _making(state, rule)]
     return result
+
+
+def without_update(rule: ir.Rule) -> str:
+    """The keys that the state of a parameter has at most before its first update."""
+    names = ", ".join(f'"{each.name}"' for each in ir.early(rule))
+    return f"{{{names}}}"
+
+
+def made_early(state: ir.State, rule: ir.Rule, param: str) -> list[str]:
+    """The lines that make a state of a hook, where it is not there yet."""
+    made = _made(state, rule, _name(rule, param=param), param=param)
+    return [f'if "{state.name}" not in state:', *(INDENT + line for line in made)]
 
 
 def _made_entries(column: Column, rule: ir.Rule) -> list[str]:
@@ -161,7 +179,9 @@ def _making(
     return [copied, *_made(state, rule, _name(rule, is_new, "start", index), target)]
 
 
-def _made(state: ir.State, rule: ir.Rule, name: Name, target: str = "") -> list[str]:
+def _made(
+    state: ir.State, rule: ir.Rule, name: Name, target: str = "", param: str = "p"
+) -> list[str]:
     """The lines that make a state, in memory of its own."""
     target = target or f'state["{state.name}"]'
     written = text(state.initial, name)
@@ -171,14 +191,14 @@ def _made(state: ir.State, rule: ir.Rule, name: Name, target: str = "") -> list[
     if state.initial.type.on_host:
         kept = "memory_format=torch.preserve_format"
         if isinstance(state.initial, ir.Const) and not literal(state.initial):
-            return [f"{target} = torch.zeros_like(p, {kept})"]
+            return [f"{target} = torch.zeros_like({param}, {kept})"]
         if not rule.pairs:
-            return [f"{target} = torch.full_like(p, {written}, {kept})"]
+            return [f"{target} = torch.full_like({param}, {written}, {kept})"]
         return [
             f"fill = {written}",
-            "if torch.is_complex(p):",
+            f"if torch.is_complex({param}):",
             "    fill = complex(fill, fill)",
-            f"{target} = torch.full_like(p, fill, {kept})",
+            f"{target} = torch.full_like({param}, fill, {kept})",
         ]
     if isinstance(state.initial, ir.Ref):
         return [f"{target} = {written}.clone(memory_format=torch.preserve_format)"]

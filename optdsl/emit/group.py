@@ -1,11 +1,11 @@
 """What a param group keeps beside hypers and options: the numbers that hypers were when it
-was added, the seed of its random numbers, and its mode.
+was added, the seed of its random numbers, its mode, and how often hooks have run.
 
 In: a rule. Out: the lines that put it into a new group and into one of an older
 checkpoint, what the docstring says of it, and the functions for it.
 """
 
-from .. import ir
+from .. import ir, vocabulary
 from .hooks import TRAIN
 from .randoms import SEED
 
@@ -29,7 +29,16 @@ def seeded(rule: ir.Rule) -> list[str]:
     if rule.modes:
         result.append(f'modes = [group["{TRAIN}"] for group in self.param_groups]')
         result.append(f'param_group.setdefault("{TRAIN}", all(modes))')
+    for key in _counts(rule).values():
+        result.append(f'calls = [group["{key}"] for group in self.param_groups]')
+        result.append(f'param_group.setdefault("{key}", max(calls, default=0))')
     return result
+
+
+def _counts(rule: ir.Rule) -> dict[str, str]:
+    """The hooks that count their runs, and the keys of the counts."""
+    names = [each.name for each in rule.pre_steps if ir.counts(each)]
+    return {name: vocabulary.calls_key(name) for name in names}
 
 
 def added(rule: ir.Rule) -> list[str]:
@@ -50,6 +59,7 @@ def completed(rule: ir.Rule) -> list[str]:
         result += [f'if "{SEED}" not in group:', f'    group["{SEED}"] = _new_seed()']
     if rule.modes:
         result.append(f'group.setdefault("{TRAIN}", True)')
+    result += [f'group.setdefault("{key}", 0)' for key in _counts(rule).values()]
     return result
 
 
@@ -64,6 +74,8 @@ def said(rule: ir.Rule) -> list[str]:
             f"{TRAIN} (bool): whether the parameters are those of training, which `train()` "
             "and `eval()` set."
         )
+    for hook, key in _counts(rule).items():
+        result.append(f"{key} (int): how often `{hook}` has run.")
     if rule.random:
         result.append(
             f"{SEED} (int): where its random numbers start; drawn from torch's default "

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from .. import ir
-from ..stages import direct_parts, own, parts, runs, surely
+from .. import ir, vocabulary
+from ..stages import direct_parts, own, parts, read_first, runs, surely
+from ..vocabulary import GRAD
 from . import again
 from .body import INDENT, lines, one_at_a_time
+from .collect import made_early, without_update
 from .expr import PRECEDENCE, entry, text
 from .names import Names, plural
 from .signature import option
@@ -47,13 +49,16 @@ def _method(hook: ir.Hook, rule: ir.Rule, when: str) -> list[str]:
     }
     what = "a gradient and a state" if stateful else "a gradient"
     said = _AGAIN if again.takes(hook) else _WHEN[when]
-    doc = f'"""{said.format(what)}"""'
+    doc = [f'"""{said.format(what)}"""']
+    if ir.skips(hook):
+        doc = [doc[0][:-3], "", "Returns:", "    Whether the step goes on.", '"""']
     body = _Method(hook, rule).body()
     in_mode = hook in rule.modes
+    result = "bool" if ir.skips(hook) else "None"
     return [
         "@torch.no_grad()" if in_mode else "@_use_grad_for_differentiable",
-        f"def {hook.name}({again.parameters(hook)}) -> None:",
-        *(INDENT + line if line else "" for line in [doc, *body]),
+        f"def {hook.name}({again.parameters(hook)}) -> {result}:",
+        *_indented([*doc, *body]),
     ]
 
 
@@ -68,6 +73,7 @@ class _Method:
         self.lists = {name: self.names.claim(plural(name)) for name in parts(hook.body)}
         self.plain = one_at_a_time(self.name)
         self.marks: list[str] = []
+        self.made: set[str] = set()
 
     def body(self) -> list[str]:
         block = self.hook.body
@@ -77,8 +83,23 @@ class _Method:
         outside = [each for each in block if not isinstance(each, ir.Each)]
         self.of_model = {ref.name for each in outside for ref in ir.reads(each)}
         wide = [each for each in self.rule.of_group if each.name in self.of_model]
-        result = ["group = self.param_groups[0]", *self._hypers(wide)] if wide else []
+        counts = ir.counts(self.hook)
+        result = ["group = self.param_groups[0]"] if wide or counts else []
+        result += self._hypers(wide)
+        result += self._counted() if counts else []
+        if ir.skips(self.hook):
+            return [*result, *self._around(block, "return True"), "return True"]
         return result + self._around(block, "return")
+
+    def _counted(self) -> list[str]:
+        """The lines that count this run."""
+        calls = self.names.own(vocabulary.CALLS)
+        key = vocabulary.calls_key(self.hook.name)
+        return [
+            f'{calls} = group["{key}"] + 1',
+            "for group in self.param_groups:",
+            f'    group["{key}"] = {calls}',
+        ]
 
     def name(self, ref: ir.Ref) -> str:
         if ref.name in self.lists:
@@ -94,6 +115,8 @@ class _Method:
                 yield f"self.{again.METHOD}({self.name(place)}, {again.CLOSURE})"
             case ir.Assign(target, value) if target.name in self.lists:
                 yield f"{self.lists[target.name]}.append({text(value, self.name)})"
+            case ir.Skip():
+                yield "return False"
             case _:
                 yield from self.plain(statement)
 
@@ -140,7 +163,9 @@ class _Method:
     def _params(self, phase: ir.Each) -> list[str]:
         refs = [*ir.mentions(phase)]
         roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
-        inner = _begin(self.rule, self.names, roles, used, self.hook)
+        if GRAD in surely(phase.body) and GRAD not in read_first(phase.body, set()):
+            roles.discard(ir.Role.GRAD)
+        inner = _begin(self.rule, self.names, roles, used, self.hook, self.made)
         inner += [f"{each} = True" for each in self.marks]
         inner += self._lines(phase.body)
         hands_on = self.hook in self.rule.pre_steps
@@ -170,15 +195,28 @@ def _indented(body: list[str]) -> list[str]:
 
 
 def _begin(
-    rule: ir.Rule, names: Names, roles: set, used: set[str], hook: ir.Hook
+    rule: ir.Rule,
+    names: Names,
+    roles: set,
+    used: set[str],
+    hook: ir.Hook,
+    made: set[str],
 ) -> list[str]:
+    """The lines that give a phase of a hook what it reads of a parameter; `made` grows by
+    the states that they make.
+    """
     in_mode = hook in rule.modes
+    before = hook in rule.pre_steps
     by_hand = in_mode or hook in rule.on_calls
     stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
     # A parameter has an entry once it has stepped, unless all of its states are optional.
-    entered = rule.counted or any(state.when is None for state in rule.own)
+    early = ir.early(rule)
+    entered = rule.counted or any(
+        state.when is None for state in rule.own if before or state not in early
+    )
     missing = ["param.grad is None"] * (not in_mode)
-    missing += ["param not in self.state"] * bool(stateful and entered)
+    if stateful and entered and not before:
+        missing.append(_never_updated(rule))
     result = [f"if {' or '.join(missing)}:", "    continue"] if missing else []
     real = rule.pairs
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
@@ -202,14 +240,18 @@ def _begin(
             if state.index is not None:
                 result += _entries(state, own, names, real)
                 continue
+            if before and state.name not in made:
+                result += made_early(state, rule, "param")
+                made.add(state.name)
             value = (
                 f'state["{state.name}"]'
                 if state.when is None
                 else f'state.get("{state.name}")'
             )
             if real and not state.scalar:
+                there = f"{own} is not None and " * (state.when is not None)
                 result.append(f"{own} = {value}")
-                result.append(f"if {own} is not None and torch.is_complex({own}):")
+                result.append(f"if {there}torch.is_complex({own}):")
                 result.append(f"    {own} = torch.view_as_real({own})")
             else:
                 result.append(f"{own} = {value}")
@@ -220,6 +262,13 @@ def _begin(
         read = ".item()" if rule.counted == "tensor" else ""
         result.append(f't = state["step"]{read}')
     return result
+
+
+def _never_updated(rule: ir.Rule) -> str:
+    """The condition that a parameter has no states but those of hooks before the step."""
+    if not ir.early(rule):
+        return "param not in self.state"
+    return f"self.state.get(param, {{}}).keys() <= {without_update(rule)}"
 
 
 def _of_group(ref: ir.Ref) -> str:

@@ -58,7 +58,11 @@ def without_grad(rule: ir.Rule) -> bool:
 def decorators(rule: ir.Rule) -> list[str]:
     """What stands above the method."""
     result = ["@torch.compiler.disable"] * (
-        rule.counted == "int" or rule.random or rule.reads_loss or rule.evaluates
+        rule.counted == "int"
+        or rule.random
+        or rule.reads_loss
+        or rule.evaluates
+        or any(map(ir.counts, rule.pre_steps))
     )
     if without_grad(rule):
         return [*result, "@torch.no_grad()"]
@@ -113,7 +117,8 @@ def groups_step(targets: ir.Targets, update: Update) -> list[str]:
     elif targets.kernels is not None:
         steps = _by_kernels(targets, update, steps)
     if rule.pre_steps:
-        steps = [*map(_called, rule.pre_steps), "", *steps]
+        called = [line for each in rule.pre_steps for line in _called(each)]
+        steps = [*called, "", *steps]
     if any("grad" in ir.assigned(each.body) for each in rule.pre_steps):
         steps = _with_held_gradients(steps)
     if rule.post_steps:
@@ -121,8 +126,9 @@ def groups_step(targets: ir.Targets, update: Update) -> list[str]:
     return steps
 
 
-def _called(hook: ir.Hook) -> str:
-    return f"self.{hook.name}({again.CLOSURE * again.takes(hook)})"
+def _called(hook: ir.Hook) -> list[str]:
+    call = f"self.{hook.name}({again.CLOSURE * again.takes(hook)})"
+    return [f"if not {call}:", "    return loss"] if ir.skips(hook) else [call]
 
 
 def _first_is_over(update: Update) -> list[str]:

@@ -109,12 +109,20 @@ class Update:
 def update_of(targets: ir.Targets) -> Update:
     """What the update functions of a rule take."""
     rule = targets.loop
-    names = Names(_TAKEN)
+    names, early = Names(_TAKEN), ir.early(rule)
     columns = [
         Column(names.own("p"), "params", "list[Tensor]", "p"),
         Column(names.own("grad"), "grads", "list[Tensor]", "p.grad"),
     ]
+    read = [
+        ref for block in targets.blocks() for each in block for ref in ir.reads(each)
+    ]
+    updated = {ref.name for ref in read} | {
+        name for block in targets.blocks() for name in ir.assigned(block)
+    }
     for state in rule.own:
+        if state in early and state.name not in updated:
+            continue
         value, annotation = f'state["{state.name}"]', "list[Tensor]"
         if state.when is not None:
             value, annotation = f'state.get("{state.name}")', "list[Tensor | None]"
@@ -124,9 +132,6 @@ def update_of(targets: ir.Targets) -> Update:
             index = names.copy().claim(state.index.name)
             value, annotation = entries(state, index), f"list[{annotation}]"
         columns.append(Column(own, items, annotation, value, state, index=index))
-    read = [
-        ref for block in targets.blocks() for each in block for ref in ir.reads(each)
-    ]
     if any(ref.role is ir.Role.FIRST for ref in read):
         first = names.own("first")
         value = 'state.get("first", False)'

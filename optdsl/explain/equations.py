@@ -206,6 +206,8 @@ class _Writer:
                 )
                 self.assigned = self.assigned | {each.name for each in kept}
                 yield from self.block(statement.body, depth + 1)
+            case ir.Skip():
+                yield Line(depth, ("skip the step",))
             case ir.Each(level):
                 name = {"param": "parameter"}.get(level, level)
                 yield Line(depth, (f"for each {name}:",))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .. import ir
-from .run import DRAWN, Memory, Run
+from .. import ir, vocabulary
+from .run import DRAWN, Memory, Run, Skipped
 
 Gradient = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """What a closure does: the gradients with the parameters that have one at other places."""
@@ -29,16 +29,14 @@ def step(
     them from `gradient`.
     """
     moving = [each for each in parameters if each.grad is not None]
-    if not moving:
-        return
-    _make_shared(rule, parameters)
+    if moving:
+        _make_shared(rule, parameters)
     grads = {id(each): each.grad for each in moving}
     for hook in rule.pre_steps:
-        runs = [Run(rule, each, grads[id(each)], gradient) for each in moving]
-        _together(hook.body, runs)
-        for each, run in zip(moving, runs, strict=True):
-            grads[id(each)] = run.values["grad"]
-            each.p = run.values["p"]
+        if not _hooked(rule, hook, parameters, grads, gradient):
+            return
+    if not moving:
+        return
     runs = [_started(rule, each, grads[id(each)], loss) for each in moving]
     _together((*rule.prologue, *rule.step), runs)
     for each, run in zip(moving, runs, strict=True):
@@ -52,6 +50,42 @@ def step(
         _together(hook.body, runs)
         for each, run in zip(moving, runs, strict=True):
             _keep(rule, run, each)
+
+
+def _hooked(
+    rule: ir.Rule,
+    hook: ir.Hook,
+    parameters: Sequence[Memory],
+    grads: dict[int, Tensor],
+    gradient: Gradient | None,
+) -> bool:
+    """Runs a hook before the step, and says whether the step goes on."""
+    calls = 1 + max((each.calls.get(hook.name, 0) for each in parameters), default=0)
+    for each in parameters:
+        each.calls[hook.name] = calls
+    moving = [each for each in parameters if each.grad is not None]
+    runs = []
+    for each in moving:
+        run = Run(rule, each, grads[id(each)], gradient)
+        run.values[vocabulary.CALLS] = calls
+        for state in ir.early(rule):
+            if state.name not in each.states and _mentions(hook, state):
+                each.states[state.name] = run.values[state.name] = run.initial(state)
+        runs.append(run)
+    goes_on = True
+    try:
+        _together(hook.body, runs)
+    except Skipped:
+        goes_on = False
+    for each, run in zip(moving, runs, strict=True):
+        grads[id(each)] = run.values["grad"]
+        _keep(rule, run, each)
+    return goes_on
+
+
+def _mentions(hook: ir.Hook, state: ir.State) -> bool:
+    refs = (ref for each in hook.body for ref in ir.mentions(each))
+    return any(ref.name == state.name for ref in refs)
 
 
 def _make_shared(rule: ir.Rule, parameters: Sequence[Memory]) -> None:
@@ -114,7 +148,9 @@ def _started(rule: ir.Rule, memory: Memory, grad: Tensor, loss: Tensor | None) -
         for state in rule.own
         if state.index or state.when is None or run.value(state.when)
     ]
-    run.values["first"] = not (memory.states or (rule.counted and memory.updates))
+    early = {each.name for each in ir.early(rule)}
+    made = memory.states.keys() - early
+    run.values["first"] = not (made or (rule.counted and memory.updates))
     run.values["_seed"] = (memory.seed, memory.place, memory.updates + 1)
     for state in wanted:
         if state.index is not None:

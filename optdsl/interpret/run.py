@@ -15,7 +15,8 @@ from ..evaluate import BINARY, evaluate
 class Memory:
     """What a step reads and writes of one parameter: `p`, its states by name, and how
     many updates it has had. Parameters of one group have `shared` in common, the states of
-    the group; those of the model are the same in all. `first_hypers` are those that its
+    the group; those of the model are the same in all. `calls` is how often each hook has
+    run, for all parameters. `first_hypers` are those that its
     group was added with; random numbers start from the `seed` of the group and from the
     parameter's `place` in it. All tensors are float64.
     """
@@ -26,6 +27,7 @@ class Memory:
     states: dict[str, Any] = field(default_factory=dict)
     updates: int = 0
     shared: dict[str, Any] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
     seed: int = 0
     place: int = 0
     first_hypers: Mapping[str, Any] = field(init=False)
@@ -76,6 +78,10 @@ def _largest(x: Tensor, count: int) -> Tensor:
 class _Returned(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+class Skipped(Exception):
+    """The step ends here."""
 
 
 class Run:
@@ -167,6 +173,8 @@ class Run:
                         del self.values[name]
                 case ir.Return(value):
                     raise _Returned(self.value(value))
+                case ir.Skip():
+                    raise Skipped
 
     def _take_gradients(self, place: ir.Expr) -> None:
         """Give every parameter its gradient with all of them in their places."""

@@ -20,6 +20,7 @@ class Role(Enum):
     LOCAL = "local"
     SHARED = "local of all parameters"
     INDEX = "index"
+    CALLS = "runs of a hook"
     OPTION = "option of a kernel"
 
 
@@ -184,6 +185,13 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """The end of a step, before anything is updated."""
+
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Effect:
     """A torch call for what it writes."""
 
@@ -220,6 +228,6 @@ class Forget:
     span: Span = _span()
 
 
-Statement = Assign | Unpack | If | Repeat | Each | Return | Effect | Forget
+Statement = Assign | Unpack | If | Repeat | Each | Return | Skip | Effect | Forget
 Block = tuple[Statement, ...]
 Node = Expr | Statement

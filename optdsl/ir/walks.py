@@ -17,10 +17,12 @@ from .nodes import (
     Op,
     Ref,
     Repeat,
+    Role,
+    Skip,
     Statement,
     Unpack,
 )
-from .rules import HOOKS, Function, Hook, Rule
+from .rules import HOOKS, Function, Hook, Rule, State
 
 
 def children(node: Node) -> Iterator[Node]:
@@ -109,6 +111,24 @@ def mentions(node: Node) -> Iterator[Ref]:
     """Every reference that a node reads or assigns."""
     yield from reads(node)
     yield from targets((node,))
+
+
+def skips(hook: Hook) -> bool:
+    """Whether a hook may end the step before anything is updated."""
+    return any(isinstance(each, Skip) for each in statements(hook.body))
+
+
+def counts(hook: Hook) -> bool:
+    """Whether a hook reads how often it has run."""
+    refs = (ref for each in hook.body for ref in reads(each))
+    return any(ref.role is Role.CALLS for ref in refs)
+
+
+def early(rule: Rule) -> tuple[State, ...]:
+    """The states that a pre-step hook has, which are there before the first update."""
+    bodies = (each for hook in rule.pre_steps for each in hook.body)
+    names = {ref.name for each in bodies for ref in mentions(each)}
+    return tuple(each for each in rule.own if each.name in names)
 
 
 def written(expr: Expr) -> Expr:

@@ -33,6 +33,7 @@ _WORDS = (
     "or",
     "repeat",
     "return",
+    "skip",
     "when",
 )
 _OPENERS = ("if", "elif", "for", "repeat", "complex")

@@ -184,6 +184,8 @@ def _statement(tree: Tree) -> syntax.Statement:
             return syntax.Unpack(targets, _expression(parts[1]), span)
         case "return":
             return syntax.Return(_expression(parts[0]), span)
+        case "skip":
+            return syntax.Skip(span)
         case "if":
             return _branches([each for each in parts if each is not None], span)
         case "repeat":

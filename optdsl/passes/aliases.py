@@ -138,6 +138,8 @@ def live_before(statement: ir.Statement, live: set[str]) -> set[str]:
             return live | again
         case ir.Return() | ir.Effect():
             return live | _names(statement.value)
+        case ir.Skip():
+            return live
     raise AssertionError(statement)
 
 
