@@ -345,8 +345,10 @@ _ALL = (
     Code(
         "E0303",
         "a state or count outside the step",
-        "The state of a parameter and its count `t` come into being in its first step, after "
-        "the pre-step hooks. What needs them belongs in `step:`.",
+        "The states of a parameter and its count `t` come into being in its first step, after "
+        "the pre-step hooks. What needs them belongs in `step:`. A hook before the step may "
+        "have states of its own that are like `p`, have no `when` and start from `p` and "
+        "hypers; `calls` is how often it has run.",
         _spec("p -= lr*grad", "", "pre_step shrink: p *= 1 - 0.1/t"),
         _spec("p *= 1 - 0.1/t\np -= lr*grad"),
     ),
@@ -491,6 +493,15 @@ _ALL = (
         "lines behind.",
         _spec("grad = gradient(p + grad)\np -= lr*grad"),
         _spec("p -= lr*grad", "pre_step climb: grad = gradient(p + grad)"),
+    ),
+    Code(
+        "E0318",
+        "a step that cannot be skipped here",
+        "`skip` ends a step before anything is updated. It stands in `pre_step NAME:`, under "
+        "an `if` that asks `calls` and hypers, so that it holds for all parameters at once. "
+        "Behind it no gradient is taken anew: a closure is of the last batch alone.",
+        _spec("if lr == 0: skip\np -= lr*grad"),
+        _spec("p -= lr*grad", "pre_step every_other:\n    if calls % 2 == 0: skip")
     ),
     Code(
         "E0401",

@@ -4,6 +4,7 @@ In: the statement, and later the hooks of a rule. Out: what is wrong with where 
 """
 
 from .. import ir, syntax
+from ..diagnostics import Label
 from .scope import Scope
 
 
@@ -20,7 +21,7 @@ def check_skips(rule: ir.Rule, scope: Scope) -> None:
     """Reports a step that is never taken, and a gradient that is of the last of several
     batches alone.
     """
-    may_end = False
+    skip = None
     for hook in rule.pre_steps:
         for statement in hook.body:
             if isinstance(statement, ir.Skip):
@@ -29,11 +30,12 @@ def check_skips(rule: ir.Rule, scope: Scope) -> None:
                     "E0318", title, statement.span, help="put it under an `if`"
                 )
             for node in ir.walk(statement):
-                may_end |= isinstance(node, ir.Skip)
-                if may_end and ir.is_evaluation(node):
+                if isinstance(node, ir.Skip):
+                    skip = skip or Label(node.span, "skipped here")
+                if skip and ir.is_evaluation(node):
                     title = "the gradient is taken anew behind `skip`"
                     help = (
                         "the closure is of the last batch alone, and the gradient of all "
                         "since the last update: take it in a hook before"
                     )
-                    scope.report("E0318", title, node.span, help=help)
+                    scope.report("E0318", title, node.span, others=(skip,), help=help)

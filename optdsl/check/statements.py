@@ -35,7 +35,8 @@ def check_hook(hook: syntax.Hook, scope: Scope) -> ir.Hook:
     place = "post_step" if hook.phase == "on_call" else hook.phase
     body = check_block(hook.body, scope.at(place))
     changes = {"p", *scope.states} | ({"grad"} if hook.phase == "pre_step" else set())
-    if not _assigns(hook, changes):
+    skips = any(isinstance(each, syntax.Skip) for each in syntax.walk(hook))
+    if not (skips or _assigns(hook, changes)):
         title = f"the hook `{hook.name.text}` changes nothing"
         expected = "`p` or `grad`" if hook.phase == "pre_step" else "`p` or a state"
         scope.report(

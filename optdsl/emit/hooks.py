@@ -11,6 +11,7 @@ from .collect import made_early, without_update
 from .expr import PRECEDENCE, entry, text
 from .names import Names, plural
 from .signature import option
+from .sparse import refusal
 from .update import entries
 
 TRAIN = "train_mode"
@@ -220,6 +221,9 @@ def _begin(
     result = [f"if {' or '.join(missing)}:", "    continue"] if missing else []
     real = rule.pairs
     as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
+    makes = [each for each in early if before and each.name in used - made]
+    if makes and rule.sparse is None:
+        result += refusal(rule, "param.grad")
     if ir.Role.PARAM in roles:
         result.append(f"p = {as_real.format('param') if real else 'param'}")
     if ir.Role.GRAD in roles:
@@ -240,7 +244,7 @@ def _begin(
             if state.index is not None:
                 result += _entries(state, own, names, real)
                 continue
-            if before and state.name not in made:
+            if state in makes:
                 result += made_early(state, rule, "param")
                 made.add(state.name)
             value = (

@@ -82,12 +82,19 @@ def scattered_lists(rule: ir.Rule) -> list[str]:
     ]
 
 
+def refusal(rule: ir.Rule, grad: str, indent: str = "") -> list[str]:
+    """The lines that refuse every sparse gradient."""
+    said = f'"{rule.name} does not support sparse gradients'
+    raised = raising(said, error="RuntimeError", depth=3)
+    return [f"{indent}if {grad}.is_sparse:", *(indent + each for each in raised)]
+
+
 def refusals(rule: ir.Rule, name: Name) -> list[str]:
     """What `_init_group` says to a gradient that the rule cannot use."""
     sparse = rule.sparse
     if sparse is None:
-        said = {"grad.is_sparse": "does not support sparse gradients"}
-    elif sparse.only:
+        return refusal(rule, "grad", "    ")
+    if sparse.only:
         said = {"not grad.is_sparse": "does not support dense gradients"}
     else:
         differentiable = 'grad.is_sparse and group.get("differentiable", False)'

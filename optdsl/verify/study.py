@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .. import ir
 from . import options
 from .compare import Difference, difference, finite
 from .options import Option
@@ -130,6 +131,13 @@ class Studied:
         coupled, _ = self.remembered("neighbours", hypers, _neighbours)
         return COUPLED if coupled else ""
 
+    def from_any_step(self, hypers: Hypers) -> str:
+        """Why it says nothing how a parameter does that comes later, or ''."""
+        rule = self.subject.rule
+        if rule is not None and any(map(ir.counts, rule.pre_steps)):
+            return COUNTED
+        return self.one_by_one(hypers)
+
     def random_with(self, hypers: Hypers) -> bool:
         """Whether the steps draw random numbers."""
         return self.remembered("random", hypers, _is_random)
@@ -150,6 +158,7 @@ class Studied:
 
 
 RANDOM = "its steps draw random numbers"
+COUNTED = "its hooks count the steps of all parameters together"
 COUPLED = "its parameters depend on each other's values"
 MISSING = ("late", "never", "sometimes")
 TRANSPOSED = Part("transposed", (3, 4), strided=True)

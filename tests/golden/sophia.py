@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 882c82926ff9.
+# Compiled by optdsl from sophia.opt, content 41eecc583771.
 
 import math
 import warnings
@@ -276,7 +276,7 @@ class Sophia(Optimizer):
                     grad = torch.view_as_real(grad)
                 state = self.state[param]
                 hessian = state["hessian"]
-                if hessian is not None and torch.is_complex(hessian):
+                if torch.is_complex(hessian):
                     hessian = torch.view_as_real(hessian)
                 # hessian = lerp(hessian, grad*grad, 1 - betas[1])
                 hessian.lerp_(grad * grad, 1 - betas[1])

@@ -88,7 +88,7 @@ def without_gradient(studied: Studied) -> Outcome:
 
 def late(studied: Studied) -> Outcome:
     def judge(case: Case) -> str:
-        if reason := studied.one_by_one(case.hypers):
+        if reason := studied.from_any_step(case.hypers):
             raise LeftOut(reason)
         (one,), (late,) = studied.plain("one"), studied.plain("late", has="late")
         (fresh,) = studied.plain("late")
