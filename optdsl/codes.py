@@ -501,7 +501,7 @@ _ALL = (
         "an `if` that asks `calls` and hypers, so that it holds for all parameters at once. "
         "Behind it no gradient is taken anew: a closure is of the last batch alone.",
         _spec("if lr == 0: skip\np -= lr*grad"),
-        _spec("p -= lr*grad", "pre_step every_other:\n    if calls % 2 == 0: skip")
+        _spec("p -= lr*grad", "pre_step every_other:\n    if calls % 2 == 0: skip"),
     ),
     Code(
         "E0401",

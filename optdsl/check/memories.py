@@ -1,5 +1,5 @@
 """What a group keeps beside the hypers: the numbers that hypers were when it was added,
-the seed of its random numbers, its mode.
+the seed of its random numbers, its mode, and how often hooks have run.
 
 In: calls of `initial`. Out: references to those numbers, which are read as hypers are.
 """
@@ -18,10 +18,16 @@ def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
     mode = {
         "train_mode": "whether the optimizer is in train mode is kept under this name"
     }
-    counted = {
-        vocabulary.calls_key(each.name.text): f"how often `{each.name.text}` has run is kept under this name"
+    counting = [
+        each.name.text
         for each in spec.of(syntax.Hook)
         if any(_is_calls(node) for node in syntax.walk(each))
+    ]
+    counted = {
+        vocabulary.calls_key(
+            name
+        ): f"how often `{name}` has run is kept under this name"
+        for name in counting
     }
     has_modes = any(each.phase == "mode" for each in spec.of(syntax.Hook))
     return (

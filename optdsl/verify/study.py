@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from .. import ir
 from . import options
 from .compare import Difference, difference, finite
 from .options import Option
@@ -133,10 +132,7 @@ class Studied:
 
     def from_any_step(self, hypers: Hypers) -> str:
         """Why it says nothing how a parameter does that comes later, or ''."""
-        rule = self.subject.rule
-        if rule is not None and any(map(ir.counts, rule.pre_steps)):
-            return COUNTED
-        return self.one_by_one(hypers)
+        return COUNTED if self.subject.timed else self.one_by_one(hypers)
 
     def random_with(self, hypers: Hypers) -> bool:
         """Whether the steps draw random numbers."""

@@ -33,7 +33,8 @@ class NoSubject(Exception):
 class Subject:
     """`make(params, **hypers)` gives the optimizer that runs its loop, where there is a
     choice; each group of the parameters has to say what is in `group`. `reference` is a
-    dotted path, or empty. The methods `by_hand` run when someone calls them alone.
+    dotted path, or empty. The methods `by_hand` run when someone calls them alone. What it
+    does is `timed` where it depends on how many steps there were before a parameter came.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Subject:
     group: Mapping[str, Any] = field(default_factory=dict)
     by_hand: tuple[str, ...] = ()
     asks_names: bool = False
+    timed: bool = False
 
     def told(self, name: str, p: Tensor) -> Tensor | tuple[str, Tensor]:
         """A parameter as a param group is given it: where names are asked for, with its
@@ -105,6 +107,7 @@ def of_spec(spec: str, use: Sequence[str] = ()) -> Subject:
         artifacts,
         rule.reference,
         by_hand=tuple(each.name for each in rule.on_calls),
+        timed=any(map(ir.counts, rule.pre_steps)),
     )
 
 
@@ -115,11 +118,12 @@ def _of_route(spec: str, routed: Routed, cls: type[Optimizer]) -> Subject:
     rules = routed.rules.items()
     hypers = [hyper.of_routed(name, each.checked) for name, each in rules]
     by_hand = {hook.name: None for _, rule in rules for hook in rule.checked.on_calls}
+    timed = any(ir.counts(hook) for _, rule in rules for hook in rule.checked.pre_steps)
     flags, asks_names = _flags(cls), routed.route.asks_names
     make = _loop(cls, flags)
     return Subject(
         spec, cls, tuple(hypers), flags, _with_names(make) if asks_names else make,
-        by_hand=tuple(by_hand), asks_names=asks_names,
+        by_hand=tuple(by_hand), asks_names=asks_names, timed=timed,
     )  # fmt: skip
 
 
