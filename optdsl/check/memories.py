@@ -23,12 +23,8 @@ def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
         for each in spec.of(syntax.Hook)
         if any(_is_calls(node) for node in syntax.walk(each))
     ]
-    counted = {
-        vocabulary.calls_key(
-            name
-        ): f"how often `{name}` has run is kept under this name"
-        for name in counting
-    }
+    kept = "how often `{}` has run is kept under this name"
+    counted = {vocabulary.calls_key(name): kept.format(name) for name in counting}
     has_modes = any(each.phase == "mode" for each in spec.of(syntax.Hook))
     return (
         counted

@@ -3,16 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from .. import ir, vocabulary
-from ..stages import direct_parts, own, parts, read_first, runs, surely
-from ..vocabulary import GRAD
+from ..stages import direct_parts, own, parts, runs, surely
 from . import again
 from .body import INDENT, lines, one_at_a_time
-from .collect import made_early, without_update
-from .expr import PRECEDENCE, entry, text
+from .expr import entry, text
+from .hook_params import begin, end
 from .names import Names, plural
-from .signature import option
-from .sparse import refusal
-from .update import entries
 
 TRAIN = "train_mode"
 IN_MODE = f"""        if not all(group["{TRAIN}"] for group in self.param_groups):
@@ -70,7 +66,7 @@ class _Method:
         self.hook = hook
         self.mode = hook.name if hook in rule.modes else None
         self.rule = rule
-        self.names = Names(("self", "group", "param", "state"))
+        self.names = Names(("self", "group", "param", "state", "fill"))
         self.lists = {name: self.names.claim(plural(name)) for name in parts(hook.body)}
         self.plain = one_at_a_time(self.name)
         self.marks: list[str] = []
@@ -162,15 +158,11 @@ class _Method:
         return ["for group in self.param_groups:", *_indented(body)]
 
     def _params(self, phase: ir.Each) -> list[str]:
-        refs = [*ir.mentions(phase)]
-        roles, used = {ref.role for ref in refs}, {ref.name for ref in refs}
-        if GRAD in surely(phase.body) and GRAD not in read_first(phase.body, set()):
-            roles.discard(ir.Role.GRAD)
-        inner = _begin(self.rule, self.names, roles, used, self.hook, self.made)
+        inner = begin(self.rule, self.hook, phase.body, self.names, self.made)
         inner += [f"{each} = True" for each in self.marks]
         inner += self._lines(phase.body)
-        hands_on = self.hook in self.rule.pre_steps
-        inner += _end(self.rule, phase.body, hands_on, bool(self.lists))
+        if self.hook in self.rule.pre_steps:
+            inner += end(self.rule, phase.body, bool(self.lists))
         return ['for param in group["params"]:', *_indented(inner)]
 
 
@@ -193,121 +185,3 @@ def _once(mode: str) -> list[str]:
 
 def _indented(body: list[str]) -> list[str]:
     return [INDENT + line if line else "" for line in body]
-
-
-def _begin(
-    rule: ir.Rule,
-    names: Names,
-    roles: set,
-    used: set[str],
-    hook: ir.Hook,
-    made: set[str],
-) -> list[str]:
-    """The lines that give a phase of a hook what it reads of a parameter; `made` grows by
-    the states that they make.
-    """
-    in_mode = hook in rule.modes
-    before = hook in rule.pre_steps
-    by_hand = in_mode or hook in rule.on_calls
-    stateful = ir.Role.STATE in roles or ir.Role.COUNT in roles
-    # A parameter has an entry once it has stepped, unless all of its states are optional.
-    early = ir.early(rule)
-    entered = rule.counted or any(
-        state.when is None for state in rule.own if before or state not in early
-    )
-    missing = ["param.grad is None"] * (not in_mode)
-    if stateful and entered and not before:
-        missing.append(_never_updated(rule))
-    result = [f"if {' or '.join(missing)}:", "    continue"] if missing else []
-    real = rule.pairs
-    as_real = "torch.view_as_real({0}) if torch.is_complex({0}) else {0}"
-    makes = [each for each in early if before and each.name in used - made]
-    if makes and rule.sparse is None:
-        result += refusal(rule, "param.grad")
-    if ir.Role.PARAM in roles:
-        result.append(f"p = {as_real.format('param') if real else 'param'}")
-    if ir.Role.GRAD in roles:
-        asked = option(rule, "maximize")
-        result.append(f"grad = param.grad if not {asked} else -param.grad")
-        if real:
-            result += [
-                "if torch.is_complex(grad):",
-                "    grad = torch.view_as_real(grad)",
-            ]
-    if stateful:
-        result.append(
-            f"state = self.state{'[param]' if entered else '.get(param, {})'}"
-        )
-    for state in rule.own:
-        if state.name in used:
-            own = names.own(state.name)
-            if state.index is not None:
-                result += _entries(state, own, names, real)
-                continue
-            if state in makes:
-                result += made_early(state, rule, "param")
-                made.add(state.name)
-            value = (
-                f'state["{state.name}"]'
-                if state.when is None
-                else f'state.get("{state.name}")'
-            )
-            if real and not state.scalar:
-                there = f"{own} is not None and " * (state.when is not None)
-                result.append(f"{own} = {value}")
-                result.append(f"if {there}torch.is_complex({own}):")
-                result.append(f"    {own} = torch.view_as_real({own})")
-            else:
-                result.append(f"{own} = {value}")
-            if by_hand and state.when is not None:
-                wanted = text(state.when, _of_group, PRECEDENCE["and"])
-                result += [f"if {wanted} and {own} is None:", "    continue"]
-    if ir.Role.COUNT in roles:
-        read = ".item()" if rule.counted == "tensor" else ""
-        result.append(f't = state["step"]{read}')
-    return result
-
-
-def _never_updated(rule: ir.Rule) -> str:
-    """The condition that a parameter has no states but those of hooks before the step."""
-    if not ir.early(rule):
-        return "param not in self.state"
-    return f"self.state.get(param, {{}}).keys() <= {without_update(rule)}"
-
-
-def _of_group(ref: ir.Ref) -> str:
-    """What a condition of a state reads, before the names of the hook are there."""
-    match ref.role:
-        case ir.Role.HYPER:
-            return f'group["{ref.name}"]'
-    return "param"
-
-
-def _entries(state: ir.State, own: str, names: Names, real: bool) -> list[str]:
-    """The lines that collect a list of states."""
-    listed = entries(state, names.copy().claim(state.index.name))
-    result = [f"{own} = {listed}"]
-    if real:
-        asked = "each is not None and torch.is_complex(each)"
-        viewed = f"torch.view_as_real(each) if {asked} else each"
-        result.append(f"{own} = [{viewed} for each in {own}]")
-    return result
-
-
-def _end(rule: ir.Rule, body: ir.Block, hands_on: bool, reduces: bool) -> list[str]:
-    """The lines that hand a gradient on. A number that other parameters were reduced to
-    may be more precise than this one, which where it has no axes would become so too.
-    """
-    result = []
-    if "grad" in ir.assigned(body) and hands_on:
-        if rule.pairs:
-            result += [
-                "if torch.is_complex(param):",
-                "    grad = torch.view_as_complex(grad)",
-            ]
-        asked = option(rule, "maximize")
-        given = f"grad if not {asked} else -grad"
-        if reduces:
-            given = f"({given}).to(param.grad.dtype)"
-        result.append(f"param.grad = {given}")
-    return result

@@ -131,7 +131,9 @@ def _has_states(rule: ir.Rule, hook: ir.Hook, memory: Memory) -> bool:
     refs = [ref for each in hook.body for ref in ir.reads(each)]
     names = {each.name for each in refs} | ir.assigned(hook.body)
     used = [each for each in rule.own if each.name in names and each.index is None]
-    stepped = rule.counted or any(each.when is None for each in rule.own)
+    early = ir.early(rule)
+    updated = (each for each in rule.own if each not in early)
+    stepped = rule.counted or any(each.when is None for each in updated)
     if stepped and (used or "t" in names) and not memory.updates:
         return False
     run = Run(rule, memory, memory.grad)
