@@ -57,8 +57,9 @@ class Adai(Optimizer):
             share = group["betas"][0] * squares / (total / count)
             inertia = (1 - share).clamp(0, 1 - group["eps"])
             state["beta1_prod"].mul_(inertia)
+            state["weight"] = 1 - state["beta1_prod"]
             state["exp_avg"].mul_(inertia).add_((1 - inertia) * grad)
-            p.sub_(group["lr"] * state["exp_avg"] / (1 - state["beta1_prod"]))
+            p.sub_(group["lr"] * state["exp_avg"] / state["weight"])
 
     def observe(self, p, state, group):
         """The gradient with its decay, and the second moment without its bias."""

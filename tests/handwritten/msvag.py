@@ -1,7 +1,7 @@
 """M-SVAG, written by hand after the authors' code.
 
-pytorch_optimizer 4.1.0 corrects the moments of step t as if it were step t + 1: it lets
-the power of beta start at beta, as the authors do, and multiplies it before it is used.
+pytorch_optimizer 4.1.0 gives the same; it too divides by 1e-4 in the first step, which is
+why it goes wrong in bfloat16.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Scion, written by hand after the authors' code, with the iteration in the precision of
 the parameters.
 
-pytorch_optimizer 4.1.0 has no weight decay unless asked for (`constraint`), and gives the
-same for vectors and signs; it orthogonalizes in bfloat16, as the authors do.
+With that, the authors' code gives the same. pytorch_optimizer 4.1.0 is unconstrained by
+default and orthogonalizes in bfloat16 too; for vectors and signs it gives the same.
 """
 
 import torch
