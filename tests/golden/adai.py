@@ -1,4 +1,4 @@
-"""Adai: a momentum whose decay differs from weight to weight, and one learning rate.
+"""Adai: momentum whose decay differs from weight to weight, and one learning rate.
 
 Xie et al. (2022), Adaptive Inertia: Disentangling the Effects of Adaptive Learning Rate
 and Momentum, https://arxiv.org/abs/2006.15815
@@ -7,7 +7,7 @@ no default for lr: what is good for SGD without momentum is good here. It keeps 
 product of all inertias, which in bfloat16 is 1 for long; `weight` is 1 less that
 product. While all gradients are zero nothing moves; theirs makes NaN of 0/0.
 """
-# Compiled by optdsl from adai.opt, content c6dc5feb74a2.
+# Compiled by optdsl from adai.opt, content 45bf4dec50ac.
 
 import math
 import warnings
@@ -36,7 +36,7 @@ __all__ = ["Adai"]
 
 
 class Adai(Optimizer):
-    """Adai: a momentum whose decay differs from weight to weight, and one learning rate.
+    """Adai: momentum whose decay differs from weight to weight, and one learning rate.
 
     Args:
         params (iterable): parameters, named parameters, or dicts of groups.
