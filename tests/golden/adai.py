@@ -419,8 +419,10 @@ def _single_tensor_adai(groups: list[tuple[dict[str, Any], list[list[Any]]]]) ->
             params, exp_avgs, weights, grads_, seconds, strict=True
         ):
             # fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-            fresh = (second * beta0).div_(torch.where(typical > 0, typical, 1)).clamp_(
-                min=eps, max=1
+            fresh = (
+                (second * beta0)
+                .div_(torch.where(typical > 0, typical, 1))
+                .clamp_(min=eps, max=1)
             )
 
             # exp_avg = lerp(exp_avg, grad, fresh)
@@ -575,8 +577,10 @@ def _single_tensor_adai_capturable(
             params, exp_avgs, weights, grads_, seconds, strict=True
         ):
             # fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-            fresh = (second * beta0).div_(torch.where(typical > 0, typical, 1)).clamp_(
-                min=eps, max=1
+            fresh = (
+                (second * beta0)
+                .div_(torch.where(typical > 0, typical, 1))
+                .clamp_(min=eps, max=1)
             )
 
             # exp_avg = lerp(exp_avg, grad, fresh)

@@ -367,8 +367,8 @@ def _single_tensor_msvag(
             rho = min((1 - beta) * (1 + beta**t) / ((1 + beta) * (1 - beta**t)), 0.9999)
 
             # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variance = (exp_avg_sq / (1 - beta**t)).sub_(signal).clamp_(min=0).div_(
-                1 - rho
+            variance = (
+                (exp_avg_sq / (1 - beta**t)).sub_(signal).clamp_(min=0).div_(1 - rho)
             )
 
             # total = signal + rho*variance
@@ -552,8 +552,8 @@ def _single_tensor_msvag_capturable(
             ).clamp(max=0.9999)
 
             # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variance = (exp_avg_sq / (1 - beta**step)).sub_(signal).clamp_(min=0).div_(
-                1 - rho
+            variance = (
+                (exp_avg_sq / (1 - beta**step)).sub_(signal).clamp_(min=0).div_(1 - rho)
             )
 
             # total = signal + rho*variance

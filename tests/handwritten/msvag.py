@@ -31,7 +31,9 @@ class MSVAG(Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p.sub_(group["lr"] * self.move(p.grad, self.state[p], group["beta"]))
+                    p.sub_(
+                        group["lr"] * self.move(p.grad, self.state[p], group["beta"])
+                    )
         return loss
 
     def move(self, grad, state, beta):
