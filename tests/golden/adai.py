@@ -7,7 +7,7 @@ no default for lr: what is good for SGD without momentum is good here. It keeps 
 product of all inertias, which in bfloat16 is 1 for long; `weight` is 1 less that
 product. While all gradients are zero nothing moves; theirs makes NaN of 0/0.
 """
-# Compiled by optdsl from adai.opt, content 45bf4dec50ac.
+# Compiled by optdsl from adai.opt, content 6c844ae339e2.
 
 import math
 import warnings
@@ -418,12 +418,11 @@ def _single_tensor_adai(groups: list[tuple[dict[str, Any], list[list[Any]]]]) ->
         for p, exp_avg, weight, grad, second in zip(
             params, exp_avgs, weights, grads_, seconds, strict=True
         ):
-            # fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-            fresh = (
-                (second * beta0)
-                .div_(torch.where(typical > 0, typical, 1))
-                .clamp_(min=eps, max=1)
-            )
+            # size = second/where(typical > 0, typical, 1)
+            size = second / torch.where(typical > 0, typical, 1)
+
+            # fresh = clamp(beta0*size, eps, 1)
+            fresh = (size * beta0).clamp_(min=eps, max=1)
 
             # exp_avg = lerp(exp_avg, grad, fresh)
             exp_avg.lerp_(grad, fresh)
@@ -498,10 +497,13 @@ def _multi_tensor_adai(groups: list[tuple[dict[str, Any], list[list[Any]]]]) -> 
             params, grads, exp_avgs, exp_avg_sqs, weights, steps, grads, seconds = (
                 columns
             )
-            # fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-            freshs = torch._foreach_mul(seconds, beta0)
+            # size = second/where(typical > 0, typical, 1)
             scale = torch.where(typical > 0, typical, 1)
-            torch._foreach_div_(freshs, scale)
+            sizes = torch._foreach_div(seconds, scale)
+
+            # fresh = clamp(beta0*size, eps, 1)
+            freshs = torch._foreach_mul(sizes, beta0)
+            del sizes
             torch._foreach_clamp_min_(freshs, eps)
             torch._foreach_clamp_max_(freshs, 1)
 
@@ -576,12 +578,11 @@ def _single_tensor_adai_capturable(
         for p, exp_avg, weight, grad, second in zip(
             params, exp_avgs, weights, grads_, seconds, strict=True
         ):
-            # fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-            fresh = (
-                (second * beta0)
-                .div_(torch.where(typical > 0, typical, 1))
-                .clamp_(min=eps, max=1)
-            )
+            # size = second/where(typical > 0, typical, 1)
+            size = second / torch.where(typical > 0, typical, 1)
+
+            # fresh = clamp(beta0*size, eps, 1)
+            fresh = (size * beta0).clamp_(min=eps, max=1)
 
             # exp_avg = lerp(exp_avg, grad, fresh)
             exp_avg.lerp_(grad, fresh)
@@ -664,10 +665,13 @@ def _multi_tensor_adai_capturable(
             params, grads, exp_avgs, exp_avg_sqs, weights, steps, grads, seconds = (
                 columns
             )
-            # fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-            freshs = torch._foreach_mul(seconds, beta0)
+            # size = second/where(typical > 0, typical, 1)
             scale = torch.where(typical > 0, typical, 1)
-            torch._foreach_div_(freshs, scale)
+            sizes = torch._foreach_div(seconds, scale)
+
+            # fresh = clamp(beta0*size, eps, 1)
+            freshs = torch._foreach_mul(sizes, beta0)
+            del sizes
             torch._foreach_clamp_min_(freshs, eps)
             torch._foreach_clamp_max_(freshs, 1)
 
@@ -809,9 +813,10 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         }
         // second = exp_avg_sq/(1 - beta2**t)
         const real second = exp_avg_sq * real(1.0 / n.difference);
-        // fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-        const real fresh = clamp_(real(n.beta0) * second * real(1.0 / n.where),
-            real(row.eps), real(1.0));
+        // size = second/where(typical > 0, typical, 1)
+        const real size = second * real(1.0 / n.where);
+        // fresh = clamp(beta0*size, eps, 1)
+        const real fresh = clamp_(real(n.beta0) * size, real(row.eps), real(1.0));
         // exp_avg = lerp(exp_avg, grad, fresh)
         exp_avg = lerp_(exp_avg, grad, fresh);
         // weight += fresh*(1 - weight)
@@ -1106,8 +1111,10 @@ def pass_2(
             grad = grad + weight_decay.to(real) * p
     # second = exp_avg_sq/(1 - beta2**t)
     second = exp_avg_sq / difference.to(real)
-    # fresh = clamp(beta0*second/where(typical > 0, typical, 1), eps, 1)
-    fresh = clamp(beta0.to(real) * second / where.to(real), eps.to(real), 1.0)
+    # size = second/where(typical > 0, typical, 1)
+    size = second / where.to(real)
+    # fresh = clamp(beta0*size, eps, 1)
+    fresh = clamp(beta0.to(real) * size, eps.to(real), 1.0)
     # exp_avg = lerp(exp_avg, grad, fresh)
     exp_avg = lerp(exp_avg, grad, fresh)
     # weight += fresh*(1 - weight)

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lballes/msvag, where rho is at mos
 0.9999. One gradient has no variance: the first step is a whole one, as there but for
 what rounding makes of 0/1e-4.
 """
-# Compiled by optdsl from msvag.opt, content db65a7cdee3d.
+# Compiled by optdsl from msvag.opt, content 3ec7dece62fa.
 
 import math
 import warnings
@@ -363,13 +363,12 @@ def _single_tensor_msvag(
             p.add_(grad, alpha=-lr)
         else:
             mean = exp_avg / (1 - beta**t)
+            square = exp_avg_sq / (1 - beta**t)
             signal = mean * mean
             rho = min((1 - beta) * (1 + beta**t) / ((1 + beta) * (1 - beta**t)), 0.9999)
 
-            # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variance = (
-                (exp_avg_sq / (1 - beta**t)).sub_(signal).clamp_(min=0).div_(1 - rho)
-            )
+            # variance = max(square - signal, 0)/(1 - rho)
+            variance = square.sub_(signal).clamp_(min=0).div_(1 - rho)
 
             # total = signal + rho*variance
             total = signal.add(variance, alpha=rho)
@@ -420,15 +419,19 @@ def _multi_tensor_msvag(
             # mean = exp_avg/(1 - beta**t)
             means = torch._foreach_div(exp_avgs, 1 - beta**t)
 
+            # square = exp_avg_sq/(1 - beta**t)
+            squares = torch._foreach_div(exp_avg_sqs, 1 - beta**t)
+
             # signal = mean*mean
             signals = torch._foreach_mul(means, means)
             rho = min((1 - beta) * (1 + beta**t) / ((1 + beta) * (1 - beta**t)), 0.9999)
 
-            # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variances = torch._foreach_div(exp_avg_sqs, 1 - beta**t)
-            torch._foreach_sub_(variances, signals)
-            torch._foreach_clamp_min_(variances, 0)
-            torch._foreach_div_(variances, 1 - rho)
+            # variance = max(square - signal, 0)/(1 - rho)
+            torch._foreach_sub_(squares, signals)
+            torch._foreach_clamp_min_(squares, 0)
+            torch._foreach_div_(squares, 1 - rho)
+            variances = squares
+            del squares
 
             # total = signal + rho*variance
             totals = torch._foreach_add(signals, variances, alpha=rho)
@@ -491,11 +494,12 @@ def _differentiable_msvag(
             p = _scaled_add(p, grad, -lr)
         else:
             mean = exp_avg / (1 - beta**t)
+            square = exp_avg_sq / (1 - beta**t)
             signal = mean * mean
             rho = min((1 - beta) * (1 + beta**t) / ((1 + beta) * (1 - beta**t)), 0.9999)
 
-            # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variance = (exp_avg_sq / (1 - beta**t) - signal).clamp(min=0) / (1 - rho)
+            # variance = max(square - signal, 0)/(1 - rho)
+            variance = (square - signal).clamp(min=0) / (1 - rho)
 
             # total = signal + rho*variance
             total = _scaled_add(signal, variance, rho)
@@ -544,6 +548,9 @@ def _single_tensor_msvag_capturable(
         else:
             # mean = exp_avg/(1 - beta**t)
             mean = exp_avg / (1 - beta**step)
+
+            # square = exp_avg_sq/(1 - beta**t)
+            square = exp_avg_sq / (1 - beta**step)
             signal = mean * mean
 
             # rho = min((1 - beta)*(1 + beta**t)/((1 + beta)*(1 - beta**t)), 0.9999)
@@ -551,10 +558,8 @@ def _single_tensor_msvag_capturable(
                 (beta**step + 1) * (1 - beta) / ((1 - beta**step) * (1 + beta))
             ).clamp(max=0.9999)
 
-            # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variance = (
-                (exp_avg_sq / (1 - beta**step)).sub_(signal).clamp_(min=0).div_(1 - rho)
-            )
+            # variance = max(square - signal, 0)/(1 - rho)
+            variance = square.sub_(signal).clamp_(min=0).div_(1 - rho)
 
             # total = signal + rho*variance
             total = signal.addcmul(rho, variance)
@@ -607,6 +612,12 @@ def _multi_tensor_msvag_capturable(
             torch._foreach_add_(powers, 1)
             means = torch._foreach_div(exp_avgs, powers)
 
+            # square = exp_avg_sq/(1 - beta**t)
+            powers = torch._foreach_pow(beta, steps)
+            torch._foreach_neg_(powers)
+            torch._foreach_add_(powers, 1)
+            squares = torch._foreach_div(exp_avg_sqs, powers)
+
             # signal = mean*mean
             signals = torch._foreach_mul(means, means)
 
@@ -621,16 +632,14 @@ def _multi_tensor_msvag_capturable(
             quotients = torch._foreach_div(products, product_2s)
             rhos = torch._foreach_clamp_max(quotients, 0.9999)
 
-            # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            powers = torch._foreach_pow(beta, steps)
-            torch._foreach_neg_(powers)
-            torch._foreach_add_(powers, 1)
-            variances = torch._foreach_div(exp_avg_sqs, powers)
-            torch._foreach_sub_(variances, signals)
-            torch._foreach_clamp_min_(variances, 0)
+            # variance = max(square - signal, 0)/(1 - rho)
+            torch._foreach_sub_(squares, signals)
+            torch._foreach_clamp_min_(squares, 0)
             opposites = torch._foreach_neg(rhos)
             torch._foreach_add_(opposites, 1)
-            torch._foreach_div_(variances, opposites)
+            torch._foreach_div_(squares, opposites)
+            variances = squares
+            del squares
 
             # total = signal + rho*variance
             totals = torch._foreach_addcmul(signals, rhos, variances)
@@ -679,6 +688,9 @@ def _differentiable_msvag_capturable(
         else:
             # mean = exp_avg/(1 - beta**t)
             mean = exp_avg / (1 - beta**step)
+
+            # square = exp_avg_sq/(1 - beta**t)
+            square = exp_avg_sq / (1 - beta**step)
             signal = mean * mean
 
             # rho = min((1 - beta)*(1 + beta**t)/((1 + beta)*(1 - beta**t)), 0.9999)
@@ -686,8 +698,8 @@ def _differentiable_msvag_capturable(
                 (beta**step + 1) * (1 - beta) / ((1 - beta**step) * (1 + beta))
             ).clamp(max=0.9999)
 
-            # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variance = (exp_avg_sq / (1 - beta**step) - signal).clamp(min=0) / (1 - rho)
+            # variance = max(square - signal, 0)/(1 - rho)
+            variance = (square - signal).clamp(min=0) / (1 - rho)
 
             # total = signal + rho*variance
             total = signal.addcmul(rho, variance)
@@ -742,7 +754,7 @@ struct Row {
 
 // What is worked out once a tensor.
 struct Numbers {
-    double t, difference, rho, difference_2;
+    double t, difference, difference_2, rho;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
@@ -750,13 +762,12 @@ static bool numbers_1(const Row &row, Numbers &n) {
     if (!row.first) {
         // 1 - beta**t
         n.difference = 1.0 - std::pow(row.beta, n.t);
+        n.difference_2 = 1.0 - std::pow(row.beta, n.t);
         // rho = min((1 - beta)*(1 + beta**t)/((1 + beta)*(1 - beta**t)), 0.9999)
         n.rho = min_((1.0 - row.beta) * (1.0 + std::pow(row.beta, n.t)) / ((1.0 +
             row.beta) * (1.0 - std::pow(row.beta, n.t))), 0.9999);
-        // 1 - beta**t
-        n.difference_2 = 1.0 - std::pow(row.beta, n.t);
     }
-    return are_finite(n.difference, n.rho, n.difference_2);
+    return are_finite(n.difference, n.difference_2, n.rho);
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
@@ -768,6 +779,7 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         real exp_avg_sq = load(row.exp_avg_sq[i]);
         real mean = 0;
         real signal = 0;
+        real square = 0;
         real total = 0;
         real variance = 0;
         // exp_avg = lerp(exp_avg, grad, 1 - beta)
@@ -780,11 +792,12 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
         } else {
             // mean = exp_avg/(1 - beta**t)
             mean = exp_avg * real(1.0 / n.difference);
+            // square = exp_avg_sq/(1 - beta**t)
+            square = exp_avg_sq * real(1.0 / n.difference_2);
             // signal = mean*mean
             signal = mean * mean;
-            // variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-            variance = max_(exp_avg_sq * real(1.0 / n.difference_2) - signal, real(0.0))
-                * real(1.0 / (1.0 - n.rho));
+            // variance = max(square - signal, 0)/(1 - rho)
+            variance = max_(square - signal, real(0.0)) * real(1.0 / (1.0 - n.rho));
             // total = signal + rho*variance
             total = signal + real(n.rho) * variance;
             // p -= lr*where(total > 0, signal/total, 0)*mean
@@ -867,11 +880,12 @@ def numbers_1(
     first = tl.load(asked + 0 * rows + row) != 0
     t = number(columns, rows, row, 4, step_t) + 1
     difference = double(0.0)
-    rho = double(0.0)
     difference_2 = double(0.0)
+    rho = double(0.0)
     if not first:
         # 1 - beta**t
         difference = 1.0 - libdevice.pow(beta, t)
+        difference_2 = 1.0 - libdevice.pow(beta, t)
         # rho = min((1 - beta)*(1 + beta**t)/((1 + beta)*(1 - beta**t)), 0.9999)
         rho = smaller(
             (1.0 - beta)
@@ -879,8 +893,6 @@ def numbers_1(
             / ((1.0 + beta) * (1.0 - libdevice.pow(beta, t))),
             double(0.9999),
         )
-        # 1 - beta**t
-        difference_2 = 1.0 - libdevice.pow(beta, t)
     tl.store(n + 0 * rows, difference)
     tl.store(n + 1 * rows, difference_2)
     tl.store(n + 2 * rows, rho)
@@ -933,12 +945,12 @@ def pass_1(
     else:
         # mean = exp_avg/(1 - beta**t)
         mean = exp_avg / difference.to(real)
+        # square = exp_avg_sq/(1 - beta**t)
+        square_ = exp_avg_sq / difference_2.to(real)
         # signal = mean*mean
         signal = mean * mean
-        # variance = max(exp_avg_sq/(1 - beta**t) - signal, 0)/(1 - rho)
-        variance = larger(exp_avg_sq / difference_2.to(real) - signal, 0.0) / (
-            1.0 - rho
-        ).to(real)
+        # variance = max(square - signal, 0)/(1 - rho)
+        variance = larger(square_ - signal, 0.0) / (1.0 - rho).to(real)
         # total = signal + rho*variance
         total_ = signal + rho.to(real) * variance
         # p -= lr*where(total > 0, signal/total, 0)*mean
