@@ -168,7 +168,9 @@ def test_what_is_declared_stands_where_it_is_used(folder: Path) -> None:
     assert parameters["weight_decay"].default == 0.5
     text = woven(folder, spec)
     assert "# all of it" not in text.split("hyper b")[1]
-    assert text.startswith('"""Mine.\nWith clip_value.\n\nclip_value: Gradients whose')
+    assert text.startswith('"""Mine.\n\nclip_value: Gradients whose')
+    added = woven(folder, spec, "decay")
+    assert added.startswith('"""Mine.\nWith decay.\n\nclip_value: Gradients whose')
 
 
 def test_what_no_longer_holds_is_left_out(folder: Path) -> None:
@@ -397,7 +399,7 @@ def test_a_pickle_needs_no_modifier(folder: Path) -> None:
 def test_a_compiled_file_needs_nothing_and_quotes_each_equation(folder: Path) -> None:
     python = compile_source(PLAIN, use=["decay", "cautious"])
     assert "optdsl.use" not in python
-    for equation in ("p *= 1 - lr*weight_decay", "mask = where(update*grad > 0, 1, 0)"):
+    for equation in ("p *= 1 - lr*weight_decay", "mask = max(sign(update*grad), 0)"):
         assert f"# {equation}\n" in python
 
 

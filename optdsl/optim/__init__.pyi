@@ -1062,7 +1062,7 @@ class SGDSaI(Optimizer):
         lr: float = 1e-2,
         momentum: float = 0.9,
         eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 0.01,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
