@@ -12,15 +12,8 @@ decay: Weight decay apart from the gradient, times the learning rate.
 Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
-
-cautious: Cautious: no entry of the update goes against the gradient.
-
-Liang et al. (2024), Cautious Optimizers: Improving Training with One Line of Code,
-https://arxiv.org/abs/2411.16085
-Follows the authors' code, https://github.com/kyleliang919/C-Optim: the share of entries
-that are left counts as 1e-3 at least.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 488b2a1b6301.
+# Compiled by optdsl from cautious_adamw.opt, content 017049113c87.
 
 import math
 import warnings
@@ -401,20 +394,18 @@ def _single_tensor_cautious_adamw(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
 
-        # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-        #     eps)
-        update = (exp_avg * (lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t))).div_(
-            exp_avg_sq.sqrt().add_(eps)
+        # mask = max(sign(exp_avg*grad), 0)
+        mask = (exp_avg * grad).sign_().clamp_(min=0)
+
+        # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+        denom = exp_avg_sq.sqrt().add_(eps).mul_(mask.mean().clamp(min=1e-3))
+
+        # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+        p.addcdiv_(
+            mask.mul_(exp_avg),
+            denom,
+            value=-lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t),
         )
-
-        # mask = max(sign(update*grad), 0)
-        mask = (update * grad).sign_().clamp_(min=0)
-
-        # update *= mask/max(mean(mask), 1e-3)
-        update.mul_(mask.div_(mask.mean().clamp(min=1e-3)))
-
-        # p -= update
-        p.sub_(update)
 
 
 def _multi_tensor_cautious_adamw(
@@ -458,29 +449,24 @@ def _multi_tensor_cautious_adamw(
         torch._foreach_mul_(exp_avg_sqs, beta2)
         torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
 
-        # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-        #     eps)
-        updates = torch._foreach_mul(
-            exp_avgs, lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
-        )
-        roots = torch._foreach_sqrt(exp_avg_sqs)
-        torch._foreach_add_(roots, eps)
-        torch._foreach_div_(updates, roots)
-        del roots
-
-        # mask = max(sign(update*grad), 0)
-        masks = torch._foreach_mul(updates, grads)
+        # mask = max(sign(exp_avg*grad), 0)
+        masks = torch._foreach_mul(exp_avgs, grads)
+        del grads
         torch._foreach_sign_(masks)
         torch._foreach_clamp_min_(masks, 0)
 
-        # update *= mask/max(mean(mask), 1e-3)
+        # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+        denoms = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(denoms, eps)
         means = [mask.mean() for mask in masks]
         clampeds = torch._foreach_clamp_min(means, 1e-3)
-        torch._foreach_div_(masks, clampeds)
-        torch._foreach_mul_(updates, masks)
+        torch._foreach_mul_(denoms, clampeds)
 
-        # p -= update
-        torch._foreach_sub_(params, updates)
+        # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+        torch._foreach_mul_(masks, exp_avgs)
+        torch._foreach_addcdiv_(
+            params, masks, denoms, value=-lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
+        )
 
 
 def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
@@ -488,6 +474,13 @@ def _scaled_addcmul(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
     if isinstance(scale, Tensor) and scale.requires_grad:
         return x.addcmul(y * scale, z)
     return x.addcmul(y, z, value=scale)
+
+
+def _scaled_addcdiv(x: Tensor, y: Tensor, z: Tensor, scale: Any) -> Tensor:
+    """x.addcdiv(y, z, value=scale), with a gradient for scale."""
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return x.addcdiv(y * scale, z)
+    return x.addcdiv(y, z, value=scale)
 
 
 def _differentiable_cautious_adamw(
@@ -528,22 +521,16 @@ def _differentiable_cautious_adamw(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
 
-        # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-        #     eps)
-        update = (
-            exp_avg
-            * (lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t))
-            / (exp_avg_sq.sqrt() + eps)
+        # mask = max(sign(exp_avg*grad), 0)
+        mask = (exp_avg * grad).sign().clamp(min=0)
+
+        # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+        denom = (exp_avg_sq.sqrt() + eps) * mask.mean().clamp(min=1e-3)
+
+        # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+        p = _scaled_addcdiv(
+            p, mask * exp_avg, denom, -lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
         )
-
-        # mask = max(sign(update*grad), 0)
-        mask = (update * grad).sign().clamp(min=0)
-
-        # update *= mask/max(mean(mask), 1e-3)
-        update = update * (mask / mask.mean().clamp(min=1e-3))
-
-        # p -= update
-        p = p - update
         if is_complex:
             p, exp_avg, exp_avg_sq = map(
                 torch.view_as_complex, (p, exp_avg, exp_avg_sq)
@@ -587,22 +574,18 @@ def _single_tensor_cautious_adamw_capturable(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
 
-        # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-        #     eps)
-        update = (
-            ((1 - beta2**step).pow(0.5) / (1 - beta1**step) * exp_avg)
-            .mul_(lr)
-            .div_(exp_avg_sq.sqrt().add_(eps))
+        # mask = max(sign(exp_avg*grad), 0)
+        mask = (exp_avg * grad).sign_().clamp_(min=0)
+
+        # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+        denom = exp_avg_sq.sqrt().add_(eps).mul_(mask.mean().clamp(min=1e-3))
+
+        # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+        p.addcdiv_(
+            ((1 - beta2**step).pow(0.5) / (1 - beta1**step) * mask).mul_(exp_avg),
+            denom,
+            value=-lr,
         )
-
-        # mask = max(sign(update*grad), 0)
-        mask = (update * grad).sign_().clamp_(min=0)
-
-        # update *= mask/max(mean(mask), 1e-3)
-        update.mul_(mask.div_(mask.mean().clamp(min=1e-3)))
-
-        # p -= update
-        p.sub_(update)
 
 
 def _multi_tensor_cautious_adamw_capturable(
@@ -643,8 +626,20 @@ def _multi_tensor_cautious_adamw_capturable(
         torch._foreach_addcmul_(exp_avg_sqs, products, grads)
         del products
 
-        # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-        #     eps)
+        # mask = max(sign(exp_avg*grad), 0)
+        masks = torch._foreach_mul(exp_avgs, grads)
+        del grads
+        torch._foreach_sign_(masks)
+        torch._foreach_clamp_min_(masks, 0)
+
+        # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+        denoms = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(denoms, eps)
+        means = [mask.mean() for mask in masks]
+        clampeds = torch._foreach_clamp_min(means, 1e-3)
+        torch._foreach_mul_(denoms, clampeds)
+
+        # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
         powers = torch._foreach_pow(beta2, steps)
         torch._foreach_neg_(powers)
         torch._foreach_add_(powers, 1)
@@ -653,26 +648,11 @@ def _multi_tensor_cautious_adamw_capturable(
         torch._foreach_neg_(power_3s)
         torch._foreach_add_(power_3s, 1)
         quotients = torch._foreach_div(power_2s, power_3s)
-        updates = torch._foreach_mul(quotients, exp_avgs)
-        torch._foreach_mul_(updates, lr)
-        roots = torch._foreach_sqrt(exp_avg_sqs)
-        torch._foreach_add_(roots, eps)
-        torch._foreach_div_(updates, roots)
-        del roots
-
-        # mask = max(sign(update*grad), 0)
-        masks = torch._foreach_mul(updates, grads)
-        torch._foreach_sign_(masks)
-        torch._foreach_clamp_min_(masks, 0)
-
-        # update *= mask/max(mean(mask), 1e-3)
-        means = [mask.mean() for mask in masks]
-        clampeds = torch._foreach_clamp_min(means, 1e-3)
-        torch._foreach_div_(masks, clampeds)
-        torch._foreach_mul_(updates, masks)
-
-        # p -= update
-        torch._foreach_sub_(params, updates)
+        products = torch._foreach_mul(quotients, masks)
+        del masks
+        torch._foreach_mul_(products, exp_avgs)
+        product_2s = torch._foreach_mul(products, -lr)
+        torch._foreach_addcdiv_(params, product_2s, denoms)
 
 
 def _differentiable_cautious_adamw_capturable(
@@ -712,24 +692,19 @@ def _differentiable_cautious_adamw_capturable(
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
 
-        # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-        #     eps)
-        update = (
-            (1 - beta2**step).pow(0.5)
-            / (1 - beta1**step)
-            * exp_avg
-            * lr
-            / (exp_avg_sq.sqrt() + eps)
+        # mask = max(sign(exp_avg*grad), 0)
+        mask = (exp_avg * grad).sign().clamp(min=0)
+
+        # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+        denom = (exp_avg_sq.sqrt() + eps) * mask.mean().clamp(min=1e-3)
+
+        # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+        p = _scaled_addcdiv(
+            p,
+            (1 - beta2**step).pow(0.5) / (1 - beta1**step) * mask * exp_avg,
+            denom,
+            -lr,
         )
-
-        # mask = max(sign(update*grad), 0)
-        mask = (update * grad).sign().clamp(min=0)
-
-        # update *= mask/max(mean(mask), 1e-3)
-        update = update * (mask / mask.mean().clamp(min=1e-3))
-
-        # p -= update
-        p = p - update
         if is_complex:
             p, exp_avg, exp_avg_sq = map(
                 torch.view_as_complex, (p, exp_avg, exp_avg_sq)
@@ -784,7 +759,7 @@ struct Row {
 
 // What is worked out once a tensor.
 struct Numbers {
-    double t, beta1, beta2, quotient, mean, larger_;
+    double t, beta1, beta2, mean, larger_, quotient;
 };
 
 // Once a tensor; false where a number that Python raises for comes out.
@@ -816,12 +791,8 @@ static void pass_1(
         // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
             * grad * grad);
-        // update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq)
-        //     + eps)
-        const real update = real(n.quotient) * exp_avg / (sqrt_(exp_avg_sq) +
-            real(row.eps));
-        // mask = max(sign(update*grad), 0)
-        const real mask = max_(sign_(update * grad), real(0.0));
+        // mask = max(sign(exp_avg*grad), 0)
+        const real mask = max_(sign_(exp_avg * grad), real(0.0));
         // mean(mask)
         mean += double(mask);
         store(row.p[i], p);
@@ -843,15 +814,12 @@ static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
         const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
         const real exp_avg = load(row.exp_avg[i]);
         const real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq)
-        //     + eps)
-        real update = real(n.quotient) * exp_avg / (sqrt_(exp_avg_sq) + real(row.eps));
-        // mask = max(sign(update*grad), 0)
-        const real mask = max_(sign_(update * grad), real(0.0));
-        // update *= mask/max(mean(mask), 1e-3)
-        update = update * (mask * real(1.0 / n.larger_));
-        // p -= update
-        p = p - update;
+        // mask = max(sign(exp_avg*grad), 0)
+        const real mask = max_(sign_(exp_avg * grad), real(0.0));
+        // denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+        const real denom = (sqrt_(exp_avg_sq) + real(row.eps)) * real(n.larger_);
+        // p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+        p = p - real(n.quotient) * mask * exp_avg / denom;
         store(row.p[i], p);
     }
 }
@@ -954,8 +922,8 @@ def numbers_1(
     )
     tl.store(n + 0 * rows, beta1)
     tl.store(n + 1 * rows, beta2)
-    tl.store(n + 2 * rows, quotient)
-    tl.store(n + 3 * rows, t)
+    tl.store(n + 2 * rows, t)
+    tl.store(n + 4 * rows, quotient)
 
 
 @triton.jit(do_not_specialize=["rows", "chunks"])
@@ -982,11 +950,9 @@ def pass_1(
     n = numbers + row
     of = hypers + 5 * tl.load(group + row)
     lr = tl.load(of + 0)
-    eps = tl.load(of + 3)
     weight_decay = tl.load(of + 4)
     beta1 = tl.load(n + 0 * rows)
     beta2 = tl.load(n + 1 * rows)
-    quotient = tl.load(n + 2 * rows)
     p_at = column(columns, rows, row, 0, p_t, aligned) + begin
     grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
     exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
@@ -1004,11 +970,8 @@ def pass_1(
     exp_avg_sq = kept(
         beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad, exp_avg_sq_t
     )
-    # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-    #     eps)
-    update = quotient.to(real) * exp_avg / (tl.sqrt(exp_avg_sq) + eps.to(real))
-    # mask = max(sign(update*grad), 0)
-    mask = larger(sign(update * grad), 0.0)
+    # mask = max(sign(exp_avg*grad), 0)
+    mask = larger(sign(exp_avg * grad), 0.0)
     # mean(mask)
     mean = total(mask, i, left)
     keep(p_at, i, left, p)
@@ -1026,13 +989,13 @@ def numbers_2(
         return
     row = tl.program_id(0)
     n = numbers + row
-    t = tl.load(n + 3 * rows)
+    t = tl.load(n + 2 * rows)
     begin, end = tl.load(starts + row), tl.load(starts + row + 1)
     # mean(mask)
     mean = sum_of(parts + 0 * chunks, begin, end) / tl.load(numel + row)
     # max(mean(mask), 1e-3)
     larger_ = larger(mean, double(1e-3))
-    tl.store(n + 4 * rows, larger_)
+    tl.store(n + 3 * rows, larger_)
     keep_number(columns, rows, row, 4, step_t, t)
 
 
@@ -1058,8 +1021,8 @@ def pass_2(
     n = numbers + row
     of = hypers + 5 * tl.load(group + row)
     eps = tl.load(of + 3)
-    quotient = tl.load(n + 2 * rows)
-    larger_ = tl.load(n + 4 * rows)
+    larger_ = tl.load(n + 3 * rows)
+    quotient = tl.load(n + 4 * rows)
     p_at = column(columns, rows, row, 0, p_t, aligned) + begin
     grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
     exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
@@ -1068,15 +1031,12 @@ def pass_2(
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     exp_avg = elements(exp_avg_at, i, left, real)
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
-    # update = lr*(1 - beta2**t)**0.5/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq) +
-    #     eps)
-    update = quotient.to(real) * exp_avg / (tl.sqrt(exp_avg_sq) + eps.to(real))
-    # mask = max(sign(update*grad), 0)
-    mask = larger(sign(update * grad), 0.0)
-    # update *= mask/max(mean(mask), 1e-3)
-    update = update * (mask / larger_.to(real))
-    # p -= update
-    p = p - update
+    # mask = max(sign(exp_avg*grad), 0)
+    mask = larger(sign(exp_avg * grad), 0.0)
+    # denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+    denom = (tl.sqrt(exp_avg_sq) + eps.to(real)) * larger_.to(real)
+    # p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+    p = p - quotient.to(real) * mask * exp_avg / denom
     keep(p_at, i, left, p)
 
 
