@@ -40,6 +40,12 @@ class Source:
     def _starts(self) -> list[int]:
         return [0, *accumulate(len(each.text) for each in self.pieces)]
 
+    @property
+    def by_hand(self) -> "Source":
+        """The file that goes by this name, without what it uses of others."""
+        own = (each.source for each in self.pieces if each.source.name == self.name)
+        return next(own, self)
+
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of a character, both counted from 1."""
         before = self.text[:offset]

@@ -18,6 +18,7 @@ NEEDS = {
     ("sgd", "dampening"): {"momentum": 0.9},
     ("sgd", "nesterov"): {"momentum": 0.9},
     ("adabelief", "decoupled_weight_decay"): {"weight_decay": 0.1},
+    ("adai", "decoupled"): {"weight_decay": 0.1},
     ("adam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("adan", "no_prox"): {"weight_decay": 0.1},
     ("adopt", "decoupled_weight_decay"): {"weight_decay": 0.1},

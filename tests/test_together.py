@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.nn import Parameter
 
 from optdsl import from_string, load_optimizer
-from tests.library import TOGETHER
+from tests.library import TOGETHER, rule_of
 from tests.parity import pair, side, spec
 from tests.small_model import in_halves, small_model, train
 from tests.test_torch_checkpoint import free_port
@@ -150,7 +150,9 @@ def test_a_group_that_is_added_shares_what_the_model_has() -> None:
     assert float(second["total"]) == pytest.approx(1.7)
 
 
-@every_rule
+@pytest.mark.parametrize(
+    "name", [name for name in TOGETHER if any(s.shared for s in rule_of(name).states)]
+)
 def test_what_was_loaded_is_one_number_again(name: str) -> None:
     cls, groups = load_optimizer(name), ({}, {"lr": 0.05})
     ours = side(cls, groups=groups).steps(0, 1)

@@ -126,7 +126,13 @@ def bounded(update: Tensor, grad: Tensor, lr: float) -> Tensor:
 
 
 UPDATED = {"cautious": cautious, "bound_update(max_update=0.1)": bounded}
-# What scales the parameter beside a decay, which is no part of the update.
+# Decay is no part of the update; nor is what else scales the parameter.
+NO_DECAY = {
+    "weight_decay": 0.0,
+    "weight_decay_1d": 0.0,
+    "lambd": 0.0,
+    "unconstrained": True,
+}
 SCALING = ("fromage",)
 NONE_PROPOSED = {
     *("accsgd", "aggmo", "dadapt_sgd", "ftrl", "madgrad"),
@@ -174,8 +180,8 @@ def test_an_update_is_changed_as_it_is_by_hand(spec: str, use: str) -> None:
         pytest.skip("its gradients are sparse, or it is about this itself")
     alone, ours = load_optimizer(spec), load_optimizer(spec, use=[use])
     off = {
-        name: 0.0
-        for name in ("weight_decay", "weight_decay_1d", "lambd")
+        name: value
+        for name, value in NO_DECAY.items()
         if name in signature(alone).parameters
     }
     theirs = side(alone, torch.float64, foreach=False, **off)

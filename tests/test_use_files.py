@@ -168,7 +168,9 @@ def test_what_is_declared_stands_where_it_is_used(folder: Path) -> None:
     assert parameters["weight_decay"].default == 0.5
     text = woven(folder, spec)
     assert "# all of it" not in text.split("hyper b")[1]
-    assert text.startswith('"""Mine.\nWith clip_value.\n\nclip_value: Gradients whose')
+    assert text.startswith('"""Mine.\n\nclip_value: Gradients whose')
+    added = woven(folder, spec, "decay")
+    assert added.startswith('"""Mine.\nWith decay.\n\nclip_value: Gradients whose')
 
 
 def test_what_no_longer_holds_is_left_out(folder: Path) -> None:

@@ -70,7 +70,7 @@ def explain(artifacts: Artifacts) -> Explained:
     return Explained(
         rule.name,
         rule.doc.strip(),
-        len(rule.source.text.splitlines()),
+        len(rule.source.by_hand.text.splitlines()),
         paper(rule.doc),
         tuple(_names(rule)),
         tuple(each.plain for each in first),

@@ -132,6 +132,24 @@ class AdaGradNorm(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class Adai(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.1,
+        betas: tuple[float, float] = (0.1, 0.99),
+        eps: float = 1e-3,
+        weight_decay: float = 0,
+        decoupled: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class Adam(Optimizer):
     def __init__(
         self,
@@ -714,6 +732,21 @@ class Momentum(Optimizer):
     ) -> None: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
 
+class MSVAG(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.1,
+        beta: float = 0.9,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class Muon(Optimizer):
     def __init__(
         self,
@@ -985,6 +1018,25 @@ class ScheduleFreeSGD(Optimizer):
     def train(self) -> None: ...
     def eval(self) -> None: ...
 
+class Scion(Optimizer):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 1.0,
+        norm: str = "Auto",
+        scale: float = 1.0,
+        unconstrained: bool = False,
+        steps: int = 5,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+    def step(self, closure: Callable[[], Any] | None = None) -> Any: ...
+
 class SGD(Optimizer):
     def __init__(
         self,
@@ -1010,7 +1062,7 @@ class SGDSaI(Optimizer):
         lr: float = 1e-2,
         momentum: float = 0.9,
         eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 0.01,
         *,
         maximize: bool = False,
         foreach: bool | None = None,

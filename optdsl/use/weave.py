@@ -132,13 +132,14 @@ class _Weaving:
                 self.rule.replace(Span(span.start, end), ())
 
     def _document(self) -> None:
-        """Names the modifiers behind the rule's first words, and what each says of itself
-        behind its last.
+        """What each modifier says of itself, behind the rule's last words; those that it
+        does not know of are named behind its first.
         """
         found = _DOC.match(self.source.text)
         span = Span(*found.span(1)) if found else Span(0, 0)
         first, _, rest = self.tree.doc.strip().partition("\n\n")
-        named = f"With {', '.join(used.name for used in self.modifiers)}."
+        added = [used.name for used in self.modifiers if used.outside]
+        named = f"With {', '.join(added)}." if added else ""
         said = (f"{used.name}: {used.tree.doc.strip()}" for used in self.modifiers)
         texts = (f"{first}\n{named}".strip(), rest, *said)
         whole = "\n\n".join(each for each in texts if each)

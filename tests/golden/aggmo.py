@@ -6,8 +6,13 @@ Follows the authors' code, https://github.com/AtheMathmo/AggMo
 
 That code, and pytorch_optimizer, keep the buffers by the value of beta, so that equal
 betas share one and decay it twice; here, as in the paper, each has its own.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from aggmo.opt, content cfe681287d77.
+# Compiled by optdsl from aggmo.opt, content 71e584e2ad8c.
 
 import math
 import warnings
@@ -37,8 +42,7 @@ class AggMo(Optimizer):
         lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
         betas (tuple[float, ...], optional): decay of each momentum, in [0, 1) (default:
             (0.0, 0.9, 0.99)).
-        weight_decay (float, optional): share of p that is added to the gradient, in [0,
-            inf) (default: 0).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
@@ -283,9 +287,9 @@ def _single_tensor_agg_mo(
         if torch.is_complex(p):
             p, grad = map(torch.view_as_real, (p, grad))
             momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
-
-        # grad += weight_decay*p
-        grad = grad.add(p, alpha=weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             momentum_buffer[i].mul_(betas[i]).add_(grad)
@@ -321,12 +325,12 @@ def _multi_tensor_agg_mo(
                 for momentum_buffer in momentum_buffers
             ]
             given = grads
-
-        # grad += weight_decay*p
-        if grads is given:
-            grads = torch._foreach_add(grads, params, alpha=weight_decay)
-        else:
-            torch._foreach_add_(grads, params, alpha=weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             torch._foreach_mul_([each[i] for each in momentum_buffers], betas[i])
@@ -364,9 +368,9 @@ def _differentiable_agg_mo(
         if is_complex:
             p, grad = map(torch.view_as_real, (p, grad))
             momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
-
-        # grad += weight_decay*p
-        grad = _scaled_add(grad, p, weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             momentum_buffer[i] = momentum_buffer[i] * betas[i] + grad
@@ -404,14 +408,14 @@ def _multi_tensor_agg_mo_capturable(
                 for momentum_buffer in momentum_buffers
             ]
             given = grads
-
-        # grad += weight_decay*p
-        products = torch._foreach_mul(params, weight_decay)
-        if grads is given:
-            grads = torch._foreach_add(grads, products)
-        else:
-            torch._foreach_add_(grads, products)
-        del products
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             torch._foreach_mul_([each[i] for each in momentum_buffers], betas[i])

@@ -9,8 +9,13 @@ Roots are computed at the first step and every `every` steps from there.
 pytorch_optimizer starts roots at zero and computes the first at step `every`; it and
 others take roots of order 1/ndim(p), not the paper's 1/(2*ndim(p)), and factors of
 gradients that are partly preconditioned.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from shampoo.opt, content 3b5826b4d221.
+# Compiled by optdsl from shampoo.opt, content 2f9b9cba2696.
 
 import math
 import warnings
@@ -40,8 +45,7 @@ class Shampoo(Optimizer):
         lr (float, optional): learning rate, in [0, inf) (default: 0.1).
         momentum (float, optional): decay of the running sum of gradients, in [0, 1)
             (default: 0).
-        weight_decay (float, optional): share of p that is added to the gradient, in [0,
-            inf) (default: 0).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
         epsilon (float, optional): what the diagonals of factors start from, in [0, inf)
             (default: 1e-4).
         every (int, optional): steps between two roots, in [1, inf) (default: 1).
@@ -409,9 +413,9 @@ def _single_tensor_shampoo(
         grad = grad if not maximize else -grad
         step += 1
         t = step.item()
-
-        # grad += weight_decay*p
-        grad = grad.add(p, alpha=weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
         update = grad
         if momentum != 0:
             # momentum_buffer = momentum*momentum_buffer + grad
@@ -458,12 +462,12 @@ def _multi_tensor_shampoo(
             grads = torch._foreach_neg(grads)
         torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
-
-        # grad += weight_decay*p
-        if grads is given:
-            grads = torch._foreach_add(grads, params, alpha=weight_decay)
-        else:
-            torch._foreach_add_(grads, params, alpha=weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
         updates = grads
         if momentum != 0:
             # momentum_buffer = momentum*momentum_buffer + grad
@@ -533,9 +537,9 @@ def _differentiable_shampoo(
         root = [each if each is None else each.clone() for each in root]
         step = step + 1
         t = step.item()
-
-        # grad += weight_decay*p
-        grad = _scaled_add(grad, p, weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
         update = grad
         if momentum != 0:
             # momentum_buffer = momentum*momentum_buffer + grad
