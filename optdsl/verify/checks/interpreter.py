@@ -11,7 +11,7 @@ from ..cases import Case, cases, judged
 from ..compare import difference
 from ..outcome import Outcome, not_applicable
 from ..roundoff import measured
-from ..run import ITSELF, ONE_GROUP, Snapshot, Trace, loss_of
+from ..run import ITSELF, ONE_GROUP, Hypers, Snapshot, Trace, loss_of
 from ..scene import Scene
 from ..study import Studied
 from ..subject import module_of
@@ -60,9 +60,14 @@ def comparable(studied: Studied) -> Iterator[Case]:
             yield Case(scene, case.hypers)
 
 
+def seeded(rule: ir.Rule) -> Sequence[Hypers]:
+    """One group, whose random numbers are those that the interpreter draws."""
+    return ({"seed": SEED},) if rule.random else ONE_GROUP
+
+
 def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -> str:
     scene = case.scene
-    groups = ({"seed": SEED},) if rule.random else ONE_GROUP
+    groups = seeded(rule)
     with exact_scalars():
         ours = studied.play(scene, {**case.hypers, **flags}, groups)
 

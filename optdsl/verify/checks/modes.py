@@ -9,7 +9,7 @@ from ..outcome import Outcome, not_applicable
 from ..roundoff import measured
 from ..run import Run, Snapshot, Trace
 from ..study import Studied
-from .interpreter import by_interpreter, comparable
+from .interpreter import by_interpreter, comparable, seeded
 from .targets import exact_scalars
 from .travel import loaded
 
@@ -25,7 +25,7 @@ def modes(studied: Studied) -> Outcome:
 def _judged(studied: Studied, rule: ir.Rule, case: Case) -> str:
     scene = case.scene
     with exact_scalars():
-        run = studied.start(scene, case.hypers)
+        run = studied.start(scene, case.hypers, seeded(rule))
         start, seen = run.start(), []
         for step in scene.numbers:
             run.step(step)
