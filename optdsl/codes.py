@@ -378,8 +378,7 @@ _ALL = (
         "A default is a constant; a `require` is about hypers, the options `capturable`, "
         "`differentiable` and `foreach`, and what `p` is, as `ndim(p)` or `is_complex(p)`; a "
         "`when` is about hypers and shapes. A def sees only its arguments. The step reads "
-        "`capturable`, unless its count is `state t: int`, and `differentiable`, and no other "
-        "option, unless it draws random numbers or reads the loss, which cannot be captured. "
+        "`capturable` and `differentiable`, and no other option. "
         "Random numbers are drawn in the step, outside of loops, and in the first value of a "
         "state. Hand the value to the def as one more argument, or move the line into the "
         "step.",
@@ -679,6 +678,18 @@ _ALL = (
         "Make it a hyper, or keep only the branch that runs.",
         _spec("if true:\n    p -= lr*grad"),
         _PLAIN,
+    ),
+    Code(
+        "W0703",
+        "an option that is never on",
+        "No step can be captured whose count is `state t: int`, which draws random numbers, "
+        "reads the loss or takes the gradient anew: `capturable` is refused, and what is "
+        "written for it never runs. Keep only the other branch. A modifier may have such a "
+        "branch, which is left out where the rule, or another modifier, cannot be captured.",
+        _spec(
+            "if capturable: grad *= 1\np -= lr*grad + randn_like(p)",
+        ),
+        _spec("p -= lr*grad + randn_like(p)"),
     ),
 )
 

@@ -199,15 +199,19 @@ def interpreted(rule: ir.Rule, given: Scenario) -> Results:
 
 
 def is_calculable(text: str, seed: int) -> bool:
-    """Whether no number of the host becomes too large, where Python raises, and no matrix
-    that is taken apart.
+    """Whether no number of the host becomes too large, where Python raises, no matrix
+    that is taken apart, and none that the rule has in bfloat16 leaves its range, which the
+    interpreter does not know.
     """
     rule = checked(text)
     try:
-        interpreted(rule, scenario(rule, seed))
+        found = interpreted(rule, scenario(rule, seed))
     except (ArithmeticError, torch.linalg.LinAlgError):
         return False
-    return True
+    largest = torch.finfo(torch.bfloat16 if _is_short(rule) else torch.float64).max
+    return not any(
+        (value.abs() > largest).any() for each in found for value in each.values()
+    )
 
 
 def round_off(

@@ -58,8 +58,8 @@ def batches(of: list[Batch]) -> list[Batch]:
     ]
 
 
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
+def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 @dataclass
@@ -75,13 +75,16 @@ class PlainLoop:
     """How a trainer trains.
 
     `counts` says that the losses of the batches of one step are sums over the words that
-    are predicted, divided by the words of all of them, and logged as one.
+    are predicted, divided by the words of all of them, and logged as one. `by_groups` says
+    that gradients are clipped in the order of the param groups, which their norm shows in
+    its last bits.
     """
 
     scheduler: LRScheduler | None = None
     evaluates_every: int = 0
     accumulates: int = 1
     counts: bool = False
+    by_groups: bool = False
     halves: torch.dtype | None = None  # what the model calculates in where it can
     scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
 
@@ -99,7 +102,7 @@ class PlainLoop:
             model.train()
             losses = self._backward(model, some)
             self.scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(self._clipped(model, optimizer), 1.0)
             self.scaler.step(optimizer)
             self.scaler.update()
             if self.scheduler is not None:
@@ -110,6 +113,11 @@ class PlainLoop:
             if self.evaluates_every and step % self.evaluates_every == 0:
                 curve.evaluated.append(evaluated(model, optimizer, held_out))
         return curve
+
+    def _clipped(self, model: nn.Module, optimizer: Any) -> list[nn.Parameter]:
+        if not self.by_groups:
+            return [*model.parameters()]
+        return [p for group in optimizer.param_groups for p in group["params"]]
 
     def _steps(self, data: list[Batch]) -> Iterator[list[Batch]]:
         every = batches(data)

@@ -5,7 +5,7 @@ does, bit by bit, by the code of docs/trainers.md.
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from optdsl import load_optimizer
+from optdsl import from_string, load_optimizer
 from optdsl.resources import PACKAGE
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when it is imported
@@ -58,19 +59,26 @@ pytestmark = [
 
 STEPS = 12
 PAGE = (PACKAGE.parent / "docs" / "trainers.md").read_text(encoding="utf-8")
+(MATRICES_BY_MUON,) = re.findall(r"^```opt\n(.*?)^```$", PAGE, re.M | re.S)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A class with its options, and whether it takes matrices alone."""
+    """A class of the library, or of a text, with its options; whether it takes matrices
+    alone, and whether it asks for the names of parameters.
+    """
 
     spec: str
     use: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=lambda: {"lr": 0.01})
     only_matrices: bool = False
+    asks_names: bool = False
+    text: str = ""
 
     @property
     def rule(self) -> type[Optimizer]:
+        if self.text:
+            return from_string(self.text)
         return load_optimizer(self.spec, use=self.use)
 
     @property
@@ -85,15 +93,20 @@ class Case:
 
 
 SCHEDULE_FREE = Case("schedule_free_adamw")
+BY_NAMES = Case("muon_adamw", options={"adamw": {"lr": 0.01}}, asks_names=True)
+BY_AXES = Case("matrices_by_muon", options={}, text=MATRICES_BY_MUON)
+ROUTED = [BY_NAMES, BY_AXES]
 CASES = [
     SCHEDULE_FREE,
     Case("adamw"),
     Case("adamw", use=("ema",)),
     Case("prodigy", options={"d0": 1e-3}),
     Case("muon", only_matrices=True),
+    *ROUTED,
 ]
 WAYS = {"kernels": {}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+routed = pytest.mark.parametrize("case", ROUTED, ids=str)
 every_way = pytest.mark.parametrize("way", [*WAYS])
 both_modes = pytest.mark.parametrize("case", [SCHEDULE_FREE, CASES[1]], ids=str)
 
@@ -146,14 +159,29 @@ def test_the_page_begins_with_a_class_of_the_tests() -> None:
 # ---- Hugging Face Trainer
 
 
-def decaying(model: nn.Module, case: Case, way: str) -> Optimizer:
-    """With the groups that Trainer makes: what decays, and biases and norms, which do not."""
-    every = trainable(model)
+def by_trainer(model: nn.Module, case: Case, way: str) -> Optimizer:
+    """With the groups that Trainer makes, what decays, and biases and norms, which do not;
+    with one where it makes none.
+    """
+    options = {**case.options, **WAYS[way]}
+    if case.asks_names:
+        return case.rule(trainable(model), **options)
+    every = [p for _, p in trainable(model)]
     groups = [
         {"params": [p for p in every if p.ndim > 1], "weight_decay": 0.1},
         {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return case.rule(groups, **case.options, **WAYS[way])
+    return case.rule(groups, **options)
+
+
+def page_of(case: Case) -> str:
+    """The code that trains: by the class, or by the function that gives it names."""
+    by_class, by_function = snippets("Hugging Face Trainer")
+    if not case.asks_names:
+        return by_class
+    known, trains = by_class.split("trainer = Trainer(")
+    kept = trains.split("trainer.train()")[1]
+    return f"{known}{by_function}{kept}"
 
 
 def curve_of(trainer: Trainer) -> Curve:
@@ -162,6 +190,14 @@ def curve_of(trainer: Trainer) -> Curve:
         [each["loss"] for each in history if "loss" in each],
         [each["eval_loss"] for each in history if "eval_loss" in each],
     )
+
+
+def made_by(case: Case, there: dict[str, Any]) -> Any:
+    """What Trainer is to call."""
+    if not case.asks_names:
+        return there["Rule"]
+    make = run(snippets("Hugging Face Trainer")[1].split("\n\n\n")[0], there)["make"]
+    return lambda: make
 
 
 def trainer_of(case: Case, way: str = "kernels", **more: Any) -> Trainer:
@@ -183,7 +219,7 @@ def trainer_of(case: Case, way: str = "kernels", **more: Any) -> Trainer:
         TrainingArguments("runs", **(arguments | more)),
         train_dataset=there["train_set"],
         eval_dataset=there["held_out"],
-        optimizer_cls_and_kwargs=(there["Rule"], there["options"]),
+        optimizer_cls_and_kwargs=(made_by(case, there), there["options"]),
     )
 
 
@@ -192,29 +228,57 @@ def plain_of(case: Case, way: str = "kernels", **more: Any) -> Curve:
     model, there = case.model(), known(case, way)
     loop = PlainLoop(counts=True, **more)
     data = there["train_set"], there["held_out"]
-    return loop.run(model, decaying(model, case, way), *data)
+    return loop.run(model, by_trainer(model, case, way), *data)
 
 
 @every_way
 @every_case
 def test_trainer_trains_as_a_plain_loop(case: Case, way: str) -> None:
-    found = run(snippets("Hugging Face Trainer")[0], known(case, way))
+    found = run(page_of(case), known(case, way))
     plain = plain_of(case, way, evaluates_every=4)
     assert curve_of(found["trainer"]) == plain
     assert len(plain.losses) == STEPS and plain.losses[-1] < plain.losses[0]
 
 
-@pytest.mark.parametrize("case", [SCHEDULE_FREE, CASES[3]], ids=str)
-def test_trainer_takes_an_optimizer_with_names(case: Case) -> None:
-    there = run("\n".join(snippets("Hugging Face Trainer")), known(case, "kernels"))
-    (group,) = there["trainer"].optimizer.param_groups
-    assert group["param_names"] == [name for name, _ in there["named"]]
-    # The page trains one model twice: the second time it starts where the first left it.
-    model = run(snippets("Hugging Face Trainer")[0], known(case, "kernels"))["model"]
+@pytest.mark.parametrize("way", ["called", "made before"])
+@pytest.mark.parametrize("case", [SCHEDULE_FREE, CASES[3], BY_NAMES], ids=str)
+def test_trainer_takes_an_optimizer_with_names(case: Case, way: str) -> None:
+    code = page_of(replace(case, asks_names=True))
+    if way == "made before":
+        called = "optimizer_cls_and_kwargs=(lambda: make, options)"
+        assert called in code
+        code = code.replace(called, "optimizers=(make(model, **options), None)")
+    there = run(code, known(case, "kernels"))
+    model = case.model()
     optimizer = case.rule(trainable(model), **case.options)
+    for ours, other in zip(
+        there["trainer"].optimizer.param_groups, optimizer.param_groups, strict=True
+    ):
+        assert ours["param_names"] == other["param_names"]
     loop = PlainLoop(counts=True, evaluates_every=4)
     data = there["train_set"], there["held_out"]
     assert curve_of(there["trainer"]) == loop.run(model, optimizer, *data)
+
+
+def test_trainer_gives_no_names_to_a_class() -> None:
+    there = known(BY_NAMES, "kernels")
+    with pytest.raises(ValueError, match="asks for the names of parameters"):
+        run(snippets("Hugging Face Trainer")[0], there)
+
+
+@routed
+def test_trainer_scales_the_rate_of_each_rule(case: Case) -> None:
+    trainer = trainer_of(case, lr_scheduler_type="linear")
+    trainer.train()
+    model, there = case.model(), known(case, "kernels")
+    optimizer = by_trainer(model, case, "kernels")
+    rates = {each["rule"]: each["lr"] for each in optimizer.param_groups}
+    assert rates == {"muon": 0.02, "adamw": 0.01}
+    falling = LambdaLR(optimizer, lambda step: 1 - step / STEPS)
+    loop = PlainLoop(falling, counts=True)
+    data = there["train_set"], there["held_out"]
+    assert curve_of(trainer) == loop.run(model, optimizer, *data)
+    assert curve_of(trainer) != plain_of(case)
 
 
 @every_case
@@ -383,7 +447,7 @@ def test_lightning_trains_as_a_plain_loop(case: Case, way: str) -> None:
     run("\n".join(snippets("Lightning")), there)
     model = case.model()
     optimizer = case.rule(trainable(model), **there["options"])
-    loop = PlainLoop(stepped(optimizer), evaluates_every=EPOCH)
+    loop = PlainLoop(stepped(optimizer), by_groups=True, evaluates_every=EPOCH)
     plain = loop.run(model, optimizer, there["train_set"] * 3, there["held_out"])
     first, *evaluated = curve.evaluated  # Lightning tries an evaluation at the start
     assert curve.losses == plain.losses and evaluated == plain.evaluated
@@ -415,7 +479,7 @@ def plain_epochs(case: Case, **more: Any) -> Curve:
     """Three of them."""
     model, there = case.model(), known(case, "kernels", EPOCH)
     optimizer = case.rule(trainable(model), **case.options)
-    loop = PlainLoop(stepped(optimizer), **more)
+    loop = PlainLoop(stepped(optimizer), by_groups=True, **more)
     return loop.run(model, optimizer, there["train_set"] * 3, there["held_out"])
 
 

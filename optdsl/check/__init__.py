@@ -89,7 +89,8 @@ def check(
     if not report.errors:
         rule = in_phases(rule, scope)
     if report.errors:
-        _add_other_branches(spec, source, mode, report)
+        if not scope.not_captured[0]:
+            _add_other_branches(spec, source, mode, report)
         raise OptdslError(report.sorted(mode.note))
     verify(rule, "check")
     return rule, tuple(report.sorted())

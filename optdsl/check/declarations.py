@@ -89,6 +89,22 @@ def _early(spec: syntax.Spec) -> frozenset[str]:
     )
 
 
+def _not_captured(spec: syntax.Spec, scope: Scope) -> tuple[str, tuple[Span, ...]]:
+    """Why no step can be captured, on no target, and where that is said; or "" """
+    counts = tuple(each.span for each in spec.of(syntax.Counter) if each.kind)
+    draws = tuple(Span(at, at + 1) for at in scope.draws)
+    for what, places in (
+        ("whose count is a plain number", counts),
+        ("that draws random numbers", draws),
+        ("that reads the loss", losses(spec)),
+        ("that takes the gradient anew", evaluations(spec)),
+        ("whose hooks count their runs", counting(spec)),
+    ):
+        if places:
+            return f"a step {what} cannot be captured", places
+    return "", ()
+
+
 def _claim(name: syntax.Identifier, scope: Scope, what: str) -> bool:
     """Whether a declaration may have this name; says why not."""
     is_def = what == "def"
@@ -119,17 +135,7 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
     scope = Scope(report, mode, instantiate=instance, draws=draws(spec))
     scope.group_keys = group_keys(spec, scope.draws)
     scope.early = _early(spec)
-    if scope.draws:
-        why = "a step that draws random numbers cannot be captured"
-        scope.not_captured = why, tuple(Span(at, at + 1) for at in scope.draws)
-    elif reads := losses(spec):
-        scope.not_captured = "a step that reads the loss cannot be captured", reads
-    elif anew := evaluations(spec):
-        why = "a step that takes the gradient anew cannot be captured"
-        scope.not_captured = why, anew
-    elif counted := counting(spec):
-        why = "a step whose hooks count their runs cannot be captured"
-        scope.not_captured = why, counted
+    scope.not_captured = _not_captured(spec, scope)
     for each in spec.declarations:
         match each:
             case syntax.Hyper():
@@ -150,8 +156,8 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
             case syntax.Counter(kind=kind) if kind and kind.text != "int":
                 title = f"the step count is no {kind.text}"
                 report("E0504", title, kind.span, "expected `int`, or nothing")
-            case syntax.Counter(kind=kind) if kind:
-                scope.int_count = each.span
+            case syntax.Counter():
+                pass  # `_not_captured` looks for those that are plain numbers.
             case syntax.Hook(phase="mode"):
                 pass  # check_modes looks at their names.
             case syntax.Hook():

@@ -73,29 +73,24 @@ def _flag(expr: syntax.Name, scope: Scope) -> ir.Expr:
             read = NOT_HERE["def"]
         scope.report("E0306", f"`{name}` cannot be read here", expr.span, read)
         return unknown(expr.span)
-    if name == vocabulary.CAPTURABLE and scope.int_count and scope.place == "step":
-        title = f"`{name}` is never on here"
-        other = Label(scope.int_count, "the step count is a plain number")
-        scope.report("E0306", title, expr.span, others=(other,))
-        return unknown(expr.span)
-    if name == vocabulary.CAPTURABLE and _never_captured(expr, scope):
-        why, _ = scope.not_captured
-        scope.report("E0306", f"`{name}` is never on here", expr.span, why)
-        return unknown(expr.span)
+    why, _ = scope.not_captured
+    if name == vocabulary.CAPTURABLE and scope.place == "step" and why:
+        if _is_said_beside(expr, scope):
+            scope.report("W0703", f"`{name}` is never on here", expr.span, why)
+        return ir.Const("False", ir.FLAG, expr.span)
     known = getattr(scope.mode, name) if scope.place == "step" else None
     if known is None:
         return ir.Ref(name, ir.Role.FLAG, ir.FLAG, expr.span)
     return ir.Const(str(known), ir.FLAG, expr.span)
 
 
-def _never_captured(expr: syntax.Name, scope: Scope) -> bool:
-    """Whether the file that asks for it says itself why no step is captured; a rule does
-    not know the modifiers that it is used with.
+def _is_said_beside(expr: syntax.Name, scope: Scope) -> bool:
+    """Whether the file that asks for `capturable` says itself why no step is captured; a
+    rule does not know the modifiers that it is used with, nor they the rule.
     """
     source = scope.report.source
     here = source.written(expr.span)[0]
-    why = (source.written(each)[0] for each in scope.not_captured[1])
-    return scope.place == "step" and here in why
+    return here in (source.written(each)[0] for each in scope.not_captured[1])
 
 
 def is_known_to_hooks(name: str, span: Span, scope: Scope) -> bool:

@@ -120,9 +120,8 @@ class Scope:
     `place` is default, require, sparse, when, state, pre_step, step, post_step, mode
     or def. `facts`
     are the conditions known to hold here, as keys; `counted` has an entry where `first`
-    is read without a state to tell it by; `int_count` is where the step count is declared
-    as a plain number. `rounds` are the arguments of this def that
-    have to be whole, for they are numbers of rounds; `counts` has them for each instance.
+    is read without a state to tell it by. `rounds` are the arguments of this def that have
+    to be whole, for they are numbers of rounds; `counts` has them for each instance.
     `group_keys` are names under which a group keeps what no one declares, and why. `draws`
     has the number of each draw of random numbers, by where it stands; `loops` says how many
     loops are around this place; `not_captured` why no step can be captured, and where
@@ -142,7 +141,6 @@ class Scope:
     instantiate: Callable | None = None
     calling: list[str] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)
-    int_count: Span | None = None
     misspelled: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     locals: dict[str, Local] = field(default_factory=dict)

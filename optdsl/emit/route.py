@@ -7,19 +7,16 @@ In: a route and its lowered rules. Out: the text of one Python module.
 from collections.abc import Callable, Mapping
 
 from .. import ir
-from . import fused, group
+from . import fused
 from .body import INDENT
-from .checks import param_checks
-from .collect import init_group, old_pickles, scalars
+from .collect import scalars
 from .docs import docstring, hanging, options
-from .expr import text
-from .hooks import TRAIN, hook_methods
-from .link import Linked, definitions, linked, renamed
+from .hooks import TRAIN
+from .link import definitions, linked
 from .names import Names, keys, safe_file_name
 from .page import (
     TEMPLATE,
     UNSIGNED,
-    completed_scalars,
     holes,
     imports,
     indented,
@@ -27,19 +24,12 @@ from .page import (
     rendered,
     signed,
 )
-from .shared import init_shared, same_in_all
-from .signature import FLAGS, default, setdefaults
-from .step import checked_loss, decorators, groups_step
-from .trial import RATE, forgotten, made
-from .update import Update, update_of
+from .route_lines import choose, chosen
+from .route_rule import rule_class
+from .signature import FLAGS, default
+from .trial import RATE
 
-ROUTE, RULE = "route.py.jinja", "rule.py.jinja"
-MATCHES = '''def _matches(name: str, pattern: str) -> bool:
-    """Whether a regular expression is found in a name."""
-    return re.search(pattern, name) is not None
-
-
-'''
+ROUTE = "route.py.jinja"
 UNSCALE = '''
     def _unscale(self) -> bool:
         """Take the scale of a GradScaler out of the gradients; false where one of them
@@ -82,7 +72,7 @@ def emit_route(route: ir.Route, rules: Rules) -> str:
     names = Names((*definitions(functions.code), *own_names))
     classes = {name: names.claim(f"_{each.loop.name}") for name, each in rules.items()}
     written = "\n\n\n".join(
-        _rule(route, name, each, classes[name], functions)
+        rule_class(route, name, each, classes[name], functions)
         for name, each in rules.items()
     )
     found = _holes(route, rules, classes, written, functions.code)
@@ -117,8 +107,8 @@ def _holes(
         "step": joined(_step(rules, trial), 2),
         "hooks": joined(_hooks(rules), 1),
         "lines": indented(lines, 1),
-        "chosen": _chosen(route),
-        "choose": indented(_choose(route), 2),
+        "chosen": chosen(route),
+        "choose": indented(choose(route), 2),
         "rules": written,
         "table": indented([f'"{name}": {each},' for name, each in classes.items()], 1),
         "functions": code,
@@ -271,116 +261,3 @@ def _hooks(rules: Rules) -> list[str]:
             f"        rule.{hook}()",
         ]
     return result
-
-
-# ---- the route
-
-
-def _chosen(route: ir.Route) -> str:
-    """The function that says which line is for a parameter."""
-    arguments = "p: Tensor, name: str" if route.asks_names else "p: Tensor"
-    lines = [
-        f"def _line(p: {arguments[3:]}) -> int:",
-        '    """Which line of the route is for a parameter."""',
-    ]
-    for at, each in enumerate(route.lines):
-        lines += [""] * (at > 0)
-        lines.append(f"    # {route.source.cut(each.span)}")
-        if each.condition is None:
-            lines.append(f"    return {at}")
-        else:
-            lines.append(f"    if {text(each.condition, _name)}:")
-            lines.append(f"        return {at}")
-    return MATCHES * route.asks_names + joined(lines, 0)
-
-
-def _name(ref: ir.Ref) -> str:
-    if ref.role is ir.Role.PARAM:
-        return "p"
-    pattern = ir.pattern_of(ref.name)
-    raw = "r" * ("\\" in pattern)
-    return f'_matches(name, {raw}"{pattern}")'
-
-
-def _choose(route: ir.Route) -> list[str]:
-    if not route.asks_names:
-        return ["chosen = [_line(p) for p in params]"]
-    return [
-        "if names is None:",
-        "    raise ValueError(",
-        f'        "{route.name} asks for the names of parameters: "',
-        '        "give it model.named_parameters(), or param groups of such pairs"',
-        "    )",
-        "chosen = [_line(*pair) for pair in zip(params, names, strict=True)]",
-    ]
-
-
-# ---- a rule
-
-
-def _rule(
-    route: ir.Route, name: str, targets: ir.Targets, cls: str, functions: Linked
-) -> str:
-    rule = targets.loop
-    update = update_of(targets)
-    hypers = [f'"{each.name}": {default(each)},' for each in rule.hypers]
-    checked = '_check_params(param_group["params"], param_group)'
-    found = {
-        "class_name": cls,
-        "rule_name": rule.name,
-        "whole": route.name,
-        "rule": name,
-        "hypers": indented(hypers, 2),
-        "seeded": indented(group.seeded(rule), 2),
-        "same_in_all": indented(same_in_all(rule), 2),
-        "param_checks": indented([checked] * bool(param_checks(rule)), 2),
-        "scalars": indented(completed_scalars(rule), 2),
-        "setdefaults": indented([*setdefaults(rule), *group.completed(rule)], 3),
-        "old_pickles": indented(old_pickles(rule), 3),
-        "load_scalars": joined(_load_scalars(rule), 1),
-        "init_group": joined(init_group(rule, update), 1),
-        "init_shared": joined(init_shared(rule), 1),
-        "trial": joined(_made(rule, update), 1),
-        "decorators": indented(decorators(rule), 1),
-        "step": joined([*checked_loss(rule), *groups_step(targets, update)], 2),
-        "hooks": joined(hook_methods(rule), 1),
-    }
-    return renamed(rendered(RULE, found).rstrip(), functions.names[name])
-
-
-def _made(rule: ir.Rule, update: Update) -> list[str]:
-    """The methods for a step that only makes the state."""
-    result = [
-        "",
-        "def make_state(self) -> None:",
-        '    """Make the state of all parameters, and no step."""',
-        *(INDENT + line for line in made(rule, update)),
-    ]
-    if forgets := forgotten(rule):
-        result += [
-            "",
-            "def forget(self) -> None:",
-            '    """Forget what param groups have got by that."""',
-            *(INDENT + line for line in forgets),
-        ]
-    return result
-
-
-def _load_scalars(rule: ir.Rule) -> list[str]:
-    """The method that loads scalar states as they were saved."""
-    names = scalars(rule)
-    if not names:
-        return []
-    return [
-        "",
-        "def load_scalars(",
-        "    self, loaded: dict[str, Any], saved: dict[str, Any], group: dict[str, Any]",
-        ") -> None:",
-        '    """Load the numbers that torch has cast to the dtype of p as they were."""',
-        '    for key, p in zip(saved["params"], group["params"], strict=True):',
-        '        values = loaded["state"].get(key, {})',
-        f"        for name in ({keys(names)}):",
-        "            if name in values:",
-        "                value = float(values[name])",
-        "                self.state[p][name] = _zero_dim(value, group, p)",
-    ]

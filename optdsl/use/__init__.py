@@ -13,11 +13,19 @@ from ..parse import parse
 from ..source import Source, Span
 from .clashes import check_together
 from .defaults import check_settings, with_defaults
+from .names import assigned
 from .outline import check_modifier, check_rule
 from .reading import Used, asked_for, looked_up
 from .weave import woven
 
-__all__ = ["alone", "check_settings", "is_modifier", "used", "with_defaults"]
+__all__ = [
+    "alone",
+    "apart_from_rate",
+    "check_settings",
+    "is_modifier",
+    "used",
+    "with_defaults",
+]
 
 
 def used(tree: syntax.Spec, source: Source, asked: Sequence[str] = ()) -> Source:
@@ -29,13 +37,39 @@ def used(tree: syntax.Spec, source: Source, asked: Sequence[str] = ()) -> Source
             rule or another one.
     """
     check_rule(tree, source)
-    uses = [(each, source, False) for each in tree.of(syntax.Use)]
-    uses += [(*asked_for(each), True) for each in asked]
-    if not uses:
+    modifiers = _all(tree, source, asked)
+    if not modifiers:
         return source
-    modifiers = looked_up(uses, source.folder)
     check_together(tree, source, modifiers)
     return woven(tree, source, modifiers)
+
+
+def apart_from_rate(
+    tree: syntax.Spec, source: Source, asked: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The modifiers among them that change parameters, and do not know the learning rate
+    by which a rule does: they mean to change them whatever it is.
+    """
+    return tuple(
+        used.name
+        for used in _all(tree, source, asked)
+        if not any(
+            name.text == "lr"
+            for each in used.tree.of(syntax.Needs)
+            for name in each.names
+        )
+        and any(
+            "p" in assigned(point)
+            for name in ("before", "after")
+            for point in used.points(name)
+        )
+    )
+
+
+def _all(tree: syntax.Spec, source: Source, asked: Sequence[str]) -> list[Used]:
+    uses = [(each, source, False) for each in tree.of(syntax.Use)]
+    uses += [(*asked_for(each), True) for each in asked]
+    return looked_up(uses, source.folder)
 
 
 def is_modifier(tree: syntax.Spec) -> bool:

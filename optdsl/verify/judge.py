@@ -80,26 +80,31 @@ def _reference(
     subject: Subject, against: Subject | type[Optimizer] | str | None
 ) -> Studied | str:
     """The optimizer that the subject has to equal; or why there is none. Only one that
-    was asked for has to be there. What is called by hand beside one is called beside the
-    other.
+    was asked for has to be there.
     """
-
-    def studied(given: Subject) -> Studied:
-        shared = (name for name in subject.by_hand if hasattr(given.cls, name))
-        return study(replace(given, by_hand=tuple(shared)))
-
     if against is not None:
         reference = _subject(against)
         try:
-            return studied(reference)
+            return _beside(subject, reference)
         except NoSubject as reason:
             raise NoSubject(f"{reference.name}: {reason}") from None
     if not subject.reference:
         return "it names no reference"
+    return _of_path(subject, subject.reference)
+
+
+def _of_path(subject: Subject, path: str) -> Studied | str:
+    """The optimizer that a spec names; or why there is none."""
     try:
-        return studied(subjects.of_path(subject.reference))
+        return _beside(subject, subjects.of_path(path))
     except NoSubject as reason:
         return str(reason)
+
+
+def _beside(subject: Subject, reference: Subject) -> Studied:
+    """A reference that is called by hand where the subject is."""
+    shared = (name for name in subject.by_hand if hasattr(reference.cls, name))
+    return study(replace(reference, by_hand=tuple(shared)))
 
 
 def _rows(
@@ -122,8 +127,12 @@ def _rows(
     for check in CHECKS:
         tell(check.name)
         outcome = _outcome(studied, lambda check=check: check.judge(studied))
-        if outcome.failed and check.of_the_rule and isinstance(reference, Studied):
-            outcome = _excused(outcome, check, reference)
+        if outcome.failed and check.of_the_rule:
+            beneath = reference
+            if subject.beneath and not isinstance(reference, Studied):
+                beneath = _of_path(subject, subject.beneath)
+            if isinstance(beneath, Studied):
+                outcome = _excused(outcome, check, beneath)
         yield Row(check.name, outcome.verdict, outcome.detail)
     for flag, name in AGAINST.items():
         tell(name)
@@ -154,7 +163,9 @@ def _outcome(studied: Studied, judge: Callable[[], Outcome]) -> Outcome:
 
 
 def _excused(outcome: Outcome, check: Check, reference: Studied) -> Outcome:
-    """A rule is not at fault for what its reference does as well."""
+    """A rule, with modifiers or without, is not at fault for what its reference does as
+    well.
+    """
     theirs = _outcome(reference, lambda: check.judge(reference))
     if not theirs.failed:
         return outcome

@@ -14,10 +14,12 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import ir, vocabulary
+from .. import ir, syntax, vocabulary
 from ..find import find
 from ..load import load_optimizer
+from ..parse import parse
 from ..pipeline import Artifacts, Routed, build
+from ..use import apart_from_rate
 from . import hyper
 from .hyper import Hyper
 from .run import Make
@@ -33,8 +35,10 @@ class NoSubject(Exception):
 class Subject:
     """`make(params, **hypers)` gives the optimizer that runs its loop, where there is a
     choice; each group of the parameters has to say what is in `group`. `reference` is a
-    dotted path, or empty. The methods `by_hand` run when someone calls them alone. What it
-    does is `timed` where it depends on how many steps there were before a parameter came.
+    dotted path, or empty; `beneath` is that of the rule without the modifiers that it is
+    given, of which those in `apart` change parameters whatever the learning rate is. The
+    methods `by_hand` run when someone calls them alone. What it does is `timed` where it
+    depends on how many steps there were before a parameter came.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Subject:
     group: Mapping[str, Any] = field(default_factory=dict)
     by_hand: tuple[str, ...] = ()
     asks_names: bool = False
+    beneath: str = ""
+    apart: tuple[str, ...] = ()
     timed: bool = False
 
     def told(self, name: str, p: Tensor) -> Tensor | tuple[str, Tensor]:
@@ -92,11 +98,12 @@ def of_spec(spec: str, use: Sequence[str] = ()) -> Subject:
     Raises:
         OptdslError: there is none, or it is wrong.
     """
-    artifacts = build(find(spec), use)
+    source = find(spec)
+    artifacts = build(source, use)
     cls = load_optimizer(spec, use)
     if isinstance(artifacts, Routed):
         return _of_route(spec, artifacts, cls)
-    rule = artifacts.checked
+    rule, written = artifacts.checked, parse(source)
     flags = _flags(cls)
     return Subject(
         " + ".join((spec, *use)),
@@ -108,6 +115,8 @@ def of_spec(spec: str, use: Sequence[str] = ()) -> Subject:
         rule.reference,
         by_hand=tuple(each.name for each in rule.on_calls),
         timed=any(map(ir.counts, rule.pre_steps)),
+        beneath=next((each.path for each in written.of(syntax.Reference)), ""),
+        apart=apart_from_rate(written, source, use),
     )
 
 

@@ -138,9 +138,13 @@ def lr_zero_group(studied: Studied) -> Outcome:
         return ""
 
     modes = {each.name for each in studied.subject.hypers if each.is_mode}
-    return judged(
+    outcome = judged(
         studied, [c for c in cases(studied) if not modes & c.hypers.keys()], judge
     )
+    if outcome.failed and studied.subject.apart:
+        name = studied.subject.apart[0]
+        return not_applicable(f"{name} changes parameters, and does not know lr")
+    return outcome
 
 
 def added_later(studied: Studied) -> Outcome:

@@ -1,6 +1,6 @@
 """Each target of a spec does what the interpreter does with the checked rule, in float64."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from ..cases import Case, cases, judged
 from ..compare import difference
 from ..outcome import Outcome, not_applicable
 from ..roundoff import measured
-from ..run import ITSELF, ONE_GROUP, Snapshot, Trace, loss_of
+from ..run import ITSELF, ONE_GROUP, Hypers, Snapshot, Trace, loss_of
 from ..scene import Scene
 from ..study import Studied
 from ..subject import module_of
@@ -43,19 +43,31 @@ def _judged(studied: Studied, flags: dict[str, Any]) -> Outcome:
     rule = studied.subject.rule
     if rule is None:
         return not_applicable("it is no spec")
-    given = [
-        each
-        for each in cases(studied, dtypes=False)
-        if each.scene.layout in (studied.layout, "dense")
-    ]
-    return judged(studied, given, lambda case: _apart(studied, rule, case, flags))
+    return judged(
+        studied, comparable(studied), lambda case: _apart(studied, rule, case, flags)
+    )
+
+
+def comparable(studied: Studied) -> Iterator[Case]:
+    """The cases that mean the same to the interpreter, which has float64, and for which a
+    row that is missing is zero.
+    """
+    for case in cases(studied, dtypes=False):
+        scene = case.scene.with_(dtype=torch.float64)
+        if scene.layout == "sparse":
+            scene = scene.with_(layout="whole")
+        if case.scene.layout in (studied.layout, "dense"):
+            yield Case(scene, case.hypers)
+
+
+def seeded(rule: ir.Rule) -> Sequence[Hypers]:
+    """One group, whose random numbers are those that the interpreter draws."""
+    return ({"seed": SEED},) if rule.random else ONE_GROUP
 
 
 def _apart(studied: Studied, rule: ir.Rule, case: Case, flags: dict[str, Any]) -> str:
-    scene = case.scene.with_(dtype=torch.float64)
-    if scene.layout == "sparse":  # to the interpreter, a row that is missing is zero
-        scene = scene.with_(layout="whole")
-    groups = ({"seed": SEED},) if rule.random else ONE_GROUP
+    scene = case.scene
+    groups = seeded(rule)
     with exact_scalars():
         ours = studied.play(scene, {**case.hypers, **flags}, groups)
 

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-import torch
-
 from ... import ir
-from ..cases import Case, cases, judged
+from ..cases import Case, judged
 from ..compare import difference
 from ..outcome import Outcome, not_applicable
 from ..roundoff import measured
 from ..run import Run, Snapshot, Trace
 from ..study import Studied
-from .interpreter import by_interpreter
+from .interpreter import by_interpreter, comparable, seeded
 from .targets import exact_scalars
 from .travel import loaded
 
@@ -20,14 +18,14 @@ def modes(studied: Studied) -> Outcome:
     rule = studied.subject.rule
     if rule is None or not rule.modes:
         return not_applicable("it has no modes")
-    over = cases(studied, dtypes=False)
+    over = comparable(studied)
     return judged(studied, over, lambda case: _judged(studied, rule, case))
 
 
 def _judged(studied: Studied, rule: ir.Rule, case: Case) -> str:
-    scene = case.scene.with_(dtype=torch.float64)
+    scene = case.scene
     with exact_scalars():
-        run = studied.start(scene, case.hypers)
+        run = studied.start(scene, case.hypers, seeded(rule))
         start, seen = run.start(), []
         for step in scene.numbers:
             run.step(step)
