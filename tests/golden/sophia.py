@@ -15,7 +15,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sophia.opt, content a4e6b051ab7d.
+# Compiled by optdsl from sophia.opt, content 626ad1e9bcce.
 
 import math
 import warnings
@@ -282,7 +282,7 @@ class Sophia(Optimizer):
                     grad = torch.view_as_real(grad)
                 state = self.state[param]
                 hessian = state["hessian"]
-                if hessian is not None and torch.is_complex(hessian):
+                if torch.is_complex(hessian):
                     hessian = torch.view_as_real(hessian)
                 # hessian = lerp(hessian, grad*grad, 1 - betas[1])
                 hessian.lerp_(grad * grad, 1 - betas[1])
