@@ -7,17 +7,16 @@ is looked at that kernels rely on.
 """
 
 import os
-from array import array
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .carried import Guard, addresses, guard, lacks
+from .carried import Guard, guard, lacks
+from .objects import Dicts, addresses, are
 
 if TYPE_CHECKING:
     from .launch import Batch, Entry
@@ -89,8 +88,6 @@ class Group:
     def is_same(self, runner: Runner) -> bool:
         """Whether the group is what it was, but for numbers, which its batch gets."""
         values = (*self.group.values(),)
-        if self.plain and _are(values, self.values):
-            return True
         if len(values) != len(self.values):
             return False
         for key, new, old in zip(self.group, values, self.values, strict=True):
@@ -130,22 +127,22 @@ class Look:
         """Whether all tensors look alike and are where they were, but for the gradients,
         whose addresses its batch gets.
         """
-        columns = self.batch.columns
+        columns, tables = self.batch.columns, self.batch.tables
         if not self.params(columns[0]):
             return False
-        known = enumerate(zip(columns, self.batch.addresses, strict=True))
-        if not all(k == at or addresses(new) == old for k, (new, old) in known):
+        known = enumerate(zip(columns, tables, strict=True))
+        try:
+            if not all(k == at or addresses(x) == old for k, (x, old) in known):
+                return False
+        except RuntimeError:  # no tensor that is somewhere
             return False
         grads = [p.grad for p in columns[0]]
         if at is None:
-            return all(each is not None for each in grads)
+            return None not in {*map(type, grads)}
         if not self.grads(grads):
             return False
-        where = addresses(grads)
-        if 0 in where and lacks(grads, where):
-            return False
-        self.batch.tables[at] = array("q", where)
-        return True
+        tables[at] = addresses(grads)
+        return not (0 in tables[at] and lacks(grads, tables[at]))
 
 
 @dataclass(slots=True)
@@ -161,9 +158,8 @@ class Plan:
     params: list[Tensor]
     idle: list[Tensor]
     groups: list[Group]
-    owners: list[Any]
-    states: list[dict[str, Any]]
-    kept: list[Any]
+    of_groups: Dicts
+    states: Dicts
     looks: list[Look]
 
     @classmethod
@@ -181,40 +177,38 @@ class Plan:
         rows = sum(len(batch.sizes) for batch in batches)
         if rows + len(idle) != len(params):
             return None
+        of_groups = Dicts([each.group for each in groups])
+        states = Dicts([optimizer.state, *optimizer.state.values()])
         looks = [Look.of(batch, runner.grads) for batch in batches]
-        states = [*optimizer.state.values()]
-        owners, kept = [*optimizer.state], [*_contents(states)]
         lengths = [*map(len, lists)]
-        parts = lists, lengths, params, idle, groups, owners, states, kept, looks
+        parts = lists, lengths, params, idle, groups, of_groups, states, looks
         return cls(batches, by_default(), *parts)
 
     def is_same(self, optimizer: Any, runner: Runner) -> bool:
         """Whether this step is the one before, but for what the batches get."""
         lists, params = _parameters(optimizer)
-        if not _are(lists, self.lists) or [*map(len, lists)] != self.lengths:
+        if not are(lists, self.lists) or [*map(len, lists)] != self.lengths:
             return False
-        if not _are(params, self.params) or by_default() != self.by_default:
+        if not are(params, self.params) or by_default() != self.by_default:
             return False
         if any(p.grad is not None for p in self.idle):
             return False
-        state = optimizer.state
-        if not _are([*state], self.owners) or not _are([*state.values()], self.states):
+        if optimizer.state is not self.states.dicts[0] or self.states.changed():
             return False
-        if not _are([*_contents(self.states)], self.kept):
-            return False
-        return all(each.is_same(runner) for each in self.groups) and all(
+        return self._has_same_groups(runner) and all(
             each.is_same(runner.grads) for each in self.looks
         )
+
+    def _has_same_groups(self, runner: Runner) -> bool:
+        changed = self.of_groups.changed()
+        asked = [at for at, each in enumerate(self.groups) if not each.plain]
+        if not all(self.groups[at].is_same(runner) for at in {*changed, *asked}):
+            return False
+        for at in changed:
+            self.of_groups.renew(at)
+        return True
 
 
 def _parameters(optimizer: Any) -> tuple[list[list[Tensor]], list[Tensor]]:
     lists = [group["params"] for group in optimizer.param_groups]
     return lists, [*chain.from_iterable(lists)]
-
-
-def _contents(states: list[dict[str, Any]]) -> Iterable[Any]:
-    return chain.from_iterable(map(dict.values, states))
-
-
-def _are(new: Sequence[Any], old: Sequence[Any]) -> bool:
-    return len(new) == len(old) and all(map(is_, new, old))
