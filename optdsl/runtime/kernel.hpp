@@ -157,6 +157,48 @@ void each_chunk(const Table &table, const std::vector<Piece> &chunks, Pass pass)
         pass(chunks[at], at);
 }
 
+// Elements are worked on block by block, each asked for one block before: by itself a
+// processor sees what comes next only as far as a page goes.
+constexpr int64_t BLOCK = 256;
+constexpr int64_t LINE = 64;  // bytes that come at once
+
+inline int64_t end_of_block(int64_t at, int64_t end) {
+    return at + BLOCK < end ? at + BLOCK : end;
+}
+
+// Ask for the elements a block behind these, of those columns that are there.
+template <class... T>
+inline void ask(int64_t from, int64_t to, int64_t numel, const T *... columns) {
+    const int64_t begin = from + BLOCK, end = end_of_block(to, numel);
+    const auto one = [&](const char *column, int64_t size) {
+        if (column == nullptr) return;
+        for (int64_t at = begin * size; at < end * size; at += LINE)
+            __builtin_prefetch(column + at);
+    };
+    (one((const char *)columns, sizeof(T)), ...);
+}
+
+// What is worked out once a tensor, from its group, from what is asked about it and from
+// its numbers: where all are those of the tensor before, so is this. False where it fails.
+template <class Row, class Numbers>
+bool each_row(const Table &table, int64_t asked, const std::vector<Row> &rows,
+              std::vector<Numbers> &numbers, bool (*work)(const Row &, Numbers &)) {
+    Numbers before;
+    for (int64_t at = 0; at < table.rows; ++at) {
+        const Numbers given = numbers[at];
+        bool same = at > 0 && table.group[at] == table.group[at - 1] &&
+            std::memcmp(&given, &before, sizeof given) == 0;
+        for (int64_t k = at; same && k < asked * table.rows; k += table.rows)
+            same = table.asked[k] == table.asked[k - 1];
+        if (same)
+            numbers[at] = numbers[at - 1];
+        else if (!work(rows[at], numbers[at]))
+            return false;
+        before = given;
+    }
+    return true;
+}
+
 // What the chunks of each tensor gathered, in their order, so that the result is the same
 // for any number of threads.
 template <int COUNT, class Piece>
