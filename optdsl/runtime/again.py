@@ -7,6 +7,7 @@ is looked at that kernels rely on.
 """
 
 import os
+from array import array
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -110,9 +111,12 @@ def _is_plain(value: Any) -> bool:
 
 @dataclass(slots=True)
 class Look:
-    """What the parameters and the gradients of a batch look like."""
+    """What the parameters and the gradients of a batch look like; gradients are its column
+    `at`, where kernels read them.
+    """
 
     batch: "Batch"
+    at: int | None
     params: Guard
     grads: Guard | None
 
@@ -121,28 +125,38 @@ class Look:
         grads = None if at is None else guard(batch.columns[at])
         if at is not None:
             batch.columns[at] = ()  # no gradient is kept alive for the next step
-        return cls(batch, guard(batch.columns[0]), grads)
+        return cls(batch, at, guard(batch.columns[0]), grads)
 
-    def is_same(self, at: int | None) -> bool:
+    def is_same(self) -> bool:
         """Whether all tensors look alike and are where they were, but for the gradients,
         whose addresses its batch gets.
         """
         columns, tables = self.batch.columns, self.batch.tables
-        if not self.params(columns[0]):
-            return False
-        known = enumerate(zip(columns, tables, strict=True))
         try:
-            if not all(k == at or addresses(x) == old for k, (x, old) in known):
+            if _begins(columns[0], self.params) != tables[0]:
                 return False
-        except RuntimeError:  # no tensor that is somewhere
+            grads = [p.grad for p in columns[0]]
+            if self.at is not None and self.grads is not None:
+                where = _begins(grads, self.grads)
+                if where is None:
+                    return False
+                tables[self.at] = where
+            elif any(each is None for each in grads):
+                return False
+            known = enumerate(zip(columns, tables, strict=True))
+            return all(k in (0, self.at) or addresses(x) == old for k, (x, old) in known)
+        except RuntimeError:  # a tensor that begins nowhere
             return False
-        grads = [p.grad for p in columns[0]]
-        if at is None:
-            return None not in {*map(type, grads)}
-        if not self.grads(grads):
-            return False
-        tables[at] = addresses(grads)
-        return not (0 in tables[at] and lacks(grads, tables[at]))
+
+
+def _begins(tensors: Sequence[Tensor], looks_alike: Guard) -> array | None:
+    """Where tensors begin, or None where they look otherwise. Where they begin is asked
+    first: that brings many of them near at a time.
+    """
+    where = addresses(tensors)
+    if not looks_alike(tensors) or (0 in where and lacks(tensors, where)):
+        return None
+    return where
 
 
 @dataclass(slots=True)
@@ -196,7 +210,7 @@ class Plan:
         if optimizer.state is not self.states.dicts[0] or self.states.changed():
             return False
         return self._has_same_groups(runner) and all(
-            each.is_same(runner.grads) for each in self.looks
+            each.is_same() for each in self.looks
         )
 
     def _has_same_groups(self, runner: Runner) -> bool:
