@@ -61,6 +61,15 @@ def another_rate_tensor(optimizer: Optimizer, params: list[Parameter]) -> None:
     optimizer.param_groups[0]["lr"] = torch.tensor(0.5)
 
 
+def a_rate_that_becomes_a_tensor(
+    optimizer: Optimizer, params: list[Parameter]
+) -> None:
+    """Of the other group, whose numbers were plain; it goes on changing in place."""
+    group = optimizer.param_groups[1]
+    group["lr"] = rate = torch.tensor(group["lr"])
+    optimizer.register_step_post_hook(lambda *_: rate.mul_(0.5) and None)
+
+
 def another_option(optimizer: Optimizer, params: list[Parameter]) -> None:
     optimizer.param_groups[0]["maximize"] = True
 
@@ -141,6 +150,7 @@ HAPPENINGS: dict[Callable, bool] = {
     another_beta_in_place: True,
     another_rate_in_place: True,
     a_state_in_place: True,
+    a_rate_that_becomes_a_tensor: True,
     another_rate_tensor: False,
     another_option: False,
     another_state_is_wanted: False,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .carried import Guard, guard, lacks
-from .objects import Dicts, addresses, are
+from .objects import Dicts, Replaced, addresses, are
 
 if TYPE_CHECKING:
     from .launch import Batch, Entry
@@ -67,14 +67,12 @@ def repeat(runner: Runner, optimizer: Any) -> list[dict[str, Any]]:
 
 @dataclass(slots=True)
 class Group:
-    """A param group, its values in the step before, those of its parameters that are in a
-    batch, and the place there of its numbers. They are known from the values where these
-    are `plain`, and have to be asked for again where one can change without being another
-    object.
+    """A param group, those of its parameters that are in a batch, and the place there of
+    its numbers. They are known from the values where these are `plain`, and have to be
+    asked for again where one can change without being another object.
     """
 
     group: dict[str, Any]
-    values: tuple[Any, ...]
     params: Sequence[Tensor]
     batch: "Batch"
     place: int
@@ -84,22 +82,19 @@ class Group:
     def of(cls, entry: "Entry", batch: "Batch", place: int) -> "Group":
         group, params = entry.group, entry.elements[0]
         plain = all(_is_plain(value) for key, value in group.items() if key != "params")
-        return cls(group, (*group.values(),), params, batch, place, plain)
+        return cls(group, params, batch, place, plain)
 
-    def is_same(self, runner: Runner) -> bool:
+    def is_same(self, runner: Runner, replaced: Sequence[Replaced]) -> bool:
         """Whether the group is what it was, but for numbers, which its batch gets."""
-        values = (*self.group.values(),)
-        if len(values) != len(self.values):
-            return False
-        for key, new, old in zip(self.group, values, self.values, strict=True):
-            if new is not old and (key in _WAYS or isinstance(old, Tensor)):
+        for key, old, new in replaced:
+            if key in _WAYS or isinstance(old, Tensor):
                 return False
+            self.plain = self.plain and _is_plain(new)
         numbers, options = runner.numbers_of(self.group)
         if options != self.batch.options:
             return False
         at = self.place * len(numbers)
         self.batch.hypers[at : at + len(numbers)] = numbers
-        self.values = values
         return True
 
 
@@ -214,12 +209,13 @@ class Plan:
         )
 
     def _has_same_groups(self, runner: Runner) -> bool:
-        changed = self.of_groups.changed()
-        asked = [at for at, each in enumerate(self.groups) if not each.plain]
-        if not all(self.groups[at].is_same(runner) for at in {*changed, *asked}):
-            return False
-        for at in changed:
-            self.of_groups.renew(at)
+        changed = {*self.of_groups.changed()}
+        for at, group in enumerate(self.groups):
+            if group.plain and at not in changed:
+                continue
+            replaced = self.of_groups.renew(at) if at in changed else []
+            if replaced is None or not group.is_same(runner, replaced):
+                return False
         return True
 
 

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import accumulate, chain
-from operator import is_
+from operator import is_, is_not
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .native import library
 
 _TEXT = Path(__file__).with_name("objects.hpp")
 _POINTER, _COUNT, _OBJECT = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
+Replaced = tuple[Any, Any, Any]
+"""A key, what it had and what it has."""
 _Asked = tuple[Callable[..., int], Callable[..., int]]
 
 
@@ -63,9 +65,18 @@ class Dicts:
             if not are([*_items(each)], self._items[self._part(at)])
         ]
 
-    def renew(self, at: int) -> None:
-        """What is in a dict now is what was in it; there are as many items."""
-        self._items[self._part(at)] = _items(self.dicts[at])
+    def renew(self, at: int) -> list[Replaced] | None:
+        """What was replaced in a dict, which is what there was from now on; None where it
+        has other keys.
+        """
+        new, old = [*_items(self.dicts[at])], self._items[self._part(at)]
+        if len(new) != len(old):
+            return None
+        others = [k for k, differs in enumerate(map(is_not, new, old)) if differs]
+        if any(k % 2 == 0 for k in others):
+            return None
+        self._items[self._part(at)] = new
+        return [(new[k - 1], old[k], new[k]) for k in others]
 
     def _part(self, at: int) -> slice:
         return slice(2 * self._ends[at], 2 * self._ends[at + 1])
