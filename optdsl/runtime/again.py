@@ -8,6 +8,7 @@ is looked at that kernels rely on.
 
 import os
 from array import array
+from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .launch import Batch, Entry
 
 _PLAIN = {bool, int, float, str, type(None)}
+_DICTS = {dict, defaultdict}
 _WAYS = {"fused", "foreach", "capturable", "differentiable"}
 
 
@@ -86,7 +88,7 @@ class Group:
 
     def is_same(self, runner: Runner, replaced: Sequence[Replaced]) -> bool:
         """Whether the group is what it was, but for numbers, which its batch gets."""
-        for key, old, new in replaced:
+        for _, key, old, new in replaced:
             if key in _WAYS or isinstance(old, Tensor):
                 return False
             self.plain = self.plain and _is_plain(new)
@@ -139,7 +141,9 @@ class Look:
             elif any(each is None for each in grads):
                 return False
             known = enumerate(zip(columns, tables, strict=True))
-            return all(k in (0, self.at) or addresses(x) == old for k, (x, old) in known)
+            return all(
+                k in (0, self.at) or addresses(x) == old for k, (x, old) in known
+            )
         except RuntimeError:  # a tensor that begins nowhere
             return False
 
@@ -184,13 +188,13 @@ class Plan:
             for place, entry in enumerate(batch.entries)
         ]
         rows = sum(len(batch.sizes) for batch in batches)
-        if rows + len(idle) != len(params):
+        states = [optimizer.state, *optimizer.state.values()]
+        if rows + len(idle) != len(params) or not {*map(type, states)} <= _DICTS:
             return None
         of_groups = Dicts([each.group for each in groups])
-        states = Dicts([optimizer.state, *optimizer.state.values()])
         looks = [Look.of(batch, runner.grads) for batch in batches]
         lengths = [*map(len, lists)]
-        parts = lists, lengths, params, idle, groups, of_groups, states, looks
+        parts = lists, lengths, params, idle, groups, of_groups, Dicts(states), looks
         return cls(batches, by_default(), *parts)
 
     def is_same(self, optimizer: Any, runner: Runner) -> bool:
@@ -202,21 +206,23 @@ class Plan:
             return False
         if any(p.grad is not None for p in self.idle):
             return False
-        if optimizer.state is not self.states.dicts[0] or self.states.changed():
+        if optimizer.state is not self.states.dicts[0] or self.states.replaced() != []:
             return False
         return self._has_same_groups(runner) and all(
             each.is_same() for each in self.looks
         )
 
     def _has_same_groups(self, runner: Runner) -> bool:
-        changed = {*self.of_groups.changed()}
-        for at, group in enumerate(self.groups):
-            if group.plain and at not in changed:
-                continue
-            replaced = self.of_groups.renew(at) if at in changed else []
-            if replaced is None or not group.is_same(runner, replaced):
-                return False
-        return True
+        replaced = self.of_groups.replaced()
+        if replaced is None:
+            return False
+        of: dict[int, list[Replaced]] = {}
+        for each in replaced:
+            of.setdefault(each[0], []).append(each)
+        return all(
+            (group.plain and at not in of) or group.is_same(runner, of.get(at, ()))
+            for at, group in enumerate(self.groups)
+        )
 
 
 def _parameters(optimizer: Any) -> tuple[list[list[Tensor]], list[Tensor]]:

@@ -23,9 +23,10 @@ extern "C" int addresses(
     return 1;
 }
 
-// In which dicts of a list there are not just the items that there were, keys and values
-// up to the `ends` of each: how many, and their places.
-extern "C" int64_t changed(
+// What was replaced in the dicts of a list, where their keys and values were the `items`, up
+// to the `ends` of each: how many values, with the places of the dict and of the value for
+// each; or -1 where there are other keys.
+extern "C" int64_t replaced(
     Item item, Next next, int64_t count, Object dicts, const int64_t *ends, Object items,
     int64_t *found) {
     int64_t number = 0;
@@ -34,10 +35,13 @@ extern "C" int64_t changed(
         const ptrdiff_t end = 2 * ends[at + 1];
         ptrdiff_t place = 0, to = 2 * ends[at];
         Object key, value;
-        bool same = true;
-        for (; same && next(dict, &place, &key, &value); to += 2)
-            same = to < end && item(items, to) == key && item(items, to + 1) == value;
-        if (!same || to != end) found[number++] = at;
+        for (; next(dict, &place, &key, &value); to += 2) {
+            if (to == end || item(items, to) != key) return -1;
+            if (item(items, to + 1) == value) continue;
+            found[2 * number] = at;
+            found[2 * number++ + 1] = to + 1;
+        }
+        if (to != end) return -1;
     }
     return number;
 }

@@ -1,15 +1,16 @@
 """What is asked of a thousand objects in each step, in one call.
 
-In: lists of tensors, or of dicts. Out: where the tensors begin; which of the dicts have
-other items than they had. C++ has Python's and torch's own functions say so, and assumes
-nothing of what objects look like in memory; where it cannot, Python asks them one by one.
+In: lists of tensors, or of dicts. Out: where the tensors begin; what was replaced in the
+dicts. C++ has Python's and torch's own functions say so, and assumes nothing of what objects
+look like in memory; where it cannot, Python asks them one by one.
 """
 
 import ctypes
 from array import array
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import accumulate, chain
+from itertools import accumulate, chain, compress
+from itertools import count as count_from
 from operator import is_, is_not
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from .native import library
 
 _TEXT = Path(__file__).with_name("objects.hpp")
 _POINTER, _COUNT, _OBJECT = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
-Replaced = tuple[Any, Any, Any]
-"""A key, what it had and what it has."""
+Replaced = tuple[int, Any, Any, Any]
+"""The place of a dict, a key in it, the value that was there and the one that is."""
 _Asked = tuple[Callable[..., int], Callable[..., int]]
 
 
@@ -52,34 +53,36 @@ class Dicts:
         self._items = [x for each in self.dicts for x in _items(each)]
         self._ends = array("q", accumulate(map(len, self.dicts), initial=0))
 
-    def changed(self) -> list[int]:
-        """The places of those that have other keys or values, or in another order."""
-        if (asked := _by_cpp()) is not None:
-            found = _empty(len(self.dicts))
-            ends, to = self._ends.buffer_info()[0], found.buffer_info()[0]
-            count = asked[1](len(found), self.dicts, ends, self._items, to)
-            return found[:count].tolist()
-        return [
-            at
-            for at, each in enumerate(self.dicts)
-            if not are([*_items(each)], self._items[self._part(at)])
-        ]
-
-    def renew(self, at: int) -> list[Replaced] | None:
-        """What was replaced in a dict, which is what there was from now on; None where it
-        has other keys.
+    def replaced(self) -> list[Replaced] | None:
+        """The values that are others, which count as known from now on; None where there
+        are other keys, or in another order.
         """
-        new, old = [*_items(self.dicts[at])], self._items[self._part(at)]
-        if len(new) != len(old):
+        places = self._places()
+        if places is None:
             return None
-        others = [k for k, differs in enumerate(map(is_not, new, old)) if differs]
-        if any(k % 2 == 0 for k in others):
-            return None
-        self._items[self._part(at)] = new
-        return [(new[k - 1], old[k], new[k]) for k in others]
+        result = []
+        for at, place in zip(places[::2], places[1::2], strict=True):
+            key, old = self._items[place - 1], self._items[place]
+            new = self._items[place] = self.dicts[at][key]
+            result.append((at, key, old, new))
+        return result
 
-    def _part(self, at: int) -> slice:
-        return slice(2 * self._ends[at], 2 * self._ends[at + 1])
+    def _places(self) -> array | list[int] | None:
+        """Of each of those values the place of its dict, and its own."""
+        if (asked := _by_cpp()) is not None:
+            found = _empty(len(self._items))
+            ends, to = self._ends.buffer_info()[0], found.buffer_info()[0]
+            count = asked[1](len(self.dicts), self.dicts, ends, self._items, to)
+            return None if count < 0 else found[: 2 * count]
+        result = []
+        for at, each in enumerate(self.dicts):
+            begin, new = 2 * self._ends[at], [*_items(each)]
+            old = self._items[begin : 2 * self._ends[at + 1]]
+            if not are(new[::2], old[::2]):
+                return None
+            differ = map(is_not, new, old)
+            result += [x for k in compress(count_from(begin), differ) for x in (at, k)]
+        return result
 
 
 def are(new: Sequence[Any], old: Sequence[Any]) -> bool:
@@ -97,7 +100,7 @@ def _empty(count: int) -> array:
 
 @cache
 def _by_cpp() -> _Asked | None:
-    """What C++ answers for `addresses` and `changed`; None where that cannot be had."""
+    """What C++ answers for `addresses` and `Dicts`; None where that cannot be had."""
     try:
         from torch._C._dynamo.guards import (
             _torchinductor_pyobject_tensor_data_ptr as begin,
@@ -110,11 +113,16 @@ def _by_cpp() -> _Asked | None:
     if not built:
         return None
     asked = ctypes.PyDLL("objects", handle=built._handle)  # it keeps the lock of Python
-    where, changed = asked.addresses, asked.changed
+    where, replaced = asked.addresses, asked.replaced
     where.argtypes = [*[_POINTER] * 3, _COUNT, _OBJECT, _POINTER]
-    changed.argtypes = [*[_POINTER] * 2, _COUNT, _OBJECT, _POINTER, _OBJECT, _POINTER]
-    changed.restype = _COUNT
-    return partial(where, item, begin, id(None)), partial(changed, item, following)
+    replaced.argtypes = [*[_POINTER] * 2, _COUNT, _OBJECT, _POINTER, _OBJECT, _POINTER]
+    replaced.restype = _COUNT
+    found, tried = _empty(2), torch.empty(2)[1:]
+    where = partial(where, item, begin, id(None))
+    where(2, [tried, None], found.buffer_info()[0])
+    if [*found] != [tried.data_ptr(), 0]:
+        return None
+    return where, partial(replaced, item, following)
 
 
 def _address(name: str) -> int | None:

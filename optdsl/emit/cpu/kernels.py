@@ -178,7 +178,9 @@ class Kernels:
 
     def _call_numbers(self, number: int, checked: bool) -> Iterator[str]:
         if checked:
-            given = f"*table, {len(self.columns.asked)}, rows, numbers, numbers_{number}"
+            given = (
+                f"*table, {len(self.columns.asked)}, rows, numbers, numbers_{number}"
+            )
             yield f"    if (!each_row({given})) return 1;"
         else:
             yield "    for (int64_t at = 0; at < table->rows; ++at)"
