@@ -5,7 +5,7 @@ https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
 """
-# Compiled by optdsl from ademamix.opt, content 7062d932e77f.
+# Compiled by optdsl from ademamix.opt, content dc196e9a1157.
 
 import math
 import warnings
@@ -956,32 +956,37 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg_fast = load(row.exp_avg_fast[i]);
-        real exp_avg_slow = load(row.exp_avg_slow[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
-        exp_avg_fast = lerp_(exp_avg_fast, grad, real(1.0 - n.beta1));
-        // exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
-        exp_avg_slow = lerp_(exp_avg_slow, grad, real(1.0 - n.beta3));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
-        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
-        if (weight_decay_is_not_0) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg_fast, row.exp_avg_slow,
+            row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg_fast = load(row.exp_avg_fast[i]);
+            real exp_avg_slow = load(row.exp_avg_slow[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
+            exp_avg_fast = lerp_(exp_avg_fast, grad, real(1.0 - n.beta1));
+            // exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
+            exp_avg_slow = lerp_(exp_avg_slow, grad, real(1.0 - n.beta3));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
+            const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            // p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
+            p = p - real(row.lr) * (exp_avg_fast * real(1.0 / n.difference) +
+                real(n.share) * exp_avg_slow) / denom;
+            store(row.p[i], p);
+            store(row.exp_avg_fast[i], exp_avg_fast);
+            store(row.exp_avg_slow[i], exp_avg_slow);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        // p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
-        p = p - real(row.lr) * (exp_avg_fast * real(1.0 / n.difference) + real(n.share)
-            * exp_avg_slow) / denom;
-        store(row.p[i], p);
-        store(row.exp_avg_fast[i], exp_avg_fast);
-        store(row.exp_avg_slow[i], exp_avg_slow);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -1011,8 +1016,7 @@ extern "C" int step_ademamix(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -7,7 +7,7 @@ first gradient without deviation, as of a single number, whose norm theirs divid
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
 """
-# Compiled by optdsl from sgd_sai.opt, content 8c6deafaacd0.
+# Compiled by optdsl from sgd_sai.opt, content 5ad2ecf44c71.
 
 import math
 import warnings
@@ -493,23 +493,29 @@ struct Numbers {
 };
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
-        if (momentum_is_not_0) {
-            // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
-            momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 - row.momentum));
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            if (momentum_is_not_0) {
+                // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+                momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 -
+                    row.momentum));
+            }
+            // update = momentum_buffer if momentum != 0 else grad
+            const real update = momentum_is_not_0 ? momentum_buffer : grad;
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+            // p -= lr*gsnr*update
+            p = p - real(row.lr * n.gsnr) * update;
+            store(row.p[i], p);
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
         }
-        // update = momentum_buffer if momentum != 0 else grad
-        const real update = momentum_is_not_0 ? momentum_buffer : grad;
-        // p *= 1 - lr*weight_decay
-        p = p * real(1.0 - row.lr * row.weight_decay);
-        // p -= lr*gsnr*update
-        p = p - real(row.lr * n.gsnr) * update;
-        store(row.p[i], p);
-        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
     }
 }
 

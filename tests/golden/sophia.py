@@ -9,7 +9,7 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
 """
-# Compiled by optdsl from sophia.opt, content 882c82926ff9.
+# Compiled by optdsl from sophia.opt, content 29ddd6ab4825.
 
 import math
 import warnings
@@ -599,23 +599,27 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        const real hessian = load(row.hessian[i]);
-        // p *= 1 - lr*weight_decay
-        p = p * real(1.0 - row.lr * row.weight_decay);
-        // exp_avg = lerp(exp_avg, grad, 1 - betas[0])
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - row.betas[0]));
-        // ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
-        const real ratio = min_(abs_(exp_avg) / (real(row.rho * row.batch_size) *
-            hessian + real(row.eps)), real(1.0));
-        // p -= lr*sign(exp_avg)*ratio
-        p = p - real(row.lr) * sign_(exp_avg) * ratio;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.hessian);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            const real hessian = load(row.hessian[i]);
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+            // exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - row.betas[0]));
+            // ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
+            const real ratio = min_(abs_(exp_avg) / (real(row.rho * row.batch_size) *
+                hessian + real(row.eps)), real(1.0));
+            // p -= lr*sign(exp_avg)*ratio
+            p = p - real(row.lr) * sign_(exp_avg) * ratio;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+        }
     }
 }
 
