@@ -157,25 +157,27 @@ void each_chunk(const Table &table, const std::vector<Piece> &chunks, Pass pass)
         pass(chunks[at], at);
 }
 
-// Elements are worked on block by block, each asked for one block before: by itself a
+// Elements are worked on block by block, and asked for some blocks ahead: by itself a
 // processor sees what comes next only as far as a page goes.
-constexpr int64_t BLOCK = 256;
+constexpr int64_t BLOCK = 64, AHEAD = 512;
 constexpr int64_t LINE = 64;  // bytes that come at once
 
 inline int64_t end_of_block(int64_t at, int64_t end) {
     return at + BLOCK < end ? at + BLOCK : end;
 }
 
-// Ask for the elements a block behind these, of those columns that are there.
+// While a whole block is worked on, ask for a later one of each column that is there. A
+// compiler may leave out the call of a function that does nothing else.
 template <class... T>
-inline void ask(int64_t from, int64_t to, int64_t numel, const T *... columns) {
-    const int64_t begin = from + BLOCK, end = end_of_block(to, numel);
-    const auto one = [&](const char *column, int64_t size) {
+__attribute__((always_inline)) inline void ask(
+    int64_t from, int64_t to, int64_t numel, const T *... columns) {
+    if (to - from < BLOCK || to + AHEAD > numel) return;
+    const auto one = [&](auto *column) {
         if (column == nullptr) return;
-        for (int64_t at = begin * size; at < end * size; at += LINE)
-            __builtin_prefetch(column + at);
+        for (int64_t at = 0; at < BLOCK; at += LINE / int64_t(sizeof *column))
+            __builtin_prefetch(column + from + AHEAD + at);
     };
-    (one((const char *)columns, sizeof(T)), ...);
+    (one(columns), ...);
 }
 
 // What is worked out once a tensor, from its group, from what is asked about it and from

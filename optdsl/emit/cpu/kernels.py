@@ -26,7 +26,7 @@ _KEYWORDS = (
     "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
     "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
     "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks kept BLOCK LINE to ask end_of_block each_row"
+    "rows numbers chunks kept BLOCK AHEAD LINE to ask end_of_block each_row"
 ).split()
 
 
