@@ -1,7 +1,6 @@
 """The C++ compiler of this machine: which it is, and a library made by it."""
 
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -9,14 +8,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# Vectors of twice that width divide and take roots more slowly, element by element.
-_NARROW = "-mprefer-vector-width=256"
-_IS_X86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
 FLAGS = (
-    "-std=c++17", "-O3", "-march=native", *[_NARROW] * _IS_X86, "-fopenmp",
-    "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC",
+    "-std=c++17", "-O3", "-march=native", "-fopenmp", "-ffp-contract=off",
+    "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC",
 )  # fmt: skip
-_DISPENSABLE = ("-fopenmp", "-march=native", _NARROW)
+_DISPENSABLE = ("-fopenmp", "-march=native")
 # What sums up the lines above it, which say more.
 _OF_THE_LINKER = re.compile("ld returned|linker command failed")
 _PROBE = "#ifdef _OPENMP\n#include <omp.h>\n#endif\nint probe() { return 0; }\n"
