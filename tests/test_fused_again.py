@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.utils import swap_tensors
 from twins import CLOSE, Twins, give, parameters
 
 from optdsl import from_string
+from optdsl.runtime import objects
 from optdsl.runtime.kernel import Kernel
 
 SHAPES = ((5,), (3, 4), (2, 2), ())
@@ -59,6 +61,13 @@ def another_rate_in_place(optimizer: Optimizer, params: list[Parameter]) -> None
 
 def another_rate_tensor(optimizer: Optimizer, params: list[Parameter]) -> None:
     optimizer.param_groups[0]["lr"] = torch.tensor(0.5)
+
+
+def a_rate_that_becomes_a_tensor(optimizer: Optimizer, params: list[Parameter]) -> None:
+    """Of the other group, whose numbers were plain; it goes on changing in place."""
+    group = optimizer.param_groups[1]
+    group["lr"] = rate = torch.tensor(group["lr"])
+    optimizer.register_step_post_hook(lambda *_: rate.mul_(0.5) and None)
 
 
 def another_option(optimizer: Optimizer, params: list[Parameter]) -> None:
@@ -141,6 +150,7 @@ HAPPENINGS: dict[Callable, bool] = {
     another_beta_in_place: True,
     another_rate_in_place: True,
     a_state_in_place: True,
+    a_rate_that_becomes_a_tensor: True,
     another_rate_tensor: False,
     another_option: False,
     another_state_is_wanted: False,
@@ -172,6 +182,16 @@ def in_groups(twins: Twins) -> Twins:
     return twins
 
 
+@pytest.fixture(params=["C++", "Python"])
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks where tensors are and what is in dicts."""
+    if request.param == "Python":
+        monkeypatch.setattr(objects, "_by_cpp", lambda: None)
+    else:
+        assert objects._by_cpp() is not None
+
+
+@pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize("happens", HAPPENINGS, ids=lambda each: each.__name__)
 def test_whatever_happens_between_two_steps_is_seen(happens: Callable) -> None:
     twins = in_groups(Twins("adamw", lambda: parameters(*SHAPES), lr=0.1))
@@ -289,3 +309,56 @@ def test_a_step_that_is_taken_over_keeps_no_gradient_alive() -> None:
     twins.fused.zero_grad(set_to_none=True)
     gc.collect()
     assert not any(each() is not None for each in grads)
+
+
+@pytest.mark.usefixtures("asked")
+def test_where_tensors_begin() -> None:
+    column = [torch.ones(3), None, torch.ones(2, 2)[1]]
+    where = [each if each is None else each.data_ptr() for each in column]
+    assert [*objects.addresses(column)] == [where[0], 0, where[2]]
+    assert [*objects.addresses((*column, torch.empty(0)))][3] == 0
+    with pytest.raises(RuntimeError):
+        objects.addresses([torch.ones(3), torch.ones(2).to_sparse()])
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_was_replaced_in_dicts() -> None:
+    first, second = object(), object()
+    dicts = [{"a": first}, {}, {"b": second, "c": None}]
+    known = objects.Dicts(dicts)
+    assert known.replaced() == []
+    dicts[0]["a"], dicts[2]["c"] = second, first
+    assert known.replaced() == [(0, "a", first, second), (2, "c", None, first)]
+    assert known.replaced() == []
+    dicts[1]["d"] = first
+    assert known.replaced() is None
+    del dicts[1]["d"]
+    assert known.replaced() == []
+    dicts[2]["b"] = dicts[2].pop("b")
+    assert known.replaced() is None
+    del dicts[2]["b"]
+    assert known.replaced() is None
+
+
+def test_a_sparse_state_is_left_to_others() -> None:
+    """It begins nowhere, which only torch's own function says, by an exception."""
+    cls = from_string(PARTLY, "partly.opt")
+    params = parameters(3, 4)
+    optimizer = cls(params, fused=True)
+    for number in range(3):
+        give(params, number)
+        optimizer.step()
+    swap_tensors(optimizer.state[params[0]]["m"], torch.zeros(3).to_sparse())
+    with repeated(optimizer) as found, pytest.raises(NotImplementedError):
+        optimizer.step()
+    assert found == [False]
+
+
+def test_a_state_that_is_no_dict() -> None:
+    """Of whoever else keeps something there."""
+    twins = Twins("adamw", lambda: parameters(*SHAPES), lr=0.1)
+    for optimizer, _ in twins.sides:
+        optimizer.state["steps"] = [0]
+    for number in range(3):
+        twins.step(number)
+    twins.assert_close()

@@ -8,21 +8,23 @@ is looked at that kernels rely on.
 
 import os
 from array import array
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections import defaultdict
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .carried import Guard, addresses, guard, lacks
+from .carried import Guard, guard, lacks
+from .objects import Dicts, Replaced, addresses, are
 
 if TYPE_CHECKING:
     from .launch import Batch, Entry
 
 _PLAIN = {bool, int, float, str, type(None)}
+_DICTS = {dict, defaultdict}
 _WAYS = {"fused", "foreach", "capturable", "differentiable"}
 
 
@@ -67,14 +69,12 @@ def repeat(runner: Runner, optimizer: Any) -> list[dict[str, Any]]:
 
 @dataclass(slots=True)
 class Group:
-    """A param group, its values in the step before, those of its parameters that are in a
-    batch, and the place there of its numbers. They are known from the values where these
-    are `plain`, and have to be asked for again where one can change without being another
-    object.
+    """A param group, those of its parameters that are in a batch, and the place there of
+    its numbers. They are known from the values where these are `plain`, and have to be
+    asked for again where one can change without being another object.
     """
 
     group: dict[str, Any]
-    values: tuple[Any, ...]
     params: Sequence[Tensor]
     batch: "Batch"
     place: int
@@ -84,24 +84,19 @@ class Group:
     def of(cls, entry: "Entry", batch: "Batch", place: int) -> "Group":
         group, params = entry.group, entry.elements[0]
         plain = all(_is_plain(value) for key, value in group.items() if key != "params")
-        return cls(group, (*group.values(),), params, batch, place, plain)
+        return cls(group, params, batch, place, plain)
 
-    def is_same(self, runner: Runner) -> bool:
+    def is_same(self, runner: Runner, replaced: Sequence[Replaced]) -> bool:
         """Whether the group is what it was, but for numbers, which its batch gets."""
-        values = (*self.group.values(),)
-        if self.plain and _are(values, self.values):
-            return True
-        if len(values) != len(self.values):
-            return False
-        for key, new, old in zip(self.group, values, self.values, strict=True):
-            if new is not old and (key in _WAYS or isinstance(old, Tensor)):
+        for _, key, old, new in replaced:
+            if key in _WAYS or isinstance(old, Tensor):
                 return False
+            self.plain = self.plain and _is_plain(new)
         numbers, options = runner.numbers_of(self.group)
         if options != self.batch.options:
             return False
         at = self.place * len(numbers)
         self.batch.hypers[at : at + len(numbers)] = numbers
-        self.values = values
         return True
 
 
@@ -113,9 +108,12 @@ def _is_plain(value: Any) -> bool:
 
 @dataclass(slots=True)
 class Look:
-    """What the parameters and the gradients of a batch look like."""
+    """What the parameters and the gradients of a batch look like; gradients are its column
+    `at`, where kernels read them.
+    """
 
     batch: "Batch"
+    at: int | None
     params: Guard
     grads: Guard | None
 
@@ -124,28 +122,40 @@ class Look:
         grads = None if at is None else guard(batch.columns[at])
         if at is not None:
             batch.columns[at] = ()  # no gradient is kept alive for the next step
-        return cls(batch, guard(batch.columns[0]), grads)
+        return cls(batch, at, guard(batch.columns[0]), grads)
 
-    def is_same(self, at: int | None) -> bool:
+    def is_same(self) -> bool:
         """Whether all tensors look alike and are where they were, but for the gradients,
         whose addresses its batch gets.
         """
-        columns = self.batch.columns
-        if not self.params(columns[0]):
+        columns, tables = self.batch.columns, self.batch.tables
+        try:
+            if _begins(columns[0], self.params) != tables[0]:
+                return False
+            grads = [p.grad for p in columns[0]]
+            if self.at is not None and self.grads is not None:
+                where = _begins(grads, self.grads)
+                if where is None:
+                    return False
+                tables[self.at] = where
+            elif any(each is None for each in grads):
+                return False
+            known = enumerate(zip(columns, tables, strict=True))
+            return all(
+                k in (0, self.at) or addresses(x) == old for k, (x, old) in known
+            )
+        except RuntimeError:  # a tensor that begins nowhere
             return False
-        known = enumerate(zip(columns, self.batch.addresses, strict=True))
-        if not all(k == at or addresses(new) == old for k, (new, old) in known):
-            return False
-        grads = [p.grad for p in columns[0]]
-        if at is None:
-            return all(each is not None for each in grads)
-        if not self.grads(grads):
-            return False
-        where = addresses(grads)
-        if 0 in where and lacks(grads, where):
-            return False
-        self.batch.tables[at] = array("q", where)
-        return True
+
+
+def _begins(tensors: Sequence[Tensor], looks_alike: Guard) -> array | None:
+    """Where tensors begin, or None where they look otherwise. Where they begin is asked
+    first: that brings many of them near at a time.
+    """
+    where = addresses(tensors)
+    if not looks_alike(tensors) or (0 in where and lacks(tensors, where)):
+        return None
+    return where
 
 
 @dataclass(slots=True)
@@ -161,9 +171,8 @@ class Plan:
     params: list[Tensor]
     idle: list[Tensor]
     groups: list[Group]
-    owners: list[Any]
-    states: list[dict[str, Any]]
-    kept: list[Any]
+    of_groups: Dicts
+    states: Dicts
     looks: list[Look]
 
     @classmethod
@@ -179,42 +188,43 @@ class Plan:
             for place, entry in enumerate(batch.entries)
         ]
         rows = sum(len(batch.sizes) for batch in batches)
-        if rows + len(idle) != len(params):
+        states = [optimizer.state, *optimizer.state.values()]
+        if rows + len(idle) != len(params) or not {*map(type, states)} <= _DICTS:
             return None
+        of_groups = Dicts([each.group for each in groups])
         looks = [Look.of(batch, runner.grads) for batch in batches]
-        states = [*optimizer.state.values()]
-        owners, kept = [*optimizer.state], [*_contents(states)]
         lengths = [*map(len, lists)]
-        parts = lists, lengths, params, idle, groups, owners, states, kept, looks
+        parts = lists, lengths, params, idle, groups, of_groups, Dicts(states), looks
         return cls(batches, by_default(), *parts)
 
     def is_same(self, optimizer: Any, runner: Runner) -> bool:
         """Whether this step is the one before, but for what the batches get."""
         lists, params = _parameters(optimizer)
-        if not _are(lists, self.lists) or [*map(len, lists)] != self.lengths:
+        if not are(lists, self.lists) or [*map(len, lists)] != self.lengths:
             return False
-        if not _are(params, self.params) or by_default() != self.by_default:
+        if not are(params, self.params) or by_default() != self.by_default:
             return False
         if any(p.grad is not None for p in self.idle):
             return False
-        state = optimizer.state
-        if not _are([*state], self.owners) or not _are([*state.values()], self.states):
+        if optimizer.state is not self.states.dicts[0] or self.states.replaced() != []:
             return False
-        if not _are([*_contents(self.states)], self.kept):
+        return self._has_same_groups(runner) and all(
+            each.is_same() for each in self.looks
+        )
+
+    def _has_same_groups(self, runner: Runner) -> bool:
+        replaced = self.of_groups.replaced()
+        if replaced is None:
             return False
-        return all(each.is_same(runner) for each in self.groups) and all(
-            each.is_same(runner.grads) for each in self.looks
+        of: dict[int, list[Replaced]] = {}
+        for each in replaced:
+            of.setdefault(each[0], []).append(each)
+        return all(
+            (group.plain and at not in of) or group.is_same(runner, of.get(at, ()))
+            for at, group in enumerate(self.groups)
         )
 
 
 def _parameters(optimizer: Any) -> tuple[list[list[Tensor]], list[Tensor]]:
     lists = [group["params"] for group in optimizer.param_groups]
     return lists, [*chain.from_iterable(lists)]
-
-
-def _contents(states: list[dict[str, Any]]) -> Iterable[Any]:
-    return chain.from_iterable(map(dict.values, states))
-
-
-def _are(new: Sequence[Any], old: Sequence[Any]) -> bool:
-    return len(new) == len(old) and all(map(is_, new, old))

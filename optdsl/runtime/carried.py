@@ -1,9 +1,10 @@
 """What kernels may be handed: tensors whose memory is what it seems.
 
-In: columns of tensors. Out: their dtypes or their addresses, or NotCarried. Nothing is
+In: columns of tensors. Out: their dtypes, or NotCarried. Nothing is
 handed over whose device, dtype, layout and size has not been looked at.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -188,15 +189,7 @@ def _look_alike(column: Sequence[Tensor], layouts: list, kinds: set) -> bool:
         return False
 
 
-def addresses(column: Sequence[Any]) -> list[int]:
-    """Where tensors begin; 0 where one is missing."""
-    try:
-        return [*map(Tensor.data_ptr, column)]
-    except TypeError:
-        return [0 if each is None else each.data_ptr() for each in column]
-
-
-def lacks(column: Sequence[Any], where: list[int]) -> bool:
+def lacks(column: Sequence[Any], where: array) -> bool:
     """Whether a tensor of some size begins nowhere, since its storage was given up."""
     pairs = zip(column, where, strict=True)
     return any(x is not None and not at and x.numel() for x, at in pairs)

@@ -157,6 +157,50 @@ void each_chunk(const Table &table, const std::vector<Piece> &chunks, Pass pass)
         pass(chunks[at], at);
 }
 
+// Elements are worked on block by block, and asked for some blocks ahead: by itself a
+// processor sees what comes next only as far as a page goes.
+constexpr int64_t BLOCK = 64, AHEAD = 512;
+constexpr int64_t LINE = 64;  // bytes that come at once
+
+inline int64_t end_of_block(int64_t at, int64_t end) {
+    return at + BLOCK < end ? at + BLOCK : end;
+}
+
+// While a whole block is worked on, ask for a later one of each column that is there. A
+// compiler may leave out the call of a function that does nothing else.
+template <class... T>
+__attribute__((always_inline)) inline void ask(
+    int64_t from, int64_t to, int64_t numel, const T *... columns) {
+    if (to - from < BLOCK || to + AHEAD > numel) return;
+    const auto one = [&](auto *column) {
+        if (column == nullptr) return;
+        for (int64_t at = 0; at < BLOCK; at += LINE / int64_t(sizeof *column))
+            __builtin_prefetch(column + from + AHEAD + at);
+    };
+    (one(columns), ...);
+}
+
+// What is worked out once a tensor, from its group, from what is asked about it and from
+// its numbers: where all are those of the tensor before, so is this. False where it fails.
+template <class Row, class Numbers>
+bool each_row(const Table &table, int64_t asked, const std::vector<Row> &rows,
+              std::vector<Numbers> &numbers, bool (*work)(const Row &, Numbers &)) {
+    Numbers before;
+    for (int64_t at = 0; at < table.rows; ++at) {
+        const Numbers given = numbers[at];
+        bool same = at > 0 && table.group[at] == table.group[at - 1] &&
+            std::memcmp(&given, &before, sizeof given) == 0;
+        for (int64_t k = at; same && k < asked * table.rows; k += table.rows)
+            same = table.asked[k] == table.asked[k - 1];
+        if (same)
+            numbers[at] = numbers[at - 1];
+        else if (!work(rows[at], numbers[at]))
+            return false;
+        before = given;
+    }
+    return true;
+}
+
 // What the chunks of each tensor gathered, in their order, so that the result is the same
 // for any number of threads.
 template <int COUNT, class Piece>

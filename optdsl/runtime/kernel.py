@@ -115,7 +115,7 @@ class Kernel:
         options where they have to be `together`: these are numbers as well, then.
         """
         hypers, options = self.hypers(group)
-        values = tuple(0.0 if each is None else float(each) for each in hypers)
+        values = tuple([0.0 if each is None else float(each) for each in hypers])
         chosen = tuple(map(bool, options))
         if self.together:
             return (*values, *map(float, chosen)), ()

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from .again import Plan, by_default
-from .carried import NotCarried, addresses, check_together, dtypes, lacks
+from .carried import NotCarried, check_together, dtypes, lacks
 from .matrices import matrices
+from .objects import addresses
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -81,7 +82,6 @@ class Batch:
     columns: list[Sequence[Any]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     of_groups: list[int] = field(default_factory=list)
-    addresses: list[list[int]] = field(default_factory=list)
     tables: list[array] = field(default_factory=list)
     numel: array = field(default_factory=lambda: array("q"))
     shapes: array = field(default_factory=lambda: array("q"))
@@ -100,8 +100,7 @@ class Batch:
         self.of_groups = [len(entry.elements[0]) for entry in self.entries]
         for at, rows in enumerate(self.of_groups):
             self.group.extend([at] * rows)
-        self.addresses = [addresses(column) for column in self.columns]
-        self.tables = [array("q", each) for each in self.addresses]
+        self.tables = [*map(addresses, self.columns)]
         of_entries = (entry.asked for entry in self.entries)
         for column in chain.from_iterable(zip(*of_entries, strict=True)):
             self.asked.extend(column)
@@ -267,15 +266,13 @@ def _of_one_type(parts: list[tuple[Types, Entry]]) -> list[tuple[Types, Entry]]:
 
 def _repeats(batch: Batch) -> bool:
     """Whether a parameter is there more than once."""
-    full = [
-        at for at, size in zip(batch.addresses[0], batch.sizes, strict=True) if size
-    ]
+    full = [at for at, size in zip(batch.tables[0], batch.sizes, strict=True) if size]
     return len({*full}) != len(full)
 
 
 def _has_no_memory(batch: Batch) -> bool:
     """Whether a tensor of the batch has none."""
-    columns = zip(batch.columns, batch.addresses, strict=True)
+    columns = zip(batch.columns, batch.tables, strict=True)
     return any(lacks(column, where) for column, where in columns if 0 in where)
 
 

@@ -4,13 +4,8 @@ Kidambi et al. (2018), On the Insufficiency of Existing Momentum Schemes for Sto
 Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
-
-l2_decay: Weight decay by way of the gradient: an L2 penalty.
-
-Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
-https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from accsgd.opt, content dfc462498f11.
+# Compiled by optdsl from accsgd.opt, content 676e219acab0.
 
 import math
 import warnings
@@ -552,23 +547,27 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer = load(row.momentum_buffer[i]);
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = load(row.momentum_buffer[i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // momentum_buffer = lerp(momentum_buffer, p - lr*kappa/small_const*grad,
+            //     beta)
+            momentum_buffer = lerp_(momentum_buffer, p - real(n.quotient) * grad,
+                real(n.beta));
+            // p = lerp(p - lr*grad, momentum_buffer, 1 - zeta)
+            p = lerp_(p - real(row.lr) * grad, momentum_buffer, real(1.0 - n.zeta));
+            store(row.p[i], p);
+            store(row.momentum_buffer[i], momentum_buffer);
         }
-        // momentum_buffer = lerp(momentum_buffer, p - lr*kappa/small_const*grad,
-        //     beta)
-        momentum_buffer = lerp_(momentum_buffer, p - real(n.quotient) * grad,
-            real(n.beta));
-        // p = lerp(p - lr*grad, momentum_buffer, 1 - zeta)
-        p = lerp_(p - real(row.lr) * grad, momentum_buffer, real(1.0 - n.zeta));
-        store(row.p[i], p);
-        store(row.momentum_buffer[i], momentum_buffer);
     }
 }
 
@@ -590,8 +589,7 @@ extern "C" int step_accsgd(const Table *table) {
         row.weight_decay = *hyper++;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

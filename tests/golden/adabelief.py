@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content 604f042276f5.
+# Compiled by optdsl from adabelief.opt, content 49f61011b54a.
 
 import math
 import warnings
@@ -972,42 +972,48 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_var = load(row.exp_avg_var[i]);
-        if (weight_decay_is_not_0 && decoupled_weight_decay) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
-        } else if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_var);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_var = load(row.exp_avg_var[i]);
+            if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            } else if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // distance = grad - exp_avg
+            const real distance = grad - exp_avg;
+            // exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
+            exp_avg_var = real(n.beta2) * exp_avg_var + real(1.0 - n.beta2) * distance *
+                distance;
+            // exp_avg_var += eps
+            exp_avg_var = exp_avg_var + real(row.eps);
+            if (!rectify) {
+                // p -= rate*exp_avg/(sqrt(exp_avg_var)/root + eps)
+                p = p - real(n.rate) * exp_avg / (sqrt_(exp_avg_var) * real(1.0 /
+                    n.root) + real(row.eps));
+            } else if (n.rho >= 5.0) {
+                // p -= rate*rectified(rho, rho_inf)*root*exp_avg/(sqrt(exp_avg_var) +
+                //     eps)
+                p = p - real(n.product) * exp_avg / (sqrt_(exp_avg_var) +
+                    real(row.eps));
+            } else {
+                // p -= rate*exp_avg
+                p = p - real(n.rate) * exp_avg;
+            }
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_var[i], exp_avg_var);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // distance = grad - exp_avg
-        const real distance = grad - exp_avg;
-        // exp_avg_var = beta2*exp_avg_var + (1 - beta2)*distance*distance
-        exp_avg_var = real(n.beta2) * exp_avg_var + real(1.0 - n.beta2) * distance *
-            distance;
-        // exp_avg_var += eps
-        exp_avg_var = exp_avg_var + real(row.eps);
-        if (!rectify) {
-            // p -= rate*exp_avg/(sqrt(exp_avg_var)/root + eps)
-            p = p - real(n.rate) * exp_avg / (sqrt_(exp_avg_var) * real(1.0 / n.root) +
-                real(row.eps));
-        } else if (n.rho >= 5.0) {
-            // p -= rate*rectified(rho, rho_inf)*root*exp_avg/(sqrt(exp_avg_var) + eps)
-            p = p - real(n.product) * exp_avg / (sqrt_(exp_avg_var) + real(row.eps));
-        } else {
-            // p -= rate*exp_avg
-            p = p - real(n.rate) * exp_avg;
-        }
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_var[i], exp_avg_var);
     }
 }
 
@@ -1032,8 +1038,7 @@ extern "C" int step_ada_belief(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -4,13 +4,8 @@ Luo, Xiong, Liu and Sun (2019), Adaptive Gradient Methods with Dynamic Bound of 
 Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
-
-l2_decay: Weight decay by way of the gradient: an L2 penalty.
-
-Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
-https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from adabound.opt, content 9d7f11449c73.
+# Compiled by optdsl from adabound.opt, content 8f29d629c192.
 
 import math
 import warnings
@@ -972,34 +967,39 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real max_exp_avg_sq = has_max_exp_avg_sq ? load(row.max_exp_avg_sq[i]) : 0;
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
+            row.max_exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real max_exp_avg_sq = has_max_exp_avg_sq ? load(row.max_exp_avg_sq[i]) : 0;
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            if (amsbound) {
+                // max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+                max_exp_avg_sq = max_(max_exp_avg_sq, exp_avg_sq);
+            }
+            // second = max_exp_avg_sq if amsbound else exp_avg_sq
+            const real second = amsbound ? max_exp_avg_sq : exp_avg_sq;
+            // p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
+            p = p - min_(max_(real(n.rate) / (sqrt_(second) + real(row.eps)),
+                real(n.lower)), real(n.upper)) * exp_avg;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            if (has_max_exp_avg_sq) store(row.max_exp_avg_sq[i], max_exp_avg_sq);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        if (amsbound) {
-            // max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
-            max_exp_avg_sq = max_(max_exp_avg_sq, exp_avg_sq);
-        }
-        // second = max_exp_avg_sq if amsbound else exp_avg_sq
-        const real second = amsbound ? max_exp_avg_sq : exp_avg_sq;
-        // p -= min(max(rate/(sqrt(second) + eps), lower), upper)*exp_avg
-        p = p - min_(max_(real(n.rate) / (sqrt_(second) + real(row.eps)),
-            real(n.lower)), real(n.upper)) * exp_avg;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        if (has_max_exp_avg_sq) store(row.max_exp_avg_sq[i], max_exp_avg_sq);
     }
 }
 
@@ -1028,8 +1028,7 @@ extern "C" int step_ada_bound(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

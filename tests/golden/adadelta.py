@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content 4d59b49ed301.
+# Compiled by optdsl from adadelta.opt, content 653ccbf9eafe.
 
 import math
 import warnings
@@ -611,29 +611,33 @@ struct Numbers {
 };
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real square_avg = load(row.square_avg[i]);
-        real acc_delta = load(row.acc_delta[i]);
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.square_avg, row.acc_delta);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real square_avg = load(row.square_avg[i]);
+            real acc_delta = load(row.acc_delta[i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // square_avg = rho*square_avg + (1 - rho)*grad*grad
+            square_avg = real(row.rho) * square_avg + real(1.0 - row.rho) * grad * grad;
+            // std = sqrt(square_avg + eps)
+            const real std_ = sqrt_(square_avg + real(row.eps));
+            // delta = sqrt(acc_delta + eps)/std * grad
+            const real delta = sqrt_(acc_delta + real(row.eps)) / std_ * grad;
+            // acc_delta = rho*acc_delta + (1 - rho)*delta*delta
+            acc_delta = real(row.rho) * acc_delta + real(1.0 - row.rho) * delta * delta;
+            // p -= lr*delta
+            p = p - real(row.lr) * delta;
+            store(row.p[i], p);
+            store(row.square_avg[i], square_avg);
+            store(row.acc_delta[i], acc_delta);
         }
-        // square_avg = rho*square_avg + (1 - rho)*grad*grad
-        square_avg = real(row.rho) * square_avg + real(1.0 - row.rho) * grad * grad;
-        // std = sqrt(square_avg + eps)
-        const real std_ = sqrt_(square_avg + real(row.eps));
-        // delta = sqrt(acc_delta + eps)/std * grad
-        const real delta = sqrt_(acc_delta + real(row.eps)) / std_ * grad;
-        // acc_delta = rho*acc_delta + (1 - rho)*delta*delta
-        acc_delta = real(row.rho) * acc_delta + real(1.0 - row.rho) * delta * delta;
-        // p -= lr*delta
-        p = p - real(row.lr) * delta;
-        store(row.p[i], p);
-        store(row.square_avg[i], square_avg);
-        store(row.acc_delta[i], acc_delta);
     }
 }
 

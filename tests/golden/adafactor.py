@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content e5670a610b7d.
+# Compiled by optdsl from adafactor.opt, content e1d3f5c418b5.
 
 import math
 import warnings
@@ -998,18 +998,23 @@ static void pass_1(
         const int64_t matrix = line / row.height;
         double norm_2 = 0;
         double *norm_3 = norm_3_parts + tile.before(matrix, row.height);
-        #pragma omp simd reduction(+: norm, norm_2)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real p = load(row.p[i]);
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            // norm(p)
-            norm += square_(double(p));
-            if (row.ndim > 1.0) {
-                // norm(grad, dim=-1, keepdim=true)
-                norm_2 += square_(double(grad));
-                // norm(grad, dim=-2, keepdim=true)
-                norm_3[column - tile.column] += square_(double(grad));
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.grad);
+            #pragma omp simd reduction(+: norm, norm_2)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real p = load(row.p[i]);
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                // norm(p)
+                norm += square_(double(p));
+                if (row.ndim > 1.0) {
+                    // norm(grad, dim=-1, keepdim=true)
+                    norm_2 += square_(double(grad));
+                    // norm(grad, dim=-2, keepdim=true)
+                    norm_3[column - tile.column] += square_(double(grad));
+                }
             }
         }
         norm_2_parts[line - tile.line] = norm_2;
@@ -1084,29 +1089,37 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
         const int64_t matrix = line / row.height;
         const double row_var = has_row_var ? load(row.row_var[line]) : 0;
         const double larger_ = load(row.larger_[matrix]);
-        #pragma omp simd reduction(+: norm_4)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real variance = has_variance ? load(row.variance[i]) : 0;
-            const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
-                column]) : 0;
-            real second = 0;
-            if (row.ndim > 1.0) {
-                // second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true),
-                //     floor)
-                second = real(row_var) * col_var * real(1.0 / larger_);
-            } else {
-                // variance = lerp(variance, grad*grad, new)
-                variance = kept<variance_t>(lerp_(variance, grad * grad, real(n.new_)));
-                // second = max(variance, floor*floor)
-                second = max_(variance, real(n.floor * n.floor));
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.grad, row.variance);
+            #pragma omp simd reduction(+: norm_4)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                real variance = has_variance ? load(row.variance[i]) : 0;
+                const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
+                    column]) : 0;
+                real second = 0;
+                if (row.ndim > 1.0) {
+                    // second = row_var @ col_var/max(mean(row_var, dim=-2,
+                    //     keepdim=true),
+                    //     floor)
+                    second = real(row_var) * col_var * real(1.0 / larger_);
+                } else {
+                    // variance = lerp(variance, grad*grad, new)
+                    variance = kept<variance_t>(lerp_(variance, grad * grad,
+                        real(n.new_)));
+                    // second = max(variance, floor*floor)
+                    second = max_(variance, real(n.floor * n.floor));
+                }
+                // update = rsqrt(max(second, floor*floor))*grad
+                const real update = rsqrt_(max_(second, real(n.floor * n.floor))) *
+                    grad;
+                // norm(update)
+                norm_4 += square_(double(update));
+                if (has_variance) store(row.variance[i], variance);
             }
-            // update = rsqrt(max(second, floor*floor))*grad
-            const real update = rsqrt_(max_(second, real(n.floor * n.floor))) * grad;
-            // norm(update)
-            norm_4 += square_(double(update));
-            if (has_variance) store(row.variance[i], variance);
         }
     }
     sums[0] = norm_4;
@@ -1122,32 +1135,39 @@ static void pass_3(const Row row, const Numbers n, const Tile tile) {
         const int64_t matrix = line / row.height;
         const double row_var = has_row_var ? load(row.row_var[line]) : 0;
         const double larger_ = load(row.larger_[matrix]);
-        #pragma omp simd
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            real p = load(row.p[i]);
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            const real variance = has_variance ? load(row.variance[i]) : 0;
-            const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
-                column]) : 0;
-            real second = 0;
-            if (weight_decay_is_not_0) {
-                // p *= 1 - lr*weight_decay
-                p = p * real(1.0 - row.lr * row.weight_decay);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.variance);
+            #pragma omp simd
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                real p = load(row.p[i]);
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                const real variance = has_variance ? load(row.variance[i]) : 0;
+                const real col_var = has_col_var ? load(row.col_var[matrix * row.width +
+                    column]) : 0;
+                real second = 0;
+                if (weight_decay_is_not_0) {
+                    // p *= 1 - lr*weight_decay
+                    p = p * real(1.0 - row.lr * row.weight_decay);
+                }
+                if (row.ndim > 1.0) {
+                    // second = row_var @ col_var/max(mean(row_var, dim=-2,
+                    //     keepdim=true),
+                    //     floor)
+                    second = real(row_var) * col_var * real(1.0 / larger_);
+                } else {
+                    // second = max(variance, floor*floor)
+                    second = max_(variance, real(n.floor * n.floor));
+                }
+                // update = rsqrt(max(second, floor*floor))*grad
+                const real update = rsqrt_(max_(second, real(n.floor * n.floor))) *
+                    grad;
+                // p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+                p = p - real(n.quotient) * update;
+                store(row.p[i], p);
             }
-            if (row.ndim > 1.0) {
-                // second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true),
-                //     floor)
-                second = real(row_var) * col_var * real(1.0 / larger_);
-            } else {
-                // second = max(variance, floor*floor)
-                second = max_(variance, real(n.floor * n.floor));
-            }
-            // update = rsqrt(max(second, floor*floor))*grad
-            const real update = rsqrt_(max_(second, real(n.floor * n.floor))) * grad;
-            // p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
-            p = p - real(n.quotient) * update;
-            store(row.p[i], p);
         }
     }
 }
@@ -1187,8 +1207,7 @@ extern "C" int step_adafactor(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const Tiles tiles = tiles_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 4, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(1 * tiles.all.size());
     std::vector<double> norm_2_parts(tiles.lines, 0);
     std::vector<double> norm_3_parts(tiles.columns, 0);

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content a29e4ef030f6.
+# Compiled by optdsl from adagrad.opt, content dd82392efc99.
 
 import math
 import warnings
@@ -690,21 +690,25 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real sum__ = load(row.sum__[i]);
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.sum__);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real sum__ = load(row.sum__[i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // sum += grad*grad
+            sum__ = sum__ + grad * grad;
+            // p -= clr*grad/(sqrt(sum) + eps)
+            p = p - real(n.clr) * grad / (sqrt_(sum__) + real(row.eps));
+            store(row.p[i], p);
+            store(row.sum__[i], sum__);
         }
-        // sum += grad*grad
-        sum__ = sum__ + grad * grad;
-        // p -= clr*grad/(sqrt(sum) + eps)
-        p = p - real(n.clr) * grad / (sqrt_(sum__) + real(row.eps));
-        store(row.p[i], p);
-        store(row.sum__[i], sum__);
     }
 }
 
@@ -727,8 +731,7 @@ extern "C" int step_adagrad(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

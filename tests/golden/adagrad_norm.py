@@ -2,13 +2,8 @@
 
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
-
-l2_decay: Weight decay by way of the gradient: an L2 penalty.
-
-Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
-https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from adagrad_norm.opt, content 77f5af3caaa0.
+# Compiled by optdsl from adagrad_norm.opt, content b4292affb30f.
 
 import math
 import warnings
@@ -504,16 +499,20 @@ struct Numbers {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double b_sq_part = 0;
-    #pragma omp simd reduction(+: b_sq_part)
-    for (int64_t i = begin; i < end; ++i) {
-        const real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        if (row.weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd reduction(+: b_sq_part)
+        for (int64_t i = at; i < to; ++i) {
+            const real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            if (row.weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // b_sq += norm(grad, over=model)**2
+            b_sq_part += square_(double(grad));
         }
-        // b_sq += norm(grad, over=model)**2
-        b_sq_part += square_(double(grad));
     }
     sums[0] = b_sq_part;
 }
@@ -526,17 +525,21 @@ static void numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        if (row.weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            if (row.weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // p -= lr*grad/sqrt(b_sq)
+            p = p - real(row.lr) * grad * real(1.0 / n.root);
+            store(row.p[i], p);
         }
-        // p -= lr*grad/sqrt(b_sq)
-        p = p - real(row.lr) * grad * real(1.0 / n.root);
-        store(row.p[i], p);
     }
 }
 

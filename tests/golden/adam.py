@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content d9569fd66f74.
+# Compiled by optdsl from adam.opt, content fcf92731e594.
 
 import math
 import warnings
@@ -821,38 +821,43 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real max_exp_avg_sq = has_max_exp_avg_sq ? load(row.max_exp_avg_sq[i]) : 0;
-        if (weight_decay_is_not_0 && decoupled_weight_decay) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
-        } else if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
+            row.max_exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real max_exp_avg_sq = has_max_exp_avg_sq ? load(row.max_exp_avg_sq[i]) : 0;
+            if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            } else if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            if (amsgrad) {
+                // max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
+                max_exp_avg_sq = max_(max_exp_avg_sq, exp_avg_sq);
+            }
+            // second = max_exp_avg_sq if amsgrad else exp_avg_sq
+            const real second = amsgrad ? max_exp_avg_sq : exp_avg_sq;
+            // denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
+            const real denom = sqrt_(second) * real(1.0 / n.power) + real(row.eps);
+            // p -= lr/(1 - beta1**t) * exp_avg/denom
+            p = p - real(n.quotient) * exp_avg / denom;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            if (has_max_exp_avg_sq) store(row.max_exp_avg_sq[i], max_exp_avg_sq);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        if (amsgrad) {
-            // max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq)
-            max_exp_avg_sq = max_(max_exp_avg_sq, exp_avg_sq);
-        }
-        // second = max_exp_avg_sq if amsgrad else exp_avg_sq
-        const real second = amsgrad ? max_exp_avg_sq : exp_avg_sq;
-        // denom = sqrt(second)/(1 - beta2**t)**0.5 + eps
-        const real denom = sqrt_(second) * real(1.0 / n.power) + real(row.eps);
-        // p -= lr/(1 - beta1**t) * exp_avg/denom
-        p = p - real(n.quotient) * exp_avg / denom;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        if (has_max_exp_avg_sq) store(row.max_exp_avg_sq[i], max_exp_avg_sq);
     }
 }
 
@@ -878,8 +883,7 @@ extern "C" int step_adam(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content b380af3bf9dc.
+# Compiled by optdsl from adamax.opt, content 8db7fe245832.
 
 import math
 import warnings
@@ -708,25 +708,29 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_inf = load(row.exp_inf[i]);
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_inf);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_inf = load(row.exp_inf[i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_inf = max(beta2*exp_inf, abs(grad) + eps)
+            exp_inf = max_(real(n.beta2) * exp_inf, abs_(grad) + real(row.eps));
+            // p -= lr/(1 - beta1**t) * exp_avg/exp_inf
+            p = p - real(n.quotient) * exp_avg / exp_inf;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_inf[i], exp_inf);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_inf = max(beta2*exp_inf, abs(grad) + eps)
-        exp_inf = max_(real(n.beta2) * exp_inf, abs_(grad) + real(row.eps));
-        // p -= lr/(1 - beta1**t) * exp_avg/exp_inf
-        p = p - real(n.quotient) * exp_avg / exp_inf;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_inf[i], exp_inf);
     }
 }
 
@@ -751,8 +755,7 @@ extern "C" int step_adamax(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

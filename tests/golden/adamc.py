@@ -7,7 +7,7 @@ Defazio (2025), Why Gradients Rapidly Increase Near the End of Training,
 https://arxiv.org/abs/2506.02285
 The largest rate of the schedule is the one that a group is added with.
 """
-# Compiled by optdsl from adamc.opt, content 196862a26774.
+# Compiled by optdsl from adamc.opt, content b522a1621987.
 
 import math
 import warnings
@@ -773,25 +773,29 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // p *= 1 - lr*share*weight_decay
-        p = p * real(1.0 - row.lr * n.share * row.weight_decay);
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // denom = sqrt(exp_avg_sq)/sqrt(1 - beta2**t) + eps
-        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.root) + real(row.eps);
-        // p -= lr/(1 - beta1**t) * exp_avg/denom
-        p = p - real(n.quotient) * exp_avg / denom;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // p *= 1 - lr*share*weight_decay
+            p = p * real(1.0 - row.lr * n.share * row.weight_decay);
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // denom = sqrt(exp_avg_sq)/sqrt(1 - beta2**t) + eps
+            const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.root) + real(row.eps);
+            // p -= lr/(1 - beta1**t) * exp_avg/denom
+            p = p - real(n.quotient) * exp_avg / denom;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+        }
     }
 }
 
@@ -817,8 +821,7 @@ extern "C" int step_adamc(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

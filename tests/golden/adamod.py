@@ -5,14 +5,8 @@ https://arxiv.org/abs/1910.12249
 Follows the authors' code, https://github.com/lancopku/AdaMod, where weights decay apart
 from the gradient and eps is added before the second moment is corrected; the paper adds
 it after. In pytorch_optimizer beta3 is the third of the betas, and beta2 is 0.99.
-
-decay: Weight decay apart from the gradient, times the learning rate.
-
-Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
-https://arxiv.org/abs/1711.05101
-As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from adamod.opt, content 3443c03d98c3.
+# Compiled by optdsl from adamod.opt, content 304d60195a53.
 
 import math
 import warnings
@@ -808,31 +802,37 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real exp_avg_lr = load(row.exp_avg_lr[i]);
-        if (weight_decay_is_not_0) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
+            row.exp_avg_lr);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real exp_avg_lr = load(row.exp_avg_lr[i]);
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // step_size = rate/(sqrt(exp_avg_sq) + eps)
+            const real step_size = real(n.rate) / (sqrt_(exp_avg_sq) + real(row.eps));
+            // exp_avg_lr = beta3*exp_avg_lr + (1 - beta3)*step_size
+            exp_avg_lr = real(row.beta3) * exp_avg_lr + real(1.0 - row.beta3) *
+                step_size;
+            // p -= min(step_size, exp_avg_lr)*exp_avg
+            p = p - min_(step_size, exp_avg_lr) * exp_avg;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            store(row.exp_avg_lr[i], exp_avg_lr);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // step_size = rate/(sqrt(exp_avg_sq) + eps)
-        const real step_size = real(n.rate) / (sqrt_(exp_avg_sq) + real(row.eps));
-        // exp_avg_lr = beta3*exp_avg_lr + (1 - beta3)*step_size
-        exp_avg_lr = real(row.beta3) * exp_avg_lr + real(1.0 - row.beta3) * step_size;
-        // p -= min(step_size, exp_avg_lr)*exp_avg
-        p = p - min_(step_size, exp_avg_lr) * exp_avg;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        store(row.exp_avg_lr[i], exp_avg_lr);
     }
 }
 
@@ -859,8 +859,7 @@ extern "C" int step_ada_mod(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 5a00c48954c8.
+# Compiled by optdsl from adamp.opt, content 1e772ce93e38.
 
 import math
 import warnings
@@ -1192,49 +1192,55 @@ static void pass_1(
         double by_channel_2 = 0;
         double by_channel_3 = 0;
         double by_channel_4 = 0;
-        #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
-            by_channel_4)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real p = load(row.p[i]);
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real exp_avg = load(row.exp_avg[i]);
-            real exp_avg_sq = load(row.exp_avg_sq[i]);
-            real by_channel_x = 0;
-            real by_channel_x_2 = 0;
-            real by_channel_x_3 = 0;
-            real by_channel_x_4 = 0;
-            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
-            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-            exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 -
-                n.beta2) * grad * grad);
-            // momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
-            const real momentum = nesterov ? real(n.beta1) * exp_avg + real(1.0 -
-                n.beta1) * grad : exp_avg;
-            // update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
-            const real update = momentum / (sqrt_(exp_avg_sq) * real(1.0 / n.power) +
-                real(row.eps));
-            if (row.ndim > 1.0 && row.numel__ > 0.0) {
-                // by_channel(p*grad)
-                by_channel_x = p * grad;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel += double(by_channel_x);
-                // by_channel(p*p)
-                by_channel_x_2 = p * p;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel_2 += double(by_channel_x_2);
-                // by_channel(grad*grad)
-                by_channel_x_3 = grad * grad;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel_3 += double(by_channel_x_3);
-                // by_channel(p*update)
-                by_channel_x_4 = p * update;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel_4 += double(by_channel_x_4);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.exp_avg,
+                row.exp_avg_sq);
+            #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
+                by_channel_4)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real p = load(row.p[i]);
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                real exp_avg = load(row.exp_avg[i]);
+                real exp_avg_sq = load(row.exp_avg_sq[i]);
+                real by_channel_x = 0;
+                real by_channel_x_2 = 0;
+                real by_channel_x_3 = 0;
+                real by_channel_x_4 = 0;
+                // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+                exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
+                // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+                exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 -
+                    n.beta2) * grad * grad);
+                // momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
+                const real momentum = nesterov ? real(n.beta1) * exp_avg + real(1.0 -
+                    n.beta1) * grad : exp_avg;
+                // update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
+                const real update = momentum / (sqrt_(exp_avg_sq) * real(1.0 / n.power)
+                    + real(row.eps));
+                if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                    // by_channel(p*grad)
+                    by_channel_x = p * grad;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel += double(by_channel_x);
+                    // by_channel(p*p)
+                    by_channel_x_2 = p * p;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel_2 += double(by_channel_x_2);
+                    // by_channel(grad*grad)
+                    by_channel_x_3 = grad * grad;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel_3 += double(by_channel_x_3);
+                    // by_channel(p*update)
+                    by_channel_x_4 = p * update;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel_4 += double(by_channel_x_4);
+                }
+                store(row.exp_avg[i], exp_avg);
+                store(row.exp_avg_sq[i], exp_avg_sq);
             }
-            store(row.exp_avg[i], exp_avg);
-            store(row.exp_avg_sq[i], exp_avg_sq);
         }
         by_channel_parts[line - tile.line] = by_channel;
         by_channel_2_parts[line - tile.line] = by_channel_2;
@@ -1338,33 +1344,39 @@ static void along_2(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, const Tile tile) {
     for (int64_t line = tile.line; line < tile.line_end; ++line) {
         const double where = load(row.where[line]);
-        #pragma omp simd
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            real p = load(row.p[i]);
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            const real exp_avg = load(row.exp_avg[i]);
-            const real exp_avg_sq = load(row.exp_avg_sq[i]);
-            // momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
-            const real momentum = nesterov ? real(n.beta1) * exp_avg + real(1.0 -
-                n.beta1) * grad : exp_avg;
-            // update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
-            real update = momentum / (sqrt_(exp_avg_sq) * real(1.0 / n.power) +
-                real(row.eps));
-            if (row.ndim > 1.0 && row.numel__ > 0.0) {
-                // update -= where(channel < delta, pu/(sqrt(pp) + eps)**2, along)*p
-                update = update - real(where) * p;
-                if (weight_decay_is_not_0) {
-                    // p *= 1 - lr*weight_decay*share
-                    p = p * real(1.0 - row.lr * row.weight_decay * n.share);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.exp_avg,
+                row.exp_avg_sq);
+            #pragma omp simd
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                real p = load(row.p[i]);
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                const real exp_avg = load(row.exp_avg[i]);
+                const real exp_avg_sq = load(row.exp_avg_sq[i]);
+                // momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
+                const real momentum = nesterov ? real(n.beta1) * exp_avg + real(1.0 -
+                    n.beta1) * grad : exp_avg;
+                // update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
+                real update = momentum / (sqrt_(exp_avg_sq) * real(1.0 / n.power) +
+                    real(row.eps));
+                if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                    // update -= where(channel < delta, pu/(sqrt(pp) + eps)**2, along)*p
+                    update = update - real(where) * p;
+                    if (weight_decay_is_not_0) {
+                        // p *= 1 - lr*weight_decay*share
+                        p = p * real(1.0 - row.lr * row.weight_decay * n.share);
+                    }
+                } else if (weight_decay_is_not_0) {
+                    // p *= 1 - lr*weight_decay
+                    p = p * real(1.0 - row.lr * row.weight_decay);
                 }
-            } else if (weight_decay_is_not_0) {
-                // p *= 1 - lr*weight_decay
-                p = p * real(1.0 - row.lr * row.weight_decay);
+                // p -= lr/(1 - beta1**t)*update
+                p = p - real(n.quotient) * update;
+                store(row.p[i], p);
             }
-            // p -= lr/(1 - beta1**t)*update
-            p = p - real(n.quotient) * update;
-            store(row.p[i], p);
         }
     }
 }
@@ -1406,8 +1418,7 @@ extern "C" int step_adamp(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const Tiles tiles = tiles_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 3, rows, numbers, numbers_1)) return 1;
     std::vector<double> by_channel_parts(tiles.lines, 0);
     std::vector<double> by_channel_2_parts(tiles.lines, 0);
     std::vector<double> by_channel_3_parts(tiles.lines, 0);

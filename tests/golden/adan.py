@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content b123ca533178.
+# Compiled by optdsl from adan.opt, content e4349e9bed16.
 
 import math
 import warnings
@@ -964,45 +964,51 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_diff = load(row.exp_avg_diff[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real pre_grad = load(row.pre_grad[i]);
-        // diff = grad - pre_grad
-        const real diff = grad - pre_grad;
-        // pre_grad = grad
-        pre_grad = grad;
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_avg_diff = lerp(exp_avg_diff, diff, 1 - beta2)
-        exp_avg_diff = lerp_(exp_avg_diff, diff, real(1.0 - n.beta2));
-        // ahead = grad + beta2*diff
-        const real ahead = grad + real(n.beta2) * diff;
-        // exp_avg_sq = beta3*exp_avg_sq + (1 - beta3)*ahead*ahead
-        exp_avg_sq = real(n.beta3) * exp_avg_sq + real(1.0 - n.beta3) * ahead * ahead;
-        // denom = sqrt(exp_avg_sq)/(1 - beta3**t)**0.5 + eps
-        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
-        if (weight_decay_is_not_0 && no_prox) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_diff,
+            row.exp_avg_sq, row.pre_grad);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_diff = load(row.exp_avg_diff[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real pre_grad = load(row.pre_grad[i]);
+            // diff = grad - pre_grad
+            const real diff = grad - pre_grad;
+            // pre_grad = grad
+            pre_grad = grad;
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_diff = lerp(exp_avg_diff, diff, 1 - beta2)
+            exp_avg_diff = lerp_(exp_avg_diff, diff, real(1.0 - n.beta2));
+            // ahead = grad + beta2*diff
+            const real ahead = grad + real(n.beta2) * diff;
+            // exp_avg_sq = beta3*exp_avg_sq + (1 - beta3)*ahead*ahead
+            exp_avg_sq = real(n.beta3) * exp_avg_sq + real(1.0 - n.beta3) * ahead *
+                ahead;
+            // denom = sqrt(exp_avg_sq)/(1 - beta3**t)**0.5 + eps
+            const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
+            if (weight_decay_is_not_0 && no_prox) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            // p -= lr/(1 - beta1**t) * exp_avg/denom
+            p = p - real(n.quotient) * exp_avg / denom;
+            // p -= lr*beta2/(1 - beta2**t) * exp_avg_diff/denom
+            p = p - real(n.quotient_2) * exp_avg_diff / denom;
+            if (weight_decay_is_not_0 && !no_prox) {
+                // p /= 1 + lr*weight_decay
+                p = p * real(1.0 / (1.0 + row.lr * row.weight_decay));
+            }
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_diff[i], exp_avg_diff);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            store(row.pre_grad[i], pre_grad);
         }
-        // p -= lr/(1 - beta1**t) * exp_avg/denom
-        p = p - real(n.quotient) * exp_avg / denom;
-        // p -= lr*beta2/(1 - beta2**t) * exp_avg_diff/denom
-        p = p - real(n.quotient_2) * exp_avg_diff / denom;
-        if (weight_decay_is_not_0 && !no_prox) {
-            // p /= 1 + lr*weight_decay
-            p = p * real(1.0 / (1.0 + row.lr * row.weight_decay));
-        }
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_diff[i], exp_avg_diff);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        store(row.pre_grad[i], pre_grad);
     }
 }
 
@@ -1030,8 +1036,7 @@ extern "C" int step_adan(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

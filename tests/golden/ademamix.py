@@ -4,14 +4,8 @@ Pagliardini, Ablin and Grangier (2024), The AdEMAMix Optimizer: Better, Faster, 
 https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
-
-decay: Weight decay apart from the gradient, times the learning rate.
-
-Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
-https://arxiv.org/abs/1711.05101
-As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from ademamix.opt, content 87714ba3b285.
+# Compiled by optdsl from ademamix.opt, content dc196e9a1157.
 
 import math
 import warnings
@@ -443,9 +437,6 @@ def _single_tensor_ademamix(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -468,6 +459,9 @@ def _single_tensor_ademamix(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p.addcdiv_(
@@ -513,9 +507,6 @@ def _multi_tensor_ademamix(
             exp_avg_fasts = [torch.view_as_real(each) for each in exp_avg_fasts]
             exp_avg_slows = [torch.view_as_real(each) for each in exp_avg_slows]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -542,6 +533,9 @@ def _multi_tensor_ademamix(
         denoms = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_div_(denoms, (1 - beta2**t) ** 0.5)
         torch._foreach_add_(denoms, eps)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         quotients = torch._foreach_div(exp_avg_fasts, 1 - beta1**t)
@@ -602,9 +596,6 @@ def _differentiable_ademamix(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -627,6 +618,9 @@ def _differentiable_ademamix(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt() / (1 - beta2**t) ** 0.5 + eps
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p = _scaled_addcdiv(
@@ -672,9 +666,6 @@ def _single_tensor_ademamix_capturable(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -699,6 +690,9 @@ def _single_tensor_ademamix_capturable(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt().div_((1 - beta2**step).pow(0.5)).add_(eps)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p.addcdiv_(
@@ -738,9 +732,6 @@ def _multi_tensor_ademamix_capturable(
             exp_avg_fasts = [torch.view_as_real(each) for each in exp_avg_fasts]
             exp_avg_slows = [torch.view_as_real(each) for each in exp_avg_slows]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -786,6 +777,9 @@ def _multi_tensor_ademamix_capturable(
         power_2s = torch._foreach_pow(powers, 0.5)
         torch._foreach_div_(denoms, power_2s)
         torch._foreach_add_(denoms, eps)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         powers = torch._foreach_pow(beta1, steps)
@@ -828,9 +822,6 @@ def _differentiable_ademamix_capturable(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -855,6 +846,9 @@ def _differentiable_ademamix_capturable(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt() / (1 - beta2**step).pow(0.5) + eps
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p = _scaled_addcdiv(
@@ -889,9 +883,9 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     ]
     options = [
         group["maximize"],
-        group["weight_decay"] != 0,
         group["beta3_warmup"] is None,
         group["alpha_warmup"] is None,
+        group["weight_decay"] != 0,
     ]
     return hypers, options
 
@@ -962,32 +956,37 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg_fast = load(row.exp_avg_fast[i]);
-        real exp_avg_slow = load(row.exp_avg_slow[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        if (weight_decay_is_not_0) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg_fast, row.exp_avg_slow,
+            row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg_fast = load(row.exp_avg_fast[i]);
+            real exp_avg_slow = load(row.exp_avg_slow[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
+            exp_avg_fast = lerp_(exp_avg_fast, grad, real(1.0 - n.beta1));
+            // exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
+            exp_avg_slow = lerp_(exp_avg_slow, grad, real(1.0 - n.beta3));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
+            const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            // p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
+            p = p - real(row.lr) * (exp_avg_fast * real(1.0 / n.difference) +
+                real(n.share) * exp_avg_slow) / denom;
+            store(row.p[i], p);
+            store(row.exp_avg_fast[i], exp_avg_fast);
+            store(row.exp_avg_slow[i], exp_avg_slow);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        // exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
-        exp_avg_fast = lerp_(exp_avg_fast, grad, real(1.0 - n.beta1));
-        // exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
-        exp_avg_slow = lerp_(exp_avg_slow, grad, real(1.0 - n.beta3));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
-        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
-        // p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
-        p = p - real(row.lr) * (exp_avg_fast * real(1.0 / n.difference) + real(n.share)
-            * exp_avg_slow) / denom;
-        store(row.p[i], p);
-        store(row.exp_avg_fast[i], exp_avg_fast);
-        store(row.exp_avg_slow[i], exp_avg_slow);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -1017,8 +1016,7 @@ extern "C" int step_ademamix(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });
@@ -1053,9 +1051,9 @@ from optdsl.runtime.arithmetic import (
 TYPES = ("p_t", "grad_t", "exp_avg_fast_t", "exp_avg_slow_t", "exp_avg_sq_t", "step_t")
 OPTIONS = (
     "maximize",
-    "weight_decay_is_not_0",
     "beta3_warmup_is_none",
     "alpha_warmup_is_none",
+    "weight_decay_is_not_0",
 )
 
 
@@ -1160,9 +1158,6 @@ def pass_1(
     exp_avg_fast = elements(exp_avg_fast_at, i, left, real)
     exp_avg_slow = elements(exp_avg_slow_at, i, left, real)
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
-    if weight_decay_is_not_0:
-        # p *= 1 - lr*weight_decay
-        p = p * (1.0 - lr * weight_decay).to(real)
     # exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
     exp_avg_fast = lerp(exp_avg_fast, grad, (1.0 - beta1).to(real))
     # exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
@@ -1171,6 +1166,9 @@ def pass_1(
     exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
     # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
     denom = tl.sqrt(exp_avg_sq) / power.to(real) + eps.to(real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
     # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
     p = p - lr.to(real) * (
         exp_avg_fast / difference.to(real) + share.to(real) * exp_avg_slow
@@ -1195,9 +1193,9 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     options=(
         "maximize",
-        "weight_decay_is_not_0",
         "beta3_warmup_is_none",
         "alpha_warmup_is_none",
+        "weight_decay_is_not_0",
     ),
     cuda=_CUDA,
     scaled=True,

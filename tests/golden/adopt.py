@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content 7df08bb1afbc.
+# Compiled by optdsl from adopt.opt, content c19b141b71ae.
 
 import math
 import warnings
@@ -885,41 +885,46 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real normed = 0;
-        if (weight_decay_is_not_0 && !decoupled_weight_decay) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
-        }
-        if (row.first) {
-            // exp_avg_sq = grad*grad
-            exp_avg_sq = grad * grad;
-        } else {
-            if (weight_decay_is_not_0 && decoupled_weight_decay) {
-                // p *= 1 - lr*weight_decay
-                p = p * real(1.0 - row.lr * row.weight_decay);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real normed = 0;
+            if (weight_decay_is_not_0 && !decoupled_weight_decay) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
             }
-            // normed = grad/max(sqrt(exp_avg_sq), eps)
-            normed = grad / max_(sqrt_(exp_avg_sq), real(row.eps));
-            if (clip_exp_is_not_none) {
-                // normed = max(min(normed, bound), -bound)
-                normed = max_(min_(normed, real(n.bound)), real(-n.bound));
+            if (row.first) {
+                // exp_avg_sq = grad*grad
+                exp_avg_sq = grad * grad;
+            } else {
+                if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                    // p *= 1 - lr*weight_decay
+                    p = p * real(1.0 - row.lr * row.weight_decay);
+                }
+                // normed = grad/max(sqrt(exp_avg_sq), eps)
+                normed = grad / max_(sqrt_(exp_avg_sq), real(row.eps));
+                if (clip_exp_is_not_none) {
+                    // normed = max(min(normed, bound), -bound)
+                    normed = max_(min_(normed, real(n.bound)), real(-n.bound));
+                }
+                // exp_avg = lerp(exp_avg, normed, 1 - beta1)
+                exp_avg = lerp_(exp_avg, normed, real(1.0 - n.beta1));
+                // p -= lr*exp_avg
+                p = p - real(row.lr) * exp_avg;
+                // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+                exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad *
+                    grad;
             }
-            // exp_avg = lerp(exp_avg, normed, 1 - beta1)
-            exp_avg = lerp_(exp_avg, normed, real(1.0 - n.beta1));
-            // p -= lr*exp_avg
-            p = p - real(row.lr) * exp_avg;
-            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -946,8 +951,7 @@ extern "C" int step_adopt(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 1, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content 5924859e2ea9.
+# Compiled by optdsl from amos.opt, content 513ca2c27b4e.
 
 import math
 import warnings
@@ -948,12 +948,17 @@ static void along_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, const Tile tile, double *g2_parts) {
     for (int64_t line = tile.line; line < tile.line_end; ++line) {
         double g2 = 0;
-        #pragma omp simd reduction(+: g2)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            // g2 = mean(grad*grad, dim=-1, keepdim=true)
-            g2 += double(grad * grad);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.grad);
+            #pragma omp simd reduction(+: g2)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                // g2 = mean(grad*grad, dim=-1, keepdim=true)
+                g2 += double(grad * grad);
+            }
         }
         g2_parts[line - tile.line] = g2;
     }
@@ -993,24 +998,29 @@ static void pass_2(const Row row, const Numbers n, const Tile tile) {
     for (int64_t line = tile.line; line < tile.line_end; ++line) {
         const double rate = load(row.rate[line]);
         const double decay = load(row.decay[line]);
-        #pragma omp simd
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            real p = load(row.p[i]);
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real exp_avg = has_exp_avg ? load(row.exp_avg[i]) : 0;
-            // update = rate*grad + decay*p
-            real update = real(rate) * grad + real(decay) * p;
-            if (momentum_above_0) {
-                // exp_avg = lerp(exp_avg, update, 1 - momentum)
-                exp_avg = lerp_(exp_avg, update, real(1.0 - row.momentum));
-                // update = exp_avg
-                update = exp_avg;
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.exp_avg);
+            #pragma omp simd
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                real p = load(row.p[i]);
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                real exp_avg = has_exp_avg ? load(row.exp_avg[i]) : 0;
+                // update = rate*grad + decay*p
+                real update = real(rate) * grad + real(decay) * p;
+                if (momentum_above_0) {
+                    // exp_avg = lerp(exp_avg, update, 1 - momentum)
+                    exp_avg = lerp_(exp_avg, update, real(1.0 - row.momentum));
+                    // update = exp_avg
+                    update = exp_avg;
+                }
+                // p -= update
+                p = p - update;
+                store(row.p[i], p);
+                if (has_exp_avg) store(row.exp_avg[i], exp_avg);
             }
-            // p -= update
-            p = p - update;
-            store(row.p[i], p);
-            if (has_exp_avg) store(row.exp_avg[i], exp_avg);
         }
     }
 }
@@ -1050,8 +1060,7 @@ extern "C" int step_amos(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const Tiles tiles = tiles_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 3, rows, numbers, numbers_1)) return 1;
     each_tensor(*table, [&](int64_t at) {
         along_1(rows[at], numbers[at]);
     });

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content ce5e1c14840c.
+# Compiled by optdsl from asgd.opt, content 28f08fcc7cd2.
 
 import math
 import warnings
@@ -770,31 +770,35 @@ struct Numbers {
 };
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real ax = load(row.ax[i]);
-        real way = 0;
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.ax);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real ax = load(row.ax[i]);
+            real way = 0;
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // p *= 1 - lambd*eta
+            p = p * real(1.0 - row.lambd * n.eta);
+            // p -= eta*grad
+            p = p - real(n.eta) * grad;
+            if (n.mu != 1.0) {
+                // way = mu*(p - ax)
+                way = real(n.mu) * (p - ax);
+                // ax += way
+                ax = ax + way;
+            } else {
+                // ax = p
+                ax = p;
+            }
+            store(row.p[i], p);
+            store(row.ax[i], ax);
         }
-        // p *= 1 - lambd*eta
-        p = p * real(1.0 - row.lambd * n.eta);
-        // p -= eta*grad
-        p = p - real(n.eta) * grad;
-        if (n.mu != 1.0) {
-            // way = mu*(p - ax)
-            way = real(n.mu) * (p - ax);
-            // ax += way
-            ax = ax + way;
-        } else {
-            // ax = p
-            ax = p;
-        }
-        store(row.p[i], p);
-        store(row.ax[i], ax);
     }
 }
 

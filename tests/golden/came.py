@@ -3,14 +3,8 @@
 Luo et al. (2023), CAME: Confidence-guided Adaptive Memory Efficient Optimization,
 https://arxiv.org/abs/2307.02047
 Follows https://github.com/yangluo7/CAME, where axes before the last two are a batch.
-
-decay: Weight decay apart from the gradient, times the learning rate.
-
-Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
-https://arxiv.org/abs/1711.05101
-As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from came.opt, content ffb0586e9c13.
+# Compiled by optdsl from came.opt, content 93a06a7682de.
 
 import math
 import warnings
@@ -473,9 +467,6 @@ def _single_tensor_came(
         strict=True,
     ):
         grad = grad if not maximize else -grad
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
 
         # square = grad*grad + eps[0]
         square = (grad * grad).add_(eps[0])
@@ -504,6 +495,9 @@ def _single_tensor_came(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         exp_avg.lerp_(update, 1 - beta1)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
         if p.ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             residual = update.sub_(exp_avg).square().add_(eps[1])
@@ -568,9 +562,6 @@ def _multi_tensor_came(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # square = grad*grad + eps[0]
         squares = torch._foreach_mul(grads, grads)
@@ -616,6 +607,9 @@ def _multi_tensor_came(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, updates, 1 - beta1)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
         if params[0].ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             torch._foreach_sub_(updates, exp_avgs)
@@ -706,9 +700,6 @@ def _differentiable_came(
             exp_avg_res_col,
             exp_avg_sq,
         ) = (each if each is None else each.clone() for each in kept)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
         square = grad * grad + eps[0]
         if p.ndim > 1:
             # exp_avg_sq_row = lerp(exp_avg_sq_row, row_mean(square), 1 - beta2)
@@ -733,6 +724,9 @@ def _differentiable_came(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         exp_avg = exp_avg.lerp(update, 1 - beta1)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
         if p.ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             residual = (update - exp_avg).square() + eps[1]
@@ -811,9 +805,6 @@ def _multi_tensor_came_capturable(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # square = grad*grad + eps[0]
         squares = torch._foreach_mul(grads, grads)
@@ -859,6 +850,9 @@ def _multi_tensor_came_capturable(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, updates, 1 - beta1)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
         if params[0].ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             torch._foreach_sub_(updates, exp_avgs)
@@ -1009,26 +1003,31 @@ static void pass_1(
         const int64_t matrix = line / row.height;
         double total = 0;
         double *total_2 = total_2_parts + tile.before(matrix, row.height);
-        #pragma omp simd reduction(+: total)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real col_mean_x = 0;
-            real row_mean_x = 0;
-            real scaled_x = 0;
-            // square = grad*grad + eps[0]
-            const real square = grad * grad + real(row.eps[0]);
-            if (row.ndim > 1.0) {
-                // row_mean(square)
-                row_mean_x = square;
-                // sum(x, dim=-1, keepdim=true)
-                total += double(row_mean_x);
-                // col_mean(square)
-                col_mean_x = square;
-                // sum(x, dim=-2, keepdim=true)
-                total_2[column - tile.column] += double(col_mean_x);
-                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
-                scaled_x = grad;
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.grad);
+            #pragma omp simd reduction(+: total)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                real col_mean_x = 0;
+                real row_mean_x = 0;
+                real scaled_x = 0;
+                // square = grad*grad + eps[0]
+                const real square = grad * grad + real(row.eps[0]);
+                if (row.ndim > 1.0) {
+                    // row_mean(square)
+                    row_mean_x = square;
+                    // sum(x, dim=-1, keepdim=true)
+                    total += double(row_mean_x);
+                    // col_mean(square)
+                    col_mean_x = square;
+                    // sum(x, dim=-2, keepdim=true)
+                    total_2[column - tile.column] += double(col_mean_x);
+                    // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                    scaled_x = grad;
+                }
             }
         }
         total_parts[line - tile.line] = total;
@@ -1108,32 +1107,37 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
     for (int64_t line = tile.line; line < tile.line_end; ++line) {
         const int64_t matrix = line / row.height;
         const double rsqrt = load(row.rsqrt[line]);
-        #pragma omp simd reduction(+: norm)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
-            const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix * row.width
-                + column]) : 0;
-            real scaled_x = 0;
-            real update = 0;
-            // square = grad*grad + eps[0]
-            const real square = grad * grad + real(row.eps[0]);
-            if (row.ndim > 1.0) {
-                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
-                scaled_x = grad;
-                // update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
-                update = scaled_x * real(rsqrt) * rsqrt_2;
-            } else {
-                // exp_avg_sq = lerp(exp_avg_sq, square, 1 - beta2)
-                exp_avg_sq = kept<exp_avg_sq_t>(lerp_(exp_avg_sq, square, real(1.0 -
-                    n.beta2)));
-                // update = grad*rsqrt(exp_avg_sq)
-                update = grad * rsqrt_(exp_avg_sq);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.grad, row.exp_avg_sq);
+            #pragma omp simd reduction(+: norm)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
+                const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix *
+                    row.width + column]) : 0;
+                real scaled_x = 0;
+                real update = 0;
+                // square = grad*grad + eps[0]
+                const real square = grad * grad + real(row.eps[0]);
+                if (row.ndim > 1.0) {
+                    // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                    scaled_x = grad;
+                    // update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                    update = scaled_x * real(rsqrt) * rsqrt_2;
+                } else {
+                    // exp_avg_sq = lerp(exp_avg_sq, square, 1 - beta2)
+                    exp_avg_sq = kept<exp_avg_sq_t>(lerp_(exp_avg_sq, square, real(1.0 -
+                        n.beta2)));
+                    // update = grad*rsqrt(exp_avg_sq)
+                    update = grad * rsqrt_(exp_avg_sq);
+                }
+                // norm(update)
+                norm += square_(double(update));
+                if (has_exp_avg_sq) store(row.exp_avg_sq[i], exp_avg_sq);
             }
-            // norm(update)
-            norm += square_(double(update));
-            if (has_exp_avg_sq) store(row.exp_avg_sq[i], exp_avg_sq);
         }
     }
     sums[0] = norm;
@@ -1152,48 +1156,54 @@ static void pass_3(
         const double rsqrt = load(row.rsqrt[line]);
         double total_3 = 0;
         double *total_4 = total_4_parts + tile.before(matrix, row.height);
-        #pragma omp simd reduction(+: total_3)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real exp_avg = load(row.exp_avg[i]);
-            const real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
-            const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix * row.width
-                + column]) : 0;
-            real col_mean_x_2 = 0;
-            real residual = 0;
-            real row_mean_x_2 = 0;
-            real scaled_x = 0;
-            real scaled_x_2 = 0;
-            real update = 0;
-            if (row.ndim > 1.0) {
-                // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
-                scaled_x = grad;
-                // update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
-                update = scaled_x * real(rsqrt) * rsqrt_2;
-            } else {
-                // update = grad*rsqrt(exp_avg_sq)
-                update = grad * rsqrt_(exp_avg_sq);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.grad, row.exp_avg,
+                row.exp_avg_sq);
+            #pragma omp simd reduction(+: total_3)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                real exp_avg = load(row.exp_avg[i]);
+                const real exp_avg_sq = has_exp_avg_sq ? load(row.exp_avg_sq[i]) : 0;
+                const real rsqrt_2 = row.matrices > 0 ? load(row.rsqrt_2[matrix *
+                    row.width + column]) : 0;
+                real col_mean_x_2 = 0;
+                real residual = 0;
+                real row_mean_x_2 = 0;
+                real scaled_x = 0;
+                real scaled_x_2 = 0;
+                real update = 0;
+                if (row.ndim > 1.0) {
+                    // scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                    scaled_x = grad;
+                    // update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+                    update = scaled_x * real(rsqrt) * rsqrt_2;
+                } else {
+                    // update = grad*rsqrt(exp_avg_sq)
+                    update = grad * rsqrt_(exp_avg_sq);
+                }
+                // update /= max(1, norm(update)/numel(p)**0.5/clip_threshold)
+                update = update * real(1.0 / n.larger_3);
+                // exp_avg = lerp(exp_avg, update, 1 - beta1)
+                exp_avg = kept<exp_avg_t>(lerp_(exp_avg, update, real(1.0 - n.beta1)));
+                if (row.ndim > 1.0) {
+                    // residual = (update - exp_avg)**2 + eps[1]
+                    residual = square_(update - exp_avg) + real(row.eps[1]);
+                    // row_mean(residual)
+                    row_mean_x_2 = residual;
+                    // sum(x, dim=-1, keepdim=true)
+                    total_3 += double(row_mean_x_2);
+                    // col_mean(residual)
+                    col_mean_x_2 = residual;
+                    // sum(x, dim=-2, keepdim=true)
+                    total_4[column - tile.column] += double(col_mean_x_2);
+                    // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                    scaled_x_2 = exp_avg;
+                }
+                store(row.exp_avg[i], exp_avg);
             }
-            // update /= max(1, norm(update)/numel(p)**0.5/clip_threshold)
-            update = update * real(1.0 / n.larger_3);
-            // exp_avg = lerp(exp_avg, update, 1 - beta1)
-            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, update, real(1.0 - n.beta1)));
-            if (row.ndim > 1.0) {
-                // residual = (update - exp_avg)**2 + eps[1]
-                residual = square_(update - exp_avg) + real(row.eps[1]);
-                // row_mean(residual)
-                row_mean_x_2 = residual;
-                // sum(x, dim=-1, keepdim=true)
-                total_3 += double(row_mean_x_2);
-                // col_mean(residual)
-                col_mean_x_2 = residual;
-                // sum(x, dim=-2, keepdim=true)
-                total_4[column - tile.column] += double(col_mean_x_2);
-                // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
-                scaled_x_2 = exp_avg;
-            }
-            store(row.exp_avg[i], exp_avg);
         }
         total_3_parts[line - tile.line] = total_3;
     }
@@ -1273,28 +1283,33 @@ static void pass_4(const Row row, const Numbers n, const Tile tile) {
     for (int64_t line = tile.line; line < tile.line_end; ++line) {
         const int64_t matrix = line / row.height;
         const double rsqrt_3 = load(row.rsqrt_3[line]);
-        #pragma omp simd
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            real p = load(row.p[i]);
-            const real exp_avg = load(row.exp_avg[i]);
-            const real rsqrt_4 = row.matrices > 0 ? load(row.rsqrt_4[matrix * row.width
-                + column]) : 0;
-            real scaled_x_2 = 0;
-            if (weight_decay_is_not_0) {
-                // p *= 1 - lr*weight_decay
-                p = p * real(1.0 - row.lr * row.weight_decay);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.exp_avg);
+            #pragma omp simd
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                real p = load(row.p[i]);
+                const real exp_avg = load(row.exp_avg[i]);
+                const real rsqrt_4 = row.matrices > 0 ? load(row.rsqrt_4[matrix *
+                    row.width + column]) : 0;
+                real scaled_x_2 = 0;
+                if (weight_decay_is_not_0) {
+                    // p *= 1 - lr*weight_decay
+                    p = p * real(1.0 - row.lr * row.weight_decay);
+                }
+                if (row.ndim > 1.0) {
+                    // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                    scaled_x_2 = exp_avg;
+                    // p -= lr*scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+                    p = p - real(row.lr) * (scaled_x_2 * real(rsqrt_3) * rsqrt_4);
+                } else {
+                    // p -= lr*exp_avg
+                    p = p - real(row.lr) * exp_avg;
+                }
+                store(row.p[i], p);
             }
-            if (row.ndim > 1.0) {
-                // scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
-                scaled_x_2 = exp_avg;
-                // p -= lr*scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
-                p = p - real(row.lr) * (scaled_x_2 * real(rsqrt_3) * rsqrt_4);
-            } else {
-                // p -= lr*exp_avg
-                p = p - real(row.lr) * exp_avg;
-            }
-            store(row.p[i], p);
         }
     }
 }
@@ -1345,8 +1360,7 @@ extern "C" int step_came(const Table *table) {
         row.numel__ = table->asked[3 * table->rows + at];
     }
     const Tiles tiles = tiles_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 4, rows, numbers, numbers_1)) return 1;
     std::vector<double> total_parts(tiles.lines, 0);
     std::vector<double> total_2_parts(tiles.columns, 0);
     each_chunk(*table, tiles.all, [&](const Tile &x, int64_t) {

@@ -6,14 +6,8 @@ Follows the authors' code, https://github.com/kyleliang919/C-Optim: as in timm, 
 stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
-
-decay: Weight decay apart from the gradient, times the learning rate.
-
-Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
-https://arxiv.org/abs/1711.05101
-As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from cautious_adamw.opt, content 017049113c87.
+# Compiled by optdsl from cautious_adamw.opt, content a83951c82320.
 
 import math
 import warnings
@@ -776,28 +770,32 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double mean = 0;
-    #pragma omp simd reduction(+: mean)
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        if (weight_decay_is_not_0) {
-            // p *= 1 - lr*weight_decay
-            p = kept<p_t>(p * real(1.0 - row.lr * row.weight_decay));
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd reduction(+: mean)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = kept<p_t>(p * real(1.0 - row.lr * row.weight_decay));
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 -
+                n.beta2) * grad * grad);
+            // mask = max(sign(exp_avg*grad), 0)
+            const real mask = max_(sign_(exp_avg * grad), real(0.0));
+            // mean(mask)
+            mean += double(mask);
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
-            * grad * grad);
-        // mask = max(sign(exp_avg*grad), 0)
-        const real mask = max_(sign_(exp_avg * grad), real(0.0));
-        // mean(mask)
-        mean += double(mask);
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
     sums[0] = mean;
 }
@@ -808,19 +806,23 @@ static void numbers_2(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        const real exp_avg = load(row.exp_avg[i]);
-        const real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // mask = max(sign(exp_avg*grad), 0)
-        const real mask = max_(sign_(exp_avg * grad), real(0.0));
-        // denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
-        const real denom = (sqrt_(exp_avg_sq) + real(row.eps)) * real(n.larger_);
-        // p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
-        p = p - real(n.quotient) * mask * exp_avg / denom;
-        store(row.p[i], p);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real exp_avg = load(row.exp_avg[i]);
+            const real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // mask = max(sign(exp_avg*grad), 0)
+            const real mask = max_(sign_(exp_avg * grad), real(0.0));
+            // denom = (sqrt(exp_avg_sq) + eps)*max(mean(mask), 1e-3)
+            const real denom = (sqrt_(exp_avg_sq) + real(row.eps)) * real(n.larger_);
+            // p -= lr*(1 - beta2**t)**0.5/(1 - beta1**t)*mask*exp_avg/denom
+            p = p - real(n.quotient) * mask * exp_avg / denom;
+            store(row.p[i], p);
+        }
     }
 }
 
@@ -845,8 +847,7 @@ extern "C" int step_cautious_adamw(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(1 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);

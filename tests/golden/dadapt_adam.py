@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 5d7145aa81c9.
+# Compiled by optdsl from dadapt_adam.opt, content 9a563c6d143d.
 
 import math
 import warnings
@@ -919,38 +919,42 @@ static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double dot = 0;
     double length_part = 0;
-    #pragma omp simd reduction(+: dot, length_part)
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real s = load(row.s[i]);
-        if (row.weight_decay_is_not_0 && !row.decouple) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq, row.s);
+        #pragma omp simd reduction(+: dot, length_part)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real s = load(row.s[i]);
+            if (row.weight_decay_is_not_0 && !row.decouple) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // dot(grad, s/(sqrt(exp_avg_sq) + eps))
+            dot += double(grad * (s / (sqrt_(exp_avg_sq) + real(row.eps))));
+            // exp_avg = beta1*exp_avg + (1 - beta1)*corrected*dlr*grad
+            exp_avg = real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.corrected *
+                n.dlr) * grad;
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // s = beta3*s + (1 - beta3)*corrected*dlr*grad
+            s = real(n.beta3) * s + real((1.0 - n.beta3) * n.corrected * n.dlr) * grad;
+            // length = sum(abs(s), over=model)
+            length_part += double(abs_(s));
+            if (row.weight_decay_is_not_0 && row.decouple) {
+                // p -= weight_decay*corrected*dlr*p
+                p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
+            }
+            // p -= exp_avg/(sqrt(exp_avg_sq) + eps)
+            p = p - exp_avg / (sqrt_(exp_avg_sq) + real(row.eps));
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            store(row.s[i], s);
         }
-        // dot(grad, s/(sqrt(exp_avg_sq) + eps))
-        dot += double(grad * (s / (sqrt_(exp_avg_sq) + real(row.eps))));
-        // exp_avg = beta1*exp_avg + (1 - beta1)*corrected*dlr*grad
-        exp_avg = real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.corrected * n.dlr)
-            * grad;
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // s = beta3*s + (1 - beta3)*corrected*dlr*grad
-        s = real(n.beta3) * s + real((1.0 - n.beta3) * n.corrected * n.dlr) * grad;
-        // length = sum(abs(s), over=model)
-        length_part += double(abs_(s));
-        if (row.weight_decay_is_not_0 && row.decouple) {
-            // p -= weight_decay*corrected*dlr*p
-            p = p - real(row.weight_decay * n.corrected * n.dlr) * p;
-        }
-        // p -= exp_avg/(sqrt(exp_avg_sq) + eps)
-        p = p - exp_avg / (sqrt_(exp_avg_sq) + real(row.eps));
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        store(row.s[i], s);
     }
     sums[0] = dot;
     sums[1] = length_part;
@@ -1002,8 +1006,7 @@ extern "C" int step_dadapt_adam(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(2 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);

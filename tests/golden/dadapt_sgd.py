@@ -5,13 +5,8 @@ https://arxiv.org/abs/2301.07733
 Follows the authors' https://github.com/facebookresearch/dadaptation, but each group
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
-
-l2_decay: Weight decay by way of the gradient: an L2 penalty.
-
-Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
-https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from dadapt_sgd.opt, content 4622551faf36.
+# Compiled by optdsl from dadapt_sgd.opt, content b8a77598634c.
 
 import math
 import warnings
@@ -667,19 +662,23 @@ static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double g0_norm_part = 0;
     double dot = 0;
-    #pragma omp simd reduction(+: g0_norm_part, dot)
-    for (int64_t i = begin; i < end; ++i) {
-        const real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        const real s = load(row.s[i]);
-        if (row.weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.s);
+        #pragma omp simd reduction(+: g0_norm_part, dot)
+        for (int64_t i = at; i < to; ++i) {
+            const real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real s = load(row.s[i]);
+            if (row.weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
+            g0_norm_part += square_(double(grad));
+            // dot(grad, s)
+            dot += double(grad * s);
         }
-        // g0_norm = where(g0_norm > 0, g0_norm, norm(grad, over=model))
-        g0_norm_part += square_(double(grad));
-        // dot(grad, s)
-        dot += double(grad * s);
     }
     sums[0] = g0_norm_part;
     sums[1] = dot;
@@ -697,24 +696,28 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_2(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double length_part = 0;
-    #pragma omp simd reduction(+: length_part)
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        real s = load(row.s[i]);
-        const real x0 = load(row.x0[i]);
-        if (row.weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.s, row.x0);
+        #pragma omp simd reduction(+: length_part)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            real s = load(row.s[i]);
+            const real x0 = load(row.x0[i]);
+            if (row.weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // s += dlr*grad
+            s = s + real(n.dlr) * grad;
+            // length = norm(s, over=model)
+            length_part += square_(double(s));
+            // p = momentum*p + (1 - momentum)*(x0 - s)
+            p = real(row.momentum) * p + real(1.0 - row.momentum) * (x0 - s);
+            store(row.p[i], p);
+            store(row.s[i], s);
         }
-        // s += dlr*grad
-        s = s + real(n.dlr) * grad;
-        // length = norm(s, over=model)
-        length_part += square_(double(s));
-        // p = momentum*p + (1 - momentum)*(x0 - s)
-        p = real(row.momentum) * p + real(1.0 - row.momentum) * (x0 - s);
-        store(row.p[i], p);
-        store(row.s[i], s);
     }
     sums[0] = length_part;
 }

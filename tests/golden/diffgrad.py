@@ -6,13 +6,8 @@ Follows the authors' corrected code, diffGrad_v2.py of
 https://github.com/shivram1987/diffGrad, where eps is added before the second moment is
 corrected; the paper adds it after, and was run with code that saw no change ever.
 pytorch_optimizer decays weights apart from the gradient unless told otherwise.
-
-l2_decay: Weight decay by way of the gradient: an L2 penalty.
-
-Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
-https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from diffgrad.opt, content 5ad6b62bc901.
+# Compiled by optdsl from diffgrad.opt, content eaa7629676c3.
 
 import math
 import warnings
@@ -804,31 +799,37 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real previous_grad = load(row.previous_grad[i]);
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
+            row.previous_grad);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real previous_grad = load(row.previous_grad[i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // friction = sigmoid(abs(previous_grad - grad))
+            const real friction = sigmoid_(abs_(previous_grad - grad));
+            // previous_grad = grad
+            previous_grad = grad;
+            // p -= rate*friction*exp_avg/(sqrt(exp_avg_sq) + eps)
+            p = p - real(n.rate) * friction * exp_avg / (sqrt_(exp_avg_sq) +
+                real(row.eps));
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            store(row.previous_grad[i], previous_grad);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // friction = sigmoid(abs(previous_grad - grad))
-        const real friction = sigmoid_(abs_(previous_grad - grad));
-        // previous_grad = grad
-        previous_grad = grad;
-        // p -= rate*friction*exp_avg/(sqrt(exp_avg_sq) + eps)
-        p = p - real(n.rate) * friction * exp_avg / (sqrt_(exp_avg_sq) + real(row.eps));
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        store(row.previous_grad[i], previous_grad);
     }
 }
 
@@ -854,8 +855,7 @@ extern "C" int step_diff_grad(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content b8e18adfa8c9.
+# Compiled by optdsl from fromage.opt, content fa8707825865.
 
 import math
 import warnings
@@ -514,14 +514,18 @@ static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double length = 0;
     double steepness = 0;
-    #pragma omp simd reduction(+: length, steepness)
-    for (int64_t i = begin; i < end; ++i) {
-        const real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        // length = norm(p)
-        length += square_(double(p));
-        // steepness = norm(grad)
-        steepness += square_(double(grad));
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd reduction(+: length, steepness)
+        for (int64_t i = at; i < to; ++i) {
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            // length = norm(p)
+            length += square_(double(p));
+            // steepness = norm(grad)
+            steepness += square_(double(grad));
+        }
     }
     sums[0] = length;
     sums[1] = steepness;
@@ -536,19 +540,23 @@ static void numbers_2(const Row &row, Numbers &n) {
 static void pass_2(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double grown = 0;
-    #pragma omp simd reduction(+: grown)
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
-        p = kept<p_t>(p - real(n.product) * grad);
-        // p /= sqrt(1 + lr*lr)
-        p = kept<p_t>(p * real(1.0 / n.root));
-        if (p_bound_is_not_none) {
-            // grown = norm(p)
-            grown += square_(double(p));
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd reduction(+: grown)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            // p -= lr*where(min(length, steepness) > 0, length/steepness, 1)*grad
+            p = kept<p_t>(p - real(n.product) * grad);
+            // p /= sqrt(1 + lr*lr)
+            p = kept<p_t>(p * real(1.0 / n.root));
+            if (p_bound_is_not_none) {
+                // grown = norm(p)
+                grown += square_(double(p));
+            }
+            store(row.p[i], p);
         }
-        store(row.p[i], p);
     }
     sums[0] = grown;
 }
@@ -562,14 +570,18 @@ static void numbers_3(const Row &row, Numbers &n) {
 }
 
 static void pass_3(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        if (p_bound_is_not_none) {
-            // p *= where(grown > bound, bound/grown, 1)
-            p = p * real(n.where);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            if (p_bound_is_not_none) {
+                // p *= where(grown > bound, bound/grown, 1)
+                p = p * real(n.where);
+            }
+            store(row.p[i], p);
         }
-        store(row.p[i], p);
     }
 }
 
@@ -588,8 +600,7 @@ extern "C" int step_fromage(const Table *table) {
         numbers[at].bound = has_bound ? load(*row.bound) : 0;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(2 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);

@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content 72ac6eefcbb2.
+# Compiled by optdsl from ftrl.opt, content ee940ae9b4e3.
 
 import math
 import warnings
@@ -551,26 +551,30 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real z = load(row.z[i]);
-        real n_ = load(row.n_[i]);
-        // root_before = sqrt(n)
-        const real root_before = sqrt_(n_);
-        // n += grad*grad
-        n_ = n_ + grad * grad;
-        // root = sqrt(n)
-        const real root = sqrt_(n_);
-        // z = z + lr*grad + (root_before - root)*p
-        z = z + real(row.lr) * grad + (root_before - root) * p;
-        // p = (clamp(z, -lr*lambda_1, lr*lambda_1) - z)/(root + strength)
-        p = (clamp_(z, real(-row.lr * row.lambda_1), real(row.lr * row.lambda_1)) - z) /
-            (root + real(n.strength));
-        store(row.p[i], p);
-        store(row.z[i], z);
-        store(row.n_[i], n_);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.z, row.n_);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real z = load(row.z[i]);
+            real n_ = load(row.n_[i]);
+            // root_before = sqrt(n)
+            const real root_before = sqrt_(n_);
+            // n += grad*grad
+            n_ = n_ + grad * grad;
+            // root = sqrt(n)
+            const real root = sqrt_(n_);
+            // z = z + lr*grad + (root_before - root)*p
+            z = z + real(row.lr) * grad + (root_before - root) * p;
+            // p = (clamp(z, -lr*lambda_1, lr*lambda_1) - z)/(root + strength)
+            p = (clamp_(z, real(-row.lr * row.lambda_1), real(row.lr * row.lambda_1)) -
+                z) / (root + real(n.strength));
+            store(row.p[i], p);
+            store(row.z[i], z);
+            store(row.n_[i], n_);
+        }
     }
 }
 
@@ -592,8 +596,7 @@ extern "C" int step_ftrl(const Table *table) {
         row.lambda_2 = *hyper++;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 37039bde05a0.
+# Compiled by optdsl from gradient_descent.opt, content 66482bc71ffa.
 
 import math
 import warnings
@@ -383,13 +383,17 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        // p -= lr*grad
-        p = p - real(row.lr) * grad;
-        store(row.p[i], p);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            // p -= lr*grad
+            p = p - real(row.lr) * grad;
+            store(row.p[i], p);
+        }
     }
 }
 

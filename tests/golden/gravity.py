@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content 8b47c0ab121e.
+# Compiled by optdsl from gravity.opt, content 7755069e900c.
 
 import math
 import warnings
@@ -500,36 +500,44 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double max__ = -infinity, max___nans = 0;
-    #pragma omp simd reduction(max: max__) reduction(+: max___nans)
-    for (int64_t i = begin; i < end; ++i) {
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        if (row.numel__ > 0.0) {
-            // max(abs(grad))
-            const double max___next = double(abs_(grad));
-            max__ = max___next > max__ ? max___next : max__;
-            max___nans += max___next != max___next;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.grad);
+        #pragma omp simd reduction(max: max__) reduction(+: max___nans)
+        for (int64_t i = at; i < to; ++i) {
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            if (row.numel__ > 0.0) {
+                // max(abs(grad))
+                const double max___next = double(abs_(grad));
+                max__ = max___next > max__ ? max___next : max__;
+                max___nans += max___next != max___next;
+            }
         }
     }
     sums[0] = max___nans > 0 ? NAN : max__;
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real velocity = load(row.velocity[i]);
-        real held = 0;
-        if (row.numel__ > 0.0) {
-            // held = grad/(1 + (grad*max(abs(grad)))**2)
-            held = grad / (real(1.0) + square_(grad * real(n.max__)));
-            // velocity = decay*velocity + (1 - decay)*held
-            velocity = real(n.decay) * velocity + real(1.0 - n.decay) * held;
-            // p -= lr*velocity
-            p = p - real(row.lr) * velocity;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.velocity);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real velocity = load(row.velocity[i]);
+            real held = 0;
+            if (row.numel__ > 0.0) {
+                // held = grad/(1 + (grad*max(abs(grad)))**2)
+                held = grad / (real(1.0) + square_(grad * real(n.max__)));
+                // velocity = decay*velocity + (1 - decay)*held
+                velocity = real(n.decay) * velocity + real(1.0 - n.decay) * held;
+                // p -= lr*velocity
+                p = p - real(row.lr) * velocity;
+            }
+            store(row.p[i], p);
+            store(row.velocity[i], velocity);
         }
-        store(row.p[i], p);
-        store(row.velocity[i], velocity);
     }
 }
 
@@ -551,8 +559,7 @@ extern "C" int step_gravity(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 1, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(1 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);

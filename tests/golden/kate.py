@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content 587af89e06fb.
+# Compiled by optdsl from kate.opt, content f815f6b8716a.
 
 import math
 import warnings
@@ -500,25 +500,29 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real m = load(row.m[i]);
-        real b = load(row.b[i]);
-        // g2 = grad*grad
-        const real g2 = grad * grad;
-        // b += g2
-        b = b + g2;
-        // denom = b + eps
-        const real denom = b + real(row.eps);
-        // m = m + eta*g2 + g2/denom
-        m = m + real(row.eta) * g2 + g2 / denom;
-        // p -= lr*sqrt(m)*grad/denom
-        p = p - real(row.lr) * sqrt_(m) * grad / denom;
-        store(row.p[i], p);
-        store(row.m[i], m);
-        store(row.b[i], b);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.m, row.b);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real m = load(row.m[i]);
+            real b = load(row.b[i]);
+            // g2 = grad*grad
+            const real g2 = grad * grad;
+            // b += g2
+            b = b + g2;
+            // denom = b + eps
+            const real denom = b + real(row.eps);
+            // m = m + eta*g2 + g2/denom
+            m = m + real(row.eta) * g2 + g2 / denom;
+            // p -= lr*sqrt(m)*grad/denom
+            p = p - real(row.lr) * sqrt_(m) * grad / denom;
+            store(row.p[i], p);
+            store(row.m[i], m);
+            store(row.b[i], b);
+        }
     }
 }
 

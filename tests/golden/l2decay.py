@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 349dd9922339.
+# Compiled by optdsl from l2decay.opt, content 2a28e496c28c.
 
 import math
 import warnings
@@ -404,13 +404,17 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        // p -= lr*grad
-        p = p - real(row.lr) * grad;
-        store(row.p[i], p);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            // p -= lr*grad
+            p = p - real(row.lr) * grad;
+            store(row.p[i], p);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content 634d106dce21.
+# Compiled by optdsl from lamb.opt, content cea784aed5bb.
 
 import math
 import warnings
@@ -796,28 +796,33 @@ static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double p_norm = 0;
     double update_norm = 0;
-    #pragma omp simd reduction(+: p_norm, update_norm)
-    for (int64_t i = begin; i < end; ++i) {
-        const real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
-            * grad * grad);
-        // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
-        const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) + real(row.eps);
-        // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
-        const real update = exp_avg * real(1.0 / n.difference_2) / denom +
-            real(row.weight_decay) * p;
-        // p_norm = norm(p)
-        p_norm += square_(double(p));
-        // update_norm = norm(update)
-        update_norm += square_(double(update));
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd reduction(+: p_norm, update_norm)
+        for (int64_t i = at; i < to; ++i) {
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(1.0 - n.beta1)));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 -
+                n.beta2) * grad * grad);
+            // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+            const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) +
+                real(row.eps);
+            // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+            const real update = exp_avg * real(1.0 / n.difference_2) / denom +
+                real(row.weight_decay) * p;
+            // p_norm = norm(p)
+            p_norm += square_(double(p));
+            // update_norm = norm(update)
+            update_norm += square_(double(update));
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+        }
     }
     sums[0] = p_norm;
     sums[1] = update_norm;
@@ -829,19 +834,24 @@ static void numbers_2(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real exp_avg = load(row.exp_avg[i]);
-        const real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
-        const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) + real(row.eps);
-        // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
-        const real update = exp_avg * real(1.0 / n.difference_2) / denom +
-            real(row.weight_decay) * p;
-        // p -= lr*ratio*update
-        p = p - real(row.lr * n.ratio) * update;
-        store(row.p[i], p);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real exp_avg = load(row.exp_avg[i]);
+            const real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // denom = sqrt(exp_avg_sq/(1 - beta2**t)) + eps
+            const real denom = sqrt_(exp_avg_sq * real(1.0 / n.difference)) +
+                real(row.eps);
+            // update = exp_avg/(1 - beta1**t)/denom + weight_decay*p
+            const real update = exp_avg * real(1.0 / n.difference_2) / denom +
+                real(row.weight_decay) * p;
+            // p -= lr*ratio*update
+            p = p - real(row.lr * n.ratio) * update;
+            store(row.p[i], p);
+        }
     }
 }
 
@@ -866,8 +876,7 @@ extern "C" int step_lamb(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(2 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);

@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content 2d0a2ab885cc.
+# Compiled by optdsl from laprop.opt, content 9eba5ce70c78.
 
 import math
 import warnings
@@ -726,27 +726,31 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
-        const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
-        // exp_avg = beta1*exp_avg + (1 - beta1)*grad/denom
-        exp_avg = real(n.beta1) * exp_avg + real(1.0 - n.beta1) * grad / denom;
-        // p -= lr/(1 - beta1**t)*exp_avg
-        p = p - real(n.quotient) * exp_avg;
-        if (weight_decay_is_not_0) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
+            const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
+            // exp_avg = beta1*exp_avg + (1 - beta1)*grad/denom
+            exp_avg = real(n.beta1) * exp_avg + real(1.0 - n.beta1) * grad / denom;
+            // p -= lr/(1 - beta1**t)*exp_avg
+            p = p - real(n.quotient) * exp_avg;
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -771,8 +775,7 @@ extern "C" int step_la_prop(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

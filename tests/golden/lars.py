@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content 806ef129cd22.
+# Compiled by optdsl from lars.opt, content 53480dbcb992.
 
 import math
 import warnings
@@ -558,15 +558,19 @@ static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double p_norm = 0;
     double norm = 0;
-    #pragma omp simd reduction(+: p_norm, norm)
-    for (int64_t i = begin; i < end; ++i) {
-        const real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        if (row.ndim > 1.0) {
-            // p_norm = norm(p)
-            p_norm += square_(double(p));
-            // norm(grad)
-            norm += square_(double(grad));
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd reduction(+: p_norm, norm)
+        for (int64_t i = at; i < to; ++i) {
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            if (row.ndim > 1.0) {
+                // p_norm = norm(p)
+                p_norm += square_(double(p));
+                // norm(grad)
+                norm += square_(double(grad));
+            }
         }
     }
     sums[0] = p_norm;
@@ -584,21 +588,25 @@ static void numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer = load(row.momentum_buffer[i]);
-        if (row.ndim > 1.0) {
-            // grad = ratio*(grad + weight_decay*p)
-            grad = real(n.ratio) * (grad + real(row.weight_decay) * p);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = load(row.momentum_buffer[i]);
+            if (row.ndim > 1.0) {
+                // grad = ratio*(grad + weight_decay*p)
+                grad = real(n.ratio) * (grad + real(row.weight_decay) * p);
+            }
+            // momentum_buffer = momentum*momentum_buffer + grad
+            momentum_buffer = real(row.momentum) * momentum_buffer + grad;
+            // p -= lr*momentum_buffer
+            p = p - real(row.lr) * momentum_buffer;
+            store(row.p[i], p);
+            store(row.momentum_buffer[i], momentum_buffer);
         }
-        // momentum_buffer = momentum*momentum_buffer + grad
-        momentum_buffer = real(row.momentum) * momentum_buffer + grad;
-        // p -= lr*momentum_buffer
-        p = p - real(row.lr) * momentum_buffer;
-        store(row.p[i], p);
-        store(row.momentum_buffer[i], momentum_buffer);
     }
 }
 

@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 649f173bfbab.
+# Compiled by optdsl from lion.opt, content 44e1e093c3d3.
 
 import math
 import warnings
@@ -498,20 +498,24 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        // p *= 1 - lr*weight_decay
-        p = p * real(1.0 - row.lr * row.weight_decay);
-        // p -= lr*sign(beta1*exp_avg + (1 - beta1)*grad)
-        p = p - real(row.lr) * sign_(real(n.beta1) * exp_avg + real(1.0 - n.beta1) *
-            grad);
-        // exp_avg = beta2*exp_avg + (1 - beta2)*grad
-        exp_avg = real(n.beta2) * exp_avg + real(1.0 - n.beta2) * grad;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+            // p -= lr*sign(beta1*exp_avg + (1 - beta1)*grad)
+            p = p - real(row.lr) * sign_(real(n.beta1) * exp_avg + real(1.0 - n.beta1) *
+                grad);
+            // exp_avg = beta2*exp_avg + (1 - beta2)*grad
+            exp_avg = real(n.beta2) * exp_avg + real(1.0 - n.beta2) * grad;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+        }
     }
 }
 
@@ -532,8 +536,7 @@ extern "C" int step_lion(const Table *table) {
         row.weight_decay = *hyper++;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content 407fe3b4bed4.
+# Compiled by optdsl from madgrad.opt, content 514fd9947822.
 
 import math
 import warnings
@@ -888,53 +888,57 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real grad_sum_sq = load(row.grad_sum_sq[i]);
-        real s = load(row.s[i]);
-        const real x0 = has_x0 ? load(row.x0[i]) : 0;
-        real root = 0;
-        real start = 0;
-        if (weight_decay_is_not_0 && !decoupled_weight_decay) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
-        }
-        if (momentum_is_0) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.grad_sum_sq, row.s, row.x0);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real grad_sum_sq = load(row.grad_sum_sq[i]);
+            real s = load(row.s[i]);
+            const real x0 = has_x0 ? load(row.x0[i]) : 0;
+            real root = 0;
+            real start = 0;
+            if (weight_decay_is_not_0 && !decoupled_weight_decay) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            if (momentum_is_0) {
+                // root = grad_sum_sq**(1/3) + eps
+                root = pow_(grad_sum_sq, real(n.quotient)) + real(row.eps);
+                if (eps_is_0) {
+                    // root = where(root == 0, inf, root)
+                    root = root == real(0.0) ? real(infinity) : root;
+                }
+                // start = p + s/root
+                start = p + s / root;
+            } else {
+                // start = x0
+                start = x0;
+            }
+            // grad_sum_sq += lamb*grad*grad
+            grad_sum_sq = grad_sum_sq + real(n.lamb) * grad * grad;
+            // s += lamb*grad
+            s = s + real(n.lamb) * grad;
             // root = grad_sum_sq**(1/3) + eps
-            root = pow_(grad_sum_sq, real(n.quotient)) + real(row.eps);
+            root = pow_(grad_sum_sq, real(n.quotient_2)) + real(row.eps);
             if (eps_is_0) {
                 // root = where(root == 0, inf, root)
                 root = root == real(0.0) ? real(infinity) : root;
             }
-            // start = p + s/root
-            start = p + s / root;
-        } else {
-            // start = x0
-            start = x0;
+            // z = start - s/root
+            real z = start - s / root;
+            if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                // z -= rate*weight_decay/(1 - momentum)*p
+                z = z - real(n.quotient_3) * p;
+            }
+            // p = lerp(p, z, 1 - momentum)
+            p = lerp_(p, z, real(1.0 - row.momentum));
+            store(row.p[i], p);
+            store(row.grad_sum_sq[i], grad_sum_sq);
+            store(row.s[i], s);
         }
-        // grad_sum_sq += lamb*grad*grad
-        grad_sum_sq = grad_sum_sq + real(n.lamb) * grad * grad;
-        // s += lamb*grad
-        s = s + real(n.lamb) * grad;
-        // root = grad_sum_sq**(1/3) + eps
-        root = pow_(grad_sum_sq, real(n.quotient_2)) + real(row.eps);
-        if (eps_is_0) {
-            // root = where(root == 0, inf, root)
-            root = root == real(0.0) ? real(infinity) : root;
-        }
-        // z = start - s/root
-        real z = start - s / root;
-        if (weight_decay_is_not_0 && decoupled_weight_decay) {
-            // z -= rate*weight_decay/(1 - momentum)*p
-            z = z - real(n.quotient_3) * p;
-        }
-        // p = lerp(p, z, 1 - momentum)
-        p = lerp_(p, z, real(1.0 - row.momentum));
-        store(row.p[i], p);
-        store(row.grad_sum_sq[i], grad_sum_sq);
-        store(row.s[i], s);
     }
 }
 
@@ -959,8 +963,7 @@ extern "C" int step_madgrad(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

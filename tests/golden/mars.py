@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content ca1d81eedbe5.
+# Compiled by optdsl from mars.opt, content 4abfee8b92d5.
 
 import math
 import warnings
@@ -953,27 +953,31 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double norm = 0;
-    #pragma omp simd reduction(+: norm)
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real last_grad = has_last_grad ? load(row.last_grad[i]) : 0;
-        real corrected = load(row.corrected[i]);
-        if (optimize_1d || row.ndim > 1.0) {
-            // corrected = grad + gamma*beta1/(1 - beta1)*(grad - last_grad)
-            corrected = grad + real(n.quotient) * (grad - last_grad);
-            // norm(corrected)
-            norm += square_(double(corrected));
-            // last_grad = grad
-            last_grad = grad;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.last_grad, row.corrected);
+        #pragma omp simd reduction(+: norm)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real last_grad = has_last_grad ? load(row.last_grad[i]) : 0;
+            real corrected = load(row.corrected[i]);
+            if (optimize_1d || row.ndim > 1.0) {
+                // corrected = grad + gamma*beta1/(1 - beta1)*(grad - last_grad)
+                corrected = grad + real(n.quotient) * (grad - last_grad);
+                // norm(corrected)
+                norm += square_(double(corrected));
+                // last_grad = grad
+                last_grad = grad;
+            }
+            if (n.decay != 0.0) {
+                // p *= 1 - rate*decay
+                p = kept<p_t>(p * real(1.0 - n.rate * n.decay));
+            }
+            store(row.p[i], p);
+            if (has_last_grad) store(row.last_grad[i], last_grad);
+            store(row.corrected[i], corrected);
         }
-        if (n.decay != 0.0) {
-            // p *= 1 - rate*decay
-            p = kept<p_t>(p * real(1.0 - n.rate * n.decay));
-        }
-        store(row.p[i], p);
-        if (has_last_grad) store(row.last_grad[i], last_grad);
-        store(row.corrected[i], corrected);
     }
     sums[0] = norm;
 }
@@ -986,33 +990,38 @@ static void numbers_2(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real corrected = load(row.corrected[i]);
-        if (optimize_1d || row.ndim > 1.0) {
-            // corrected /= max(1, norm(corrected))
-            corrected = corrected * real(1.0 / n.larger_);
-        } else {
-            // corrected = grad
-            corrected = grad;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
+            row.corrected);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real corrected = load(row.corrected[i]);
+            if (optimize_1d || row.ndim > 1.0) {
+                // corrected /= max(1, norm(corrected))
+                corrected = corrected * real(1.0 / n.larger_);
+            } else {
+                // corrected = grad
+                corrected = grad;
+            }
+            // exp_avg = lerp(exp_avg, corrected, 1 - beta1)
+            exp_avg = lerp_(exp_avg, corrected, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*corrected*corrected
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * corrected *
+                corrected;
+            // p -= rate/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 +
+            //     eps)
+            p = p - real(n.quotient_2) * exp_avg / (sqrt_(exp_avg_sq) * real(1.0 /
+                n.power) + real(row.eps));
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            store(row.corrected[i], corrected);
         }
-        // exp_avg = lerp(exp_avg, corrected, 1 - beta1)
-        exp_avg = lerp_(exp_avg, corrected, real(1.0 - n.beta1));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*corrected*corrected
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * corrected *
-            corrected;
-        // p -= rate/(1 - beta1**t)*exp_avg/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 +
-        //     eps)
-        p = p - real(n.quotient_2) * exp_avg / (sqrt_(exp_avg_sq) * real(1.0 / n.power)
-            + real(row.eps));
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        store(row.corrected[i], corrected);
     }
 }
 
@@ -1045,8 +1054,7 @@ extern "C" int step_mars(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 1, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(1 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);

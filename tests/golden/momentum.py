@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 0dc5ff51901f.
+# Compiled by optdsl from momentum.opt, content c4455440992e.
 
 import math
 import warnings
@@ -428,17 +428,21 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real buf = load(row.buf[i]);
-        // buf = momentum*buf + grad
-        buf = real(row.momentum) * buf + grad;
-        // p -= lr*buf
-        p = p - real(row.lr) * buf;
-        store(row.p[i], p);
-        store(row.buf[i], buf);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.buf);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real buf = load(row.buf[i]);
+            // buf = momentum*buf + grad
+            buf = real(row.momentum) * buf + grad;
+            // p -= lr*buf
+            p = p - real(row.lr) * buf;
+            store(row.p[i], p);
+            store(row.buf[i], buf);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 0c6c4d1d358c.
+# Compiled by optdsl from novograd.opt, content 20a585912fa6.
 
 import math
 import warnings
@@ -615,11 +615,15 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double norm = 0;
-    #pragma omp simd reduction(+: norm)
-    for (int64_t i = begin; i < end; ++i) {
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        // norm(grad)
-        norm += square_(double(grad));
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.grad);
+        #pragma omp simd reduction(+: norm)
+        for (int64_t i = at; i < to; ++i) {
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            // norm(grad)
+            norm += square_(double(grad));
+        }
     }
     sums[0] = norm;
 }
@@ -636,23 +640,27 @@ static void numbers_2(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        // normed = grad/(sqrt(exp_avg_sq) + eps)
-        real normed = grad * real(1.0 / n.sum__);
-        if (weight_decay_is_not_0) {
-            // normed += weight_decay*p
-            normed = normed + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            // normed = grad/(sqrt(exp_avg_sq) + eps)
+            real normed = grad * real(1.0 / n.sum__);
+            if (weight_decay_is_not_0) {
+                // normed += weight_decay*p
+                normed = normed + real(row.weight_decay) * p;
+            }
+            // exp_avg = beta1*exp_avg + share*normed
+            exp_avg = real(n.beta1) * exp_avg + real(n.share) * normed;
+            // p -= lr*exp_avg
+            p = p - real(row.lr) * exp_avg;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
         }
-        // exp_avg = beta1*exp_avg + share*normed
-        exp_avg = real(n.beta1) * exp_avg + real(n.share) * normed;
-        // p -= lr*exp_avg
-        p = p - real(row.lr) * exp_avg;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
     }
 }
 
@@ -676,8 +684,7 @@ extern "C" int step_novo_grad(const Table *table) {
         numbers[at].exp_avg_sq = load(*row.exp_avg_sq);
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(1 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);

@@ -5,13 +5,8 @@ Networks, http://www4.comp.polyu.edu.hk/~cslzhang/paper/CVPR18_PID.pdf
 Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it adds,
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
-
-l2_decay: Weight decay by way of the gradient: an L2 penalty.
-
-Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
-https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from pid.opt, content 424512a3db48.
+# Compiled by optdsl from pid.opt, content 906069a14783.
 
 import math
 import warnings
@@ -647,36 +642,41 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real i_buffer = load(row.i_buffer[i]);
-        real d_buffer = load(row.d_buffer[i]);
-        real grad_buffer = load(row.grad_buffer[i]);
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.i_buffer, row.d_buffer,
+            row.grad_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real i_buffer = load(row.i_buffer[i]);
+            real d_buffer = load(row.d_buffer[i]);
+            real grad_buffer = load(row.grad_buffer[i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // i_buffer = momentum*i_buffer + grad
+            i_buffer = real(row.momentum) * i_buffer + grad;
+            if (!row.first) {
+                // d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
+                d_buffer = real(row.momentum) * d_buffer + real(1.0 - row.momentum) *
+                    (grad - grad_buffer);
+            }
+            // grad_buffer = grad
+            grad_buffer = grad;
+            // p -= lr*grad
+            p = p - real(row.lr) * grad;
+            // p -= lr*integral*i_buffer
+            p = p - real(row.lr * row.integral) * i_buffer;
+            // p -= lr*derivative*d_buffer
+            p = p - real(row.lr * row.derivative) * d_buffer;
+            store(row.p[i], p);
+            store(row.i_buffer[i], i_buffer);
+            store(row.d_buffer[i], d_buffer);
+            store(row.grad_buffer[i], grad_buffer);
         }
-        // i_buffer = momentum*i_buffer + grad
-        i_buffer = real(row.momentum) * i_buffer + grad;
-        if (!row.first) {
-            // d_buffer = momentum*d_buffer + (1 - momentum)*(grad - grad_buffer)
-            d_buffer = real(row.momentum) * d_buffer + real(1.0 - row.momentum) * (grad
-                - grad_buffer);
-        }
-        // grad_buffer = grad
-        grad_buffer = grad;
-        // p -= lr*grad
-        p = p - real(row.lr) * grad;
-        // p -= lr*integral*i_buffer
-        p = p - real(row.lr * row.integral) * i_buffer;
-        // p -= lr*derivative*d_buffer
-        p = p - real(row.lr * row.derivative) * d_buffer;
-        store(row.p[i], p);
-        store(row.i_buffer[i], i_buffer);
-        store(row.d_buffer[i], d_buffer);
-        store(row.grad_buffer[i], grad_buffer);
     }
 }
 

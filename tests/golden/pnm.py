@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content 3bdaa73a4d73.
+# Compiled by optdsl from pnm.opt, content c741c6dab280.
 
 import math
 import warnings
@@ -754,36 +754,42 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real pos_momentum = load(row.pos_momentum[i]);
-        real neg_momentum = load(row.neg_momentum[i]);
-        real update = 0;
-        if (weight_decay_is_not_0 && decoupled) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
-        } else if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.pos_momentum, row.neg_momentum);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real pos_momentum = load(row.pos_momentum[i]);
+            real neg_momentum = load(row.neg_momentum[i]);
+            real update = 0;
+            if (weight_decay_is_not_0 && decoupled) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            } else if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            if (modulo(n.t, 2.0) == 1.0) {
+                // pos_momentum = lerp(pos_momentum, grad, fresh)
+                pos_momentum = lerp_(pos_momentum, grad, real(n.fresh));
+                // update = (1 + beta2)*pos_momentum - beta2*neg_momentum
+                update = real(1.0 + n.beta2) * pos_momentum - real(n.beta2) *
+                    neg_momentum;
+            } else {
+                // neg_momentum = lerp(neg_momentum, grad, fresh)
+                neg_momentum = lerp_(neg_momentum, grad, real(n.fresh));
+                // update = (1 + beta2)*neg_momentum - beta2*pos_momentum
+                update = real(1.0 + n.beta2) * neg_momentum - real(n.beta2) *
+                    pos_momentum;
+            }
+            // p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
+            p = p - real(n.quotient) * update;
+            store(row.p[i], p);
+            store(row.pos_momentum[i], pos_momentum);
+            store(row.neg_momentum[i], neg_momentum);
         }
-        if (modulo(n.t, 2.0) == 1.0) {
-            // pos_momentum = lerp(pos_momentum, grad, fresh)
-            pos_momentum = lerp_(pos_momentum, grad, real(n.fresh));
-            // update = (1 + beta2)*pos_momentum - beta2*neg_momentum
-            update = real(1.0 + n.beta2) * pos_momentum - real(n.beta2) * neg_momentum;
-        } else {
-            // neg_momentum = lerp(neg_momentum, grad, fresh)
-            neg_momentum = lerp_(neg_momentum, grad, real(n.fresh));
-            // update = (1 + beta2)*neg_momentum - beta2*pos_momentum
-            update = real(1.0 + n.beta2) * neg_momentum - real(n.beta2) * pos_momentum;
-        }
-        // p -= lr/sqrt((1 + beta2)**2 + beta2**2)*update
-        p = p - real(n.quotient) * update;
-        store(row.p[i], p);
-        store(row.pos_momentum[i], pos_momentum);
-        store(row.neg_momentum[i], neg_momentum);
     }
 }
 
@@ -807,8 +813,7 @@ extern "C" int step_pnm(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content abc2a0dd5fcc.
+# Compiled by optdsl from prodigy.opt, content 6b0ef0cc5afd.
 
 import math
 import warnings
@@ -1074,38 +1074,43 @@ static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double dot = 0;
     double d_denom_part = 0;
-    #pragma omp simd reduction(+: dot, d_denom_part)
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real s = load(row.s[i]);
-        const real p0 = load(row.p0[i]);
-        if (row.weight_decay_is_not_0 && !row.decouple) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq, row.s,
+            row.p0);
+        #pragma omp simd reduction(+: dot, d_denom_part)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real s = load(row.s[i]);
+            const real p0 = load(row.p0[i]);
+            if (row.weight_decay_is_not_0 && !row.decouple) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // dot(grad, p0 - p)
+            dot += double(grad * (p0 - p));
+            // exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
+            exp_avg = kept<exp_avg_t>(real(n.beta1) * exp_avg + real((1.0 - n.beta1) *
+                n.d) * grad);
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
+            exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real((1.0 -
+                n.beta2) * n.d * n.d) * grad * grad);
+            // s = decay*s + d/d0*corrected*dlr*grad
+            s = real(n.decay) * s + real(n.product) * grad;
+            // d_denom = sum(abs(s), over=model)
+            d_denom_part += double(abs_(s));
+            if (row.weight_decay_is_not_0 && row.decouple) {
+                // p -= weight_decay*corrected*dlr*p
+                p = kept<p_t>(p - real(row.weight_decay * n.corrected * n.dlr) * p);
+            }
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            store(row.s[i], s);
         }
-        // dot(grad, p0 - p)
-        dot += double(grad * (p0 - p));
-        // exp_avg = beta1*exp_avg + (1 - beta1)*d*grad
-        exp_avg = kept<exp_avg_t>(real(n.beta1) * exp_avg + real((1.0 - n.beta1) * n.d)
-            * grad);
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*d*d*grad*grad
-        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real((1.0 -
-            n.beta2) * n.d * n.d) * grad * grad);
-        // s = decay*s + d/d0*corrected*dlr*grad
-        s = real(n.decay) * s + real(n.product) * grad;
-        // d_denom = sum(abs(s), over=model)
-        d_denom_part += double(abs_(s));
-        if (row.weight_decay_is_not_0 && row.decouple) {
-            // p -= weight_decay*corrected*dlr*p
-            p = kept<p_t>(p - real(row.weight_decay * n.corrected * n.dlr) * p);
-        }
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
-        store(row.s[i], s);
     }
     sums[0] = dot;
     sums[1] = d_denom_part;
@@ -1131,15 +1136,19 @@ static void numbers_3(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real exp_avg = load(row.exp_avg[i]);
-        const real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
-        p = p - real(n.corrected * n.dlr) * exp_avg / (sqrt_(exp_avg_sq) + real(n.d *
-            row.eps));
-        store(row.p[i], p);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real exp_avg = load(row.exp_avg[i]);
+            const real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // p -= corrected*dlr*exp_avg/(sqrt(exp_avg_sq) + d*eps)
+            p = p - real(n.corrected * n.dlr) * exp_avg / (sqrt_(exp_avg_sq) + real(n.d
+                * row.eps));
+            store(row.p[i], p);
+        }
     }
 }
 
@@ -1181,8 +1190,7 @@ extern "C" int step_prodigy(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(2 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[2 * at]);

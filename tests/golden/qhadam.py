@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content 1eacf325bd88.
+# Compiled by optdsl from qhadam.opt, content 64514c0a7d0d.
 
 import math
 import warnings
@@ -894,33 +894,38 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        if (weight_decay_is_not_0 && decoupled_weight_decay) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
-        } else if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            } else if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg = lerp(exp_avg, grad, new1)
+            exp_avg = lerp_(exp_avg, grad, real(n.new1));
+            // exp_avg_sq = (1 - new2)*exp_avg_sq + new2*grad*grad
+            exp_avg_sq = real(1.0 - n.new2) * exp_avg_sq + real(n.new2) * grad * grad;
+            // update = exp_avg if nu1 == 1 else lerp(grad, exp_avg, nu1)
+            const real update = n.nu1 == 1.0 ? exp_avg : lerp_(grad, exp_avg,
+                real(n.nu1));
+            // second = exp_avg_sq if nu2 == 1 else lerp(grad*grad, exp_avg_sq, nu2)
+            const real second = n.nu2 == 1.0 ? exp_avg_sq : lerp_(grad * grad,
+                exp_avg_sq, real(n.nu2));
+            // p -= lr*update/(sqrt(second) + eps)
+            p = p - real(row.lr) * update / (sqrt_(second) + real(row.eps));
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        // exp_avg = lerp(exp_avg, grad, new1)
-        exp_avg = lerp_(exp_avg, grad, real(n.new1));
-        // exp_avg_sq = (1 - new2)*exp_avg_sq + new2*grad*grad
-        exp_avg_sq = real(1.0 - n.new2) * exp_avg_sq + real(n.new2) * grad * grad;
-        // update = exp_avg if nu1 == 1 else lerp(grad, exp_avg, nu1)
-        const real update = n.nu1 == 1.0 ? exp_avg : lerp_(grad, exp_avg, real(n.nu1));
-        // second = exp_avg_sq if nu2 == 1 else lerp(grad*grad, exp_avg_sq, nu2)
-        const real second = n.nu2 == 1.0 ? exp_avg_sq : lerp_(grad * grad, exp_avg_sq,
-            real(n.nu2));
-        // p -= lr*update/(sqrt(second) + eps)
-        p = p - real(row.lr) * update / (sqrt_(second) + real(row.eps));
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -947,8 +952,7 @@ extern "C" int step_qhadam(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

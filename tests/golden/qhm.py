@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.06801
 Follows the authors' code, https://github.com/facebookresearch/qhoptim, which has no
 default for momentum and nu; these are the paper's rule of thumb.
 """
-# Compiled by optdsl from qhm.opt, content e6aebe651a3f.
+# Compiled by optdsl from qhm.opt, content c3ed3eb70c0d.
 
 import math
 import warnings
@@ -531,26 +531,30 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer = load(row.momentum_buffer[i]);
-        if (weight_decay_is_not_0 && decoupled_weight_decay) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
-        } else if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = load(row.momentum_buffer[i]);
+            if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            } else if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+            momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 - row.momentum));
+            // p -= lr*nu*momentum_buffer
+            p = p - real(row.lr * row.nu) * momentum_buffer;
+            // p -= lr*(1 - nu)*grad
+            p = p - real(row.lr * (1.0 - row.nu)) * grad;
+            store(row.p[i], p);
+            store(row.momentum_buffer[i], momentum_buffer);
         }
-        // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
-        momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 - row.momentum));
-        // p -= lr*nu*momentum_buffer
-        p = p - real(row.lr * row.nu) * momentum_buffer;
-        // p -= lr*(1 - nu)*grad
-        p = p - real(row.lr * (1.0 - row.nu)) * grad;
-        store(row.p[i], p);
-        store(row.momentum_buffer[i], momentum_buffer);
     }
 }
 

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content ba723cdd132d.
+# Compiled by optdsl from radam.opt, content ed14e49dcc8c.
 
 import math
 import warnings
@@ -897,38 +897,42 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        if (weight_decay_is_not_0 && decoupled_weight_decay) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
-        } else if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            } else if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // update = exp_avg/(1 - beta1**t)
+            real update = exp_avg * real(1.0 / n.difference);
+            // update *= lr
+            update = update * real(row.lr);
+            if (n.rho > 5.0) {
+                // update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
+                update = update * (real(n.power) / (sqrt_(exp_avg_sq) + real(row.eps)));
+                // update *= rectified(rho, rho_inf)
+                update = update * real(n.power_2);
+            }
+            // p -= update
+            p = p - update;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // update = exp_avg/(1 - beta1**t)
-        real update = exp_avg * real(1.0 / n.difference);
-        // update *= lr
-        update = update * real(row.lr);
-        if (n.rho > 5.0) {
-            // update *= correction2**0.5/(sqrt(exp_avg_sq) + eps)
-            update = update * (real(n.power) / (sqrt_(exp_avg_sq) + real(row.eps)));
-            // update *= rectified(rho, rho_inf)
-            update = update * real(n.power_2);
-        }
-        // p -= update
-        p = p - update;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -953,8 +957,7 @@ extern "C" int step_radam(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

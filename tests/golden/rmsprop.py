@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 8281de24cb22.
+# Compiled by optdsl from rmsprop.opt, content 713e4a7b8e2b.
 
 import math
 import warnings
@@ -733,44 +733,51 @@ struct Numbers {
 };
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real square_avg = load(row.square_avg[i]);
-        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
-        real grad_avg = has_grad_avg ? load(row.grad_avg[i]) : 0;
-        real avg = 0;
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.square_avg, row.momentum_buffer,
+            row.grad_avg);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real square_avg = load(row.square_avg[i]);
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            real grad_avg = has_grad_avg ? load(row.grad_avg[i]) : 0;
+            real avg = 0;
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // square_avg = alpha*square_avg + (1 - alpha)*grad*grad
+            square_avg = real(row.alpha) * square_avg + real(1.0 - row.alpha) * grad *
+                grad;
+            if (centered) {
+                // grad_avg = lerp(grad_avg, grad, 1 - alpha)
+                grad_avg = lerp_(grad_avg, grad, real(1.0 - row.alpha));
+                // avg = sqrt(square_avg - grad_avg*grad_avg)
+                avg = sqrt_(square_avg - grad_avg * grad_avg);
+            } else {
+                // avg = sqrt(square_avg)
+                avg = sqrt_(square_avg);
+            }
+            // avg += eps
+            avg = avg + real(row.eps);
+            if (momentum_above_0) {
+                // momentum_buffer = momentum*momentum_buffer + grad/avg
+                momentum_buffer = real(row.momentum) * momentum_buffer + grad / avg;
+                // p -= lr*momentum_buffer
+                p = p - real(row.lr) * momentum_buffer;
+            } else {
+                // p -= lr*grad/avg
+                p = p - real(row.lr) * grad / avg;
+            }
+            store(row.p[i], p);
+            store(row.square_avg[i], square_avg);
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+            if (has_grad_avg) store(row.grad_avg[i], grad_avg);
         }
-        // square_avg = alpha*square_avg + (1 - alpha)*grad*grad
-        square_avg = real(row.alpha) * square_avg + real(1.0 - row.alpha) * grad * grad;
-        if (centered) {
-            // grad_avg = lerp(grad_avg, grad, 1 - alpha)
-            grad_avg = lerp_(grad_avg, grad, real(1.0 - row.alpha));
-            // avg = sqrt(square_avg - grad_avg*grad_avg)
-            avg = sqrt_(square_avg - grad_avg * grad_avg);
-        } else {
-            // avg = sqrt(square_avg)
-            avg = sqrt_(square_avg);
-        }
-        // avg += eps
-        avg = avg + real(row.eps);
-        if (momentum_above_0) {
-            // momentum_buffer = momentum*momentum_buffer + grad/avg
-            momentum_buffer = real(row.momentum) * momentum_buffer + grad / avg;
-            // p -= lr*momentum_buffer
-            p = p - real(row.lr) * momentum_buffer;
-        } else {
-            // p -= lr*grad/avg
-            p = p - real(row.lr) * grad / avg;
-        }
-        store(row.p[i], p);
-        store(row.square_avg[i], square_avg);
-        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
-        if (has_grad_avg) store(row.grad_avg[i], grad_avg);
     }
 }
 

@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 645796e120ae.
+# Compiled by optdsl from rprop.opt, content 573ea1dfe09d.
 
 import math
 import warnings
@@ -545,27 +545,32 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real prev = load(row.prev[i]);
-        real step_size = load(row.step_size[i]);
-        // agreement = sign(grad*prev)
-        const real agreement = sign_(grad * prev);
-        // step_size *= where(agreement > 0, grow, 1)
-        step_size = step_size * (agreement > real(0.0) ? real(n.grow) : real(1.0));
-        // step_size *= where(agreement < 0, shrink, 1)
-        step_size = step_size * (agreement < real(0.0) ? real(n.shrink) : real(1.0));
-        // step_size = clamp(step_size, smallest, largest)
-        step_size = clamp_(step_size, real(n.smallest), real(n.largest));
-        // prev = where(agreement < 0, 0, grad)
-        prev = agreement < real(0.0) ? real(0.0) : grad;
-        // p -= sign(prev)*step_size
-        p = p - sign_(prev) * step_size;
-        store(row.p[i], p);
-        store(row.prev[i], prev);
-        store(row.step_size[i], step_size);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.prev, row.step_size);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real prev = load(row.prev[i]);
+            real step_size = load(row.step_size[i]);
+            // agreement = sign(grad*prev)
+            const real agreement = sign_(grad * prev);
+            // step_size *= where(agreement > 0, grow, 1)
+            step_size = step_size * (agreement > real(0.0) ? real(n.grow) : real(1.0));
+            // step_size *= where(agreement < 0, shrink, 1)
+            step_size = step_size * (agreement < real(0.0) ? real(n.shrink) :
+                real(1.0));
+            // step_size = clamp(step_size, smallest, largest)
+            step_size = clamp_(step_size, real(n.smallest), real(n.largest));
+            // prev = where(agreement < 0, 0, grad)
+            prev = agreement < real(0.0) ? real(0.0) : grad;
+            // p -= sign(prev)*step_size
+            p = p - sign_(prev) * step_size;
+            store(row.p[i], p);
+            store(row.prev[i], prev);
+            store(row.step_size[i], step_size);
+        }
     }
 }
 
@@ -589,8 +594,7 @@ extern "C" int step_rprop(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

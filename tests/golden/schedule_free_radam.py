@@ -4,7 +4,7 @@ Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
 As the authors' schedulefree 1.4, but each parameter counts its own steps. Gradients are
 taken at p in train mode; `eval()` turns p into the average, which is to be kept.
 """
-# Compiled by optdsl from schedule_free_radam.opt, content f1f6ab3e736b.
+# Compiled by optdsl from schedule_free_radam.opt, content 4e7df741395b.
 
 import math
 import warnings
@@ -352,7 +352,7 @@ class ScheduleFreeRAdam(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if torch.is_complex(z):
+                if z is not None and torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - betas[0])
                 p.lerp_(z, 1 - betas[0])
@@ -371,7 +371,7 @@ class ScheduleFreeRAdam(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if torch.is_complex(z):
+                if z is not None and torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - 1/betas[0])
                 p.lerp_(z, 1 - 1 / betas[0])
@@ -1109,31 +1109,35 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real z = load(row.z[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
-        // denom = sqrt(exp_avg_sq/correction2) + eps
-        const real denom = sqrt_(exp_avg_sq * real(1.0 / n.correction2)) +
-            real(row.eps);
-        // update = grad/denom if rho > 4 else grad
-        real update = n.rho > 4.0 ? grad / denom : grad;
-        if (weight_decay_is_not_0) {
-            // update += weight_decay*p
-            update = update + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.z, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real z = load(row.z[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
+            // denom = sqrt(exp_avg_sq/correction2) + eps
+            const real denom = sqrt_(exp_avg_sq * real(1.0 / n.correction2)) +
+                real(row.eps);
+            // update = grad/denom if rho > 4 else grad
+            real update = n.rho > 4.0 ? grad / denom : grad;
+            if (weight_decay_is_not_0) {
+                // update += weight_decay*p
+                update = update + real(row.weight_decay) * p;
+            }
+            // p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
+            p = lerp_(p, z, real(n.share)) - real(n.rate * (1.0 - n.beta1 * (1.0 -
+                n.share))) * update;
+            // z -= rate*update
+            z = z - real(n.rate) * update;
+            store(row.p[i], p);
+            store(row.z[i], z);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        // p = lerp(p, z, share) - rate*(1 - beta1*(1 - share))*update
-        p = lerp_(p, z, real(n.share)) - real(n.rate * (1.0 - n.beta1 * (1.0 -
-            n.share))) * update;
-        // z -= rate*update
-        z = z - real(n.rate) * update;
-        store(row.p[i], p);
-        store(row.z[i], z);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -1164,8 +1168,7 @@ extern "C" int step_schedule_freeradam(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -6,7 +6,7 @@ turns p into the average, which is to be evaluated and kept. A parameter counts 
 steps; theirs count those of the group. With batch norm,
 pass some batches through the model before an evaluation.
 """
-# Compiled by optdsl from schedule_free_sgd.opt, content 7ca2206d8dd7.
+# Compiled by optdsl from schedule_free_sgd.opt, content c21643b329d6.
 
 import math
 import warnings
@@ -336,7 +336,7 @@ class ScheduleFreeSGD(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if torch.is_complex(z):
+                if z is not None and torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - momentum)
                 p.lerp_(z, 1 - momentum)
@@ -355,7 +355,7 @@ class ScheduleFreeSGD(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if torch.is_complex(z):
+                if z is not None and torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - 1/momentum)
                 p.lerp_(z, 1 - 1 / momentum)
@@ -895,23 +895,27 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real z = load(row.z[i]);
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.z);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real z = load(row.z[i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // p = lerp(p, z, share)
+            p = lerp_(p, z, real(n.share));
+            // p -= rate*(1 - momentum*(1 - share))*grad
+            p = p - real(n.rate * (1.0 - row.momentum * (1.0 - n.share))) * grad;
+            // z -= rate*grad
+            z = z - real(n.rate) * grad;
+            store(row.p[i], p);
+            store(row.z[i], z);
         }
-        // p = lerp(p, z, share)
-        p = lerp_(p, z, real(n.share));
-        // p -= rate*(1 - momentum*(1 - share))*grad
-        p = p - real(n.rate * (1.0 - row.momentum * (1.0 - n.share))) * grad;
-        // z -= rate*grad
-        z = z - real(n.rate) * grad;
-        store(row.p[i], p);
-        store(row.z[i], z);
     }
 }
 
@@ -940,8 +944,7 @@ extern "C" int step_schedule_freesgd(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 3aa96c510c0d.
+# Compiled by optdsl from sgd.opt, content 63c4517e345d.
 
 import math
 import warnings
@@ -605,36 +605,41 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
-        if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
-        }
-        if (momentum_is_not_0) {
-            if (row.first) {
-                // momentum_buffer = grad
-                momentum_buffer = grad;
-            } else {
-                // momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
-                momentum_buffer = real(row.momentum) * momentum_buffer + real(1.0 -
-                    row.dampening) * grad;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
             }
-            if (nesterov) {
-                // grad += momentum*momentum_buffer
-                grad = grad + real(row.momentum) * momentum_buffer;
-            } else {
-                // grad = momentum_buffer
-                grad = momentum_buffer;
+            if (momentum_is_not_0) {
+                if (row.first) {
+                    // momentum_buffer = grad
+                    momentum_buffer = grad;
+                } else {
+                    // momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+                    momentum_buffer = real(row.momentum) * momentum_buffer + real(1.0 -
+                        row.dampening) * grad;
+                }
+                if (nesterov) {
+                    // grad += momentum*momentum_buffer
+                    grad = grad + real(row.momentum) * momentum_buffer;
+                } else {
+                    // grad = momentum_buffer
+                    grad = momentum_buffer;
+                }
             }
+            // p -= lr*grad
+            p = p - real(row.lr) * grad;
+            store(row.p[i], p);
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
         }
-        // p -= lr*grad
-        p = p - real(row.lr) * grad;
-        store(row.p[i], p);
-        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
     }
 }
 

@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content 510d7e30e3cb.
+# Compiled by optdsl from sgdp.opt, content 9951767cf34c.
 
 import math
 import warnings
@@ -913,42 +913,49 @@ static void pass_1(
         double by_channel_2 = 0;
         double by_channel_3 = 0;
         double by_channel_4 = 0;
-        #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
-            by_channel_4)
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            const real p = load(row.p[i]);
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            real momentum_buffer = load(row.momentum_buffer[i]);
-            real by_channel_x = 0;
-            real by_channel_x_2 = 0;
-            real by_channel_x_3 = 0;
-            real by_channel_x_4 = 0;
-            // momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
-            momentum_buffer = kept<momentum_buffer_t>(real(row.momentum) *
-                momentum_buffer + real(1.0 - row.dampening) * grad);
-            // update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
-            const real update = nesterov ? grad + real(row.momentum) * momentum_buffer :
-                momentum_buffer;
-            if (row.ndim > 1.0 && row.numel__ > 0.0) {
-                // by_channel(p*grad)
-                by_channel_x = p * grad;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel += double(by_channel_x);
-                // by_channel(p*p)
-                by_channel_x_2 = p * p;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel_2 += double(by_channel_x_2);
-                // by_channel(grad*grad)
-                by_channel_x_3 = grad * grad;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel_3 += double(by_channel_x_3);
-                // by_channel(p*update)
-                by_channel_x_4 = p * update;
-                // return transpose(sum(transpose(x), dim=0, keepdim=true))
-                by_channel_4 += double(by_channel_x_4);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.grad,
+                row.momentum_buffer);
+            #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
+                by_channel_4)
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                const real p = load(row.p[i]);
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                real momentum_buffer = load(row.momentum_buffer[i]);
+                real by_channel_x = 0;
+                real by_channel_x_2 = 0;
+                real by_channel_x_3 = 0;
+                real by_channel_x_4 = 0;
+                // momentum_buffer = momentum*momentum_buffer + (1 - dampening)*grad
+                momentum_buffer = kept<momentum_buffer_t>(real(row.momentum) *
+                    momentum_buffer + real(1.0 - row.dampening) * grad);
+                // update = grad + momentum*momentum_buffer if nesterov else
+                //     momentum_buffer
+                const real update = nesterov ? grad + real(row.momentum) *
+                    momentum_buffer : momentum_buffer;
+                if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                    // by_channel(p*grad)
+                    by_channel_x = p * grad;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel += double(by_channel_x);
+                    // by_channel(p*p)
+                    by_channel_x_2 = p * p;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel_2 += double(by_channel_x_2);
+                    // by_channel(grad*grad)
+                    by_channel_x_3 = grad * grad;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel_3 += double(by_channel_x_3);
+                    // by_channel(p*update)
+                    by_channel_x_4 = p * update;
+                    // return transpose(sum(transpose(x), dim=0, keepdim=true))
+                    by_channel_4 += double(by_channel_x_4);
+                }
+                store(row.momentum_buffer[i], momentum_buffer);
             }
-            store(row.momentum_buffer[i], momentum_buffer);
         }
         by_channel_parts[line - tile.line] = by_channel;
         by_channel_2_parts[line - tile.line] = by_channel_2;
@@ -1052,29 +1059,36 @@ static void along_2(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, const Tile tile) {
     for (int64_t line = tile.line; line < tile.line_end; ++line) {
         const double where = load(row.where[line]);
-        #pragma omp simd
-        for (int64_t column = tile.column; column < tile.column_end; ++column) {
-            const int64_t i = line * row.width + column;
-            real p = load(row.p[i]);
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-            const real momentum_buffer = load(row.momentum_buffer[i]);
-            // update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
-            real update = nesterov ? grad + real(row.momentum) * momentum_buffer :
-                momentum_buffer;
-            if (row.ndim > 1.0 && row.numel__ > 0.0) {
-                // update -= where(channel < delta, pu/(sqrt(pp) + eps)**2, along)*p
-                update = update - real(where) * p;
-                if (weight_decay_is_not_0) {
-                    // p *= 1 - decay*share
-                    p = p * real(1.0 - n.decay * n.share);
+        const int64_t begin = line * row.width;
+        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
+            const int64_t to = end_of_block(at, tile.column_end);
+            ask(begin + at, begin + to, row.numel, row.p, row.grad,
+                row.momentum_buffer);
+            #pragma omp simd
+            for (int64_t column = at; column < to; ++column) {
+                const int64_t i = begin + column;
+                real p = load(row.p[i]);
+                const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+                const real momentum_buffer = load(row.momentum_buffer[i]);
+                // update = grad + momentum*momentum_buffer if nesterov else
+                //     momentum_buffer
+                real update = nesterov ? grad + real(row.momentum) * momentum_buffer :
+                    momentum_buffer;
+                if (row.ndim > 1.0 && row.numel__ > 0.0) {
+                    // update -= where(channel < delta, pu/(sqrt(pp) + eps)**2, along)*p
+                    update = update - real(where) * p;
+                    if (weight_decay_is_not_0) {
+                        // p *= 1 - decay*share
+                        p = p * real(1.0 - n.decay * n.share);
+                    }
+                } else if (weight_decay_is_not_0) {
+                    // p *= 1 - decay
+                    p = p * real(1.0 - n.decay);
                 }
-            } else if (weight_decay_is_not_0) {
-                // p *= 1 - decay
-                p = p * real(1.0 - n.decay);
+                // p -= lr*update
+                p = p - real(row.lr) * update;
+                store(row.p[i], p);
             }
-            // p -= lr*update
-            p = p - real(row.lr) * update;
-            store(row.p[i], p);
         }
     }
 }
@@ -1113,8 +1127,7 @@ extern "C" int step_sgdp(const Table *table) {
         row.size_0 = table->asked[2 * table->rows + at];
     }
     const Tiles tiles = tiles_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 3, rows, numbers, numbers_1)) return 1;
     std::vector<double> by_channel_parts(tiles.lines, 0);
     std::vector<double> by_channel_2_parts(tiles.lines, 0);
     std::vector<double> by_channel_3_parts(tiles.lines, 0);

@@ -4,14 +4,8 @@ Loshchilov and Hutter (2019), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
-
-decay: Weight decay apart from the gradient, times the learning rate.
-
-Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
-https://arxiv.org/abs/1711.05101
-As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sgdw.opt, content cd8affb04cfd.
+# Compiled by optdsl from sgdw.opt, content 08ba5bba136f.
 
 import math
 import warnings
@@ -621,32 +615,38 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
-        real update = 0;
-        if (weight_decay_is_not_0) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            real update = 0;
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            if (momentum_is_0) {
+                // p -= lr*grad
+                p = p - real(row.lr) * grad;
+            } else {
+                // momentum_buffer = grad if first else momentum*momentum_buffer + (1 -
+                //     dampening)*grad
+                momentum_buffer = row.first ? grad : real(row.momentum) *
+                    momentum_buffer + real(1.0 - row.dampening) * grad;
+                // update = grad + momentum*momentum_buffer if nesterov else
+                //     momentum_buffer
+                update = nesterov ? grad + real(row.momentum) * momentum_buffer :
+                    momentum_buffer;
+                // p -= lr*update
+                p = p - real(row.lr) * update;
+            }
+            store(row.p[i], p);
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
         }
-        if (momentum_is_0) {
-            // p -= lr*grad
-            p = p - real(row.lr) * grad;
-        } else {
-            // momentum_buffer = grad if first else momentum*momentum_buffer + (1 -
-            //     dampening)*grad
-            momentum_buffer = row.first ? grad : real(row.momentum) * momentum_buffer +
-                real(1.0 - row.dampening) * grad;
-            // update = grad + momentum*momentum_buffer if nesterov else momentum_buffer
-            update = nesterov ? grad + real(row.momentum) * momentum_buffer :
-                momentum_buffer;
-            // p -= lr*update
-            p = p - real(row.lr) * update;
-        }
-        store(row.p[i], p);
-        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
     }
 }
 

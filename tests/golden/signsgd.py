@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content d2c249c4501d.
+# Compiled by optdsl from signsgd.opt, content 280e7cd250ec.
 
 import math
 import warnings
@@ -539,29 +539,35 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) : 0;
-        if (weight_decay_is_not_0 && decoupled_weight_decay) {
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
-        } else if (weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            if (weight_decay_is_not_0 && decoupled_weight_decay) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            } else if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            if (momentum_is_0) {
+                // p -= lr*sign(grad)
+                p = p - real(row.lr) * sign_(grad);
+            } else {
+                // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+                momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 -
+                    row.momentum));
+                // p -= lr*sign(momentum_buffer)
+                p = p - real(row.lr) * sign_(momentum_buffer);
+            }
+            store(row.p[i], p);
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
         }
-        if (momentum_is_0) {
-            // p -= lr*sign(grad)
-            p = p - real(row.lr) * sign_(grad);
-        } else {
-            // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
-            momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 - row.momentum));
-            // p -= lr*sign(momentum_buffer)
-            p = p - real(row.lr) * sign_(momentum_buffer);
-        }
-        store(row.p[i], p);
-        if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
     }
 }
 

@@ -8,14 +8,8 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     optimizer.zero_grad()
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
-
-decay: Weight decay apart from the gradient, times the learning rate.
-
-Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
-https://arxiv.org/abs/1711.05101
-As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sophia.opt, content 626ad1e9bcce.
+# Compiled by optdsl from sophia.opt, content 29ddd6ab4825.
 
 import math
 import warnings
@@ -55,8 +49,8 @@ class Sophia(Optimizer):
             (default: 0.04).
         batch_size (float, optional): tokens that a gradient is the mean over, in [0,
             inf) (default: 5120).
-        weight_decay (float, optional): share of a weight that decays, times lr, in [0,
-            inf) (default: 0.1).
+        weight_decay (float, optional): decoupled weight decay, in [0, inf) (default:
+            0.1).
         eps (float, optional): added to the denominator, in (0, inf) (default: 1e-15).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
@@ -282,7 +276,7 @@ class Sophia(Optimizer):
                     grad = torch.view_as_real(grad)
                 state = self.state[param]
                 hessian = state["hessian"]
-                if torch.is_complex(hessian):
+                if hessian is not None and torch.is_complex(hessian):
                     hessian = torch.view_as_real(hessian)
                 # hessian = lerp(hessian, grad*grad, 1 - betas[1])
                 hessian.lerp_(grad * grad, 1 - betas[1])
@@ -393,9 +387,9 @@ def _single_tensor_sophia(
             p, grad, exp_avg, hessian = map(
                 torch.view_as_real, (p, grad, exp_avg, hessian)
             )
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
+
+        # p *= 1 - lr*weight_decay
+        p.mul_(1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         exp_avg.lerp_(grad, 1 - betas[0])
@@ -438,9 +432,9 @@ def _multi_tensor_sophia(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             hessians = [torch.view_as_real(each) for each in hessians]
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # p *= 1 - lr*weight_decay
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         torch._foreach_lerp_(exp_avgs, grads, 1 - betas[0])
@@ -491,9 +485,9 @@ def _differentiable_sophia(
             p, grad, exp_avg, hessian = map(
                 torch.view_as_real, (p, grad, exp_avg, hessian)
             )
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
+
+        # p *= 1 - lr*weight_decay
+        p = p * (1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         exp_avg = exp_avg.lerp(grad, 1 - betas[0])
@@ -533,9 +527,9 @@ def _multi_tensor_sophia_capturable(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             hessians = [torch.view_as_real(each) for each in hessians]
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
+
+        # p *= 1 - lr*weight_decay
+        torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         torch._foreach_lerp_(exp_avgs, grads, 1 - betas[0])
@@ -566,7 +560,7 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         group["weight_decay"],
         group["eps"],
     ]
-    options = [group["maximize"], group["weight_decay"] != 0]
+    options = [group["maximize"]]
     return hypers, options
 
 
@@ -605,25 +599,27 @@ struct Row {
 struct Numbers {};
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        const real hessian = load(row.hessian[i]);
-        if (weight_decay_is_not_0) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.hessian);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            const real hessian = load(row.hessian[i]);
             // p *= 1 - lr*weight_decay
             p = p * real(1.0 - row.lr * row.weight_decay);
+            // exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - row.betas[0]));
+            // ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
+            const real ratio = min_(abs_(exp_avg) / (real(row.rho * row.batch_size) *
+                hessian + real(row.eps)), real(1.0));
+            // p -= lr*sign(exp_avg)*ratio
+            p = p - real(row.lr) * sign_(exp_avg) * ratio;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
         }
-        // exp_avg = lerp(exp_avg, grad, 1 - betas[0])
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - row.betas[0]));
-        // ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
-        const real ratio = min_(abs_(exp_avg) / (real(row.rho * row.batch_size) *
-            hessian + real(row.eps)), real(1.0));
-        // p -= lr*sign(exp_avg)*ratio
-        p = p - real(row.lr) * sign_(exp_avg) * ratio;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
     }
 }
 
@@ -673,7 +669,7 @@ from optdsl.runtime.arithmetic import (
 
 # What kernels are built for: the types of columns, and options.
 TYPES = ("p_t", "grad_t", "exp_avg_t", "hessian_t")
-OPTIONS = ("maximize", "weight_decay_is_not_0")
+OPTIONS = ("maximize",)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -684,7 +680,6 @@ def pass_1(
     exp_avg_t: tl.constexpr,
     hessian_t: tl.constexpr,
     maximize: tl.constexpr,
-    weight_decay_is_not_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -711,9 +706,8 @@ def pass_1(
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     exp_avg = elements(exp_avg_at, i, left, real)
     hessian = elements(hessian_at, i, left, real)
-    if weight_decay_is_not_0:
-        # p *= 1 - lr*weight_decay
-        p = p * (1.0 - lr * weight_decay).to(real)
+    # p *= 1 - lr*weight_decay
+    p = p * (1.0 - lr * weight_decay).to(real)
     # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
     exp_avg = lerp(exp_avg, grad, (1.0 - betas_0).to(real))
     # ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
@@ -735,7 +729,7 @@ _KERNELS = _Kernel and _Kernel(
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "exp_avg", "hessian"),
-    options=("maximize", "weight_decay_is_not_0"),
+    options=("maximize",),
     cuda=_CUDA,
     scaled=True,
 )

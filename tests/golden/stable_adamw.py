@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 96facc8f31e4.
+# Compiled by optdsl from stable_adamw.opt, content 6c6d37a5ede5.
 
 import math
 import warnings
@@ -791,22 +791,26 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double mean = 0;
-    #pragma omp simd reduction(+: mean)
-    for (int64_t i = begin; i < end; ++i) {
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
-        exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(n.quotient)));
-        // exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
-        exp_avg_sq = kept<exp_avg_sq_t>(real(1.0 - n.fresh) * exp_avg_sq + real(n.fresh)
-            * grad * grad);
-        // lag = grad*grad/max(exp_avg_sq, eps*eps)
-        const real lag = grad * grad / max_(exp_avg_sq, real(row.eps * row.eps));
-        // mean(lag)
-        mean += double(lag);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd reduction(+: mean)
+        for (int64_t i = at; i < to; ++i) {
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // exp_avg = lerp(exp_avg, grad, (1 - beta1)/(1 - beta1**t))
+            exp_avg = kept<exp_avg_t>(lerp_(exp_avg, grad, real(n.quotient)));
+            // exp_avg_sq = (1 - fresh)*exp_avg_sq + fresh*grad*grad
+            exp_avg_sq = kept<exp_avg_sq_t>(real(1.0 - n.fresh) * exp_avg_sq +
+                real(n.fresh) * grad * grad);
+            // lag = grad*grad/max(exp_avg_sq, eps*eps)
+            const real lag = grad * grad / max_(exp_avg_sq, real(row.eps * row.eps));
+            // mean(lag)
+            mean += double(lag);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
+        }
     }
     sums[0] = mean;
 }
@@ -819,17 +823,21 @@ static void numbers_2(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real exp_avg = load(row.exp_avg[i]);
-        const real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // p *= 1 - lr*weight_decay/slower
-        p = p * real(n.difference);
-        // p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
-        p = p - real(row.lr) * exp_avg / ((sqrt_(exp_avg_sq) + real(row.eps)) *
-            real(n.slower));
-        store(row.p[i], p);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real exp_avg = load(row.exp_avg[i]);
+            const real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // p *= 1 - lr*weight_decay/slower
+            p = p * real(n.difference);
+            // p -= lr*exp_avg/((sqrt(exp_avg_sq) + eps)*slower)
+            p = p - real(row.lr) * exp_avg / ((sqrt_(exp_avg_sq) + real(row.eps)) *
+                real(n.slower));
+            store(row.p[i], p);
+        }
     }
 }
 
@@ -854,8 +862,7 @@ extern "C" int step_stable_adamw(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     std::vector<double> parts(1 * chunks.size());
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);

@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 4cf5d63f3ff5.
+# Compiled by optdsl from tiger.opt, content 899f583a6761.
 
 import math
 import warnings
@@ -489,18 +489,22 @@ struct Numbers {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double norm = 0;
-    #pragma omp simd reduction(+: norm)
-    for (int64_t i = begin; i < end; ++i) {
-        const real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real m = load(row.m[i]);
-        // m = lerp(m, grad, 1 - beta)
-        m = kept<m_t>(lerp_(m, grad, real(1.0 - row.beta)));
-        if (row.ndim > 1.0) {
-            // norm(p)
-            norm += square_(double(p));
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.m);
+        #pragma omp simd reduction(+: norm)
+        for (int64_t i = at; i < to; ++i) {
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real m = load(row.m[i]);
+            // m = lerp(m, grad, 1 - beta)
+            m = kept<m_t>(lerp_(m, grad, real(1.0 - row.beta)));
+            if (row.ndim > 1.0) {
+                // norm(p)
+                norm += square_(double(p));
+            }
+            store(row.m[i], m);
         }
-        store(row.m[i], m);
     }
     sums[0] = norm;
 }
@@ -513,20 +517,24 @@ static void numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real m = load(row.m[i]);
-        if (row.ndim > 1.0) {
-            // p *= 1 - rate*weight_decay
-            p = p * real(1.0 - n.rate * row.weight_decay);
-            // p -= rate*sign(m)
-            p = p - real(n.rate) * sign_(m);
-        } else {
-            // p -= 0.5*lr*sign(m)
-            p = p - real(0.5 * row.lr) * sign_(m);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.m);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real m = load(row.m[i]);
+            if (row.ndim > 1.0) {
+                // p *= 1 - rate*weight_decay
+                p = p * real(1.0 - n.rate * row.weight_decay);
+                // p -= rate*sign(m)
+                p = p - real(n.rate) * sign_(m);
+            } else {
+                // p -= 0.5*lr*sign(m)
+                p = p - real(0.5 * row.lr) * sign_(m);
+            }
+            store(row.p[i], p);
         }
-        store(row.p[i], p);
     }
 }
 

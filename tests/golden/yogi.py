@@ -5,7 +5,7 @@ https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
 Follows TensorFlow Addons, whose decay is a proximal step. pytorch_optimizer starts the
 first moment at initial_accumulator too, and adds eps after the bias correction.
 """
-# Compiled by optdsl from yogi.opt, content 2a7da67b701e.
+# Compiled by optdsl from yogi.opt, content 8db3753e39c8.
 
 import math
 import warnings
@@ -777,30 +777,34 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-        // square = grad*grad
-        const real square = grad * grad;
-        // exp_avg_sq -= (1 - beta2)*sign(exp_avg_sq - square)*square
-        exp_avg_sq = exp_avg_sq - real(1.0 - n.beta2) * sign_(exp_avg_sq - square) *
-            square;
-        // denom = sqrt(exp_avg_sq) + eps
-        const real denom = sqrt_(exp_avg_sq) + real(row.eps);
-        // p -= rate*exp_avg/denom
-        p = p - real(n.rate) * exp_avg / denom;
-        if (weight_decay_is_not_0) {
-            // p /= 1 + rate*weight_decay/denom
-            p = p / (real(1.0) + real(n.rate * row.weight_decay) / denom);
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // square = grad*grad
+            const real square = grad * grad;
+            // exp_avg_sq -= (1 - beta2)*sign(exp_avg_sq - square)*square
+            exp_avg_sq = exp_avg_sq - real(1.0 - n.beta2) * sign_(exp_avg_sq - square) *
+                square;
+            // denom = sqrt(exp_avg_sq) + eps
+            const real denom = sqrt_(exp_avg_sq) + real(row.eps);
+            // p -= rate*exp_avg/denom
+            p = p - real(n.rate) * exp_avg / denom;
+            if (weight_decay_is_not_0) {
+                // p /= 1 + rate*weight_decay/denom
+                p = p / (real(1.0) + real(n.rate * row.weight_decay) / denom);
+            }
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -825,8 +829,7 @@ extern "C" int step_yogi(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

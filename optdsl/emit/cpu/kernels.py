@@ -26,7 +26,7 @@ _KEYWORDS = (
     "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
     "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
     "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks kept"
+    "rows numbers chunks kept BLOCK AHEAD LINE to ask end_of_block each_row"
 ).split()
 
 
@@ -178,8 +178,10 @@ class Kernels:
 
     def _call_numbers(self, number: int, checked: bool) -> Iterator[str]:
         if checked:
-            yield "    for (int64_t at = 0; at < table->rows; ++at)"
-            yield f"        if (!numbers_{number}(rows[at], numbers[at])) return 1;"
+            given = (
+                f"*table, {len(self.columns.asked)}, rows, numbers, numbers_{number}"
+            )
+            yield f"    if (!each_row({given})) return 1;"
         else:
             yield "    for (int64_t at = 0; at < table->rows; ++at)"
             yield f"        numbers_{number}(rows[at], numbers[at]);"
@@ -218,9 +220,13 @@ class Kernels:
             head = INDENT
         yield f"{head}{parameters}) {{"
         yield from (INDENT + each for each in self._starts(sums))
-        yield "    #pragma omp simd" + self._clauses(sums)
-        yield "    for (int64_t i = begin; i < end; ++i) {"
-        yield from (INDENT * 2 + each for each in self._of_elements(step))
+        yield "    for (int64_t at = begin; at < end; at += BLOCK) {"
+        yield "        const int64_t to = end_of_block(at, end);"
+        yield f"        ask(at, to, row.numel{self._moved(step)});"
+        yield "        #pragma omp simd" + self._clauses(sums)
+        yield "        for (int64_t i = at; i < to; ++i) {"
+        yield from (INDENT * 3 + each for each in self._of_elements(step))
+        yield "        }"
         yield "    }"
         for at, each in enumerate(sums):
             yield f"    sums[{at}] = {self._gathered(own(each.target.name), each)};"
@@ -263,6 +269,16 @@ class Kernels:
         for name in step.stores:
             guard = f"if ({self._has(name)}) " * (name in self.columns.optional)
             yield f"{guard}store(row.{own(name)}[i], {own(name)});"
+
+    def _moved(self, step: Elements) -> str:
+        """The columns of a row that a pass moves, as arguments."""
+        names = dict.fromkeys((*step.loads, *step.stores))
+        moved = [self.names.own(x) for x in names if self._is_whole(x)]
+        return "".join(f", row.{each}" for each in moved)
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a column has a number for each element."""
+        return name in self.elements
 
     def _loads(self, step: Elements) -> Iterator[str]:
         for name in step.loads:

@@ -107,12 +107,15 @@ class OfMatrices(Kernels):
         for each in columns:
             name = own(each.target.name)
             yield f"        double *{name} = {name}_parts + tile.before(matrix, row.height);"
-        yield "        #pragma omp simd" + self._clauses([*sums, *lines])
-        yield (
-            "        for (int64_t column = tile.column; column < tile.column_end; ++column) {"
-        )
-        yield "            const int64_t i = line * row.width + column;"
-        yield from (INDENT * 3 + each for each in self._of_elements(step))
+        yield "        const int64_t begin = line * row.width;"
+        yield "        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {"
+        yield "            const int64_t to = end_of_block(at, tile.column_end);"
+        yield f"            ask(begin + at, begin + to, row.numel{self._moved(step)});"
+        yield "            #pragma omp simd" + self._clauses([*sums, *lines])
+        yield "            for (int64_t column = at; column < to; ++column) {"
+        yield "                const int64_t i = begin + column;"
+        yield from (INDENT * 4 + each for each in self._of_elements(step))
+        yield "            }"
         yield "        }"
         for each in lines:
             name = own(each.target.name)
@@ -122,6 +125,9 @@ class OfMatrices(Kernels):
         for at, each in enumerate(sums):
             yield f"    sums[{at}] = {self._gathered(own(each.target.name), each)};"
         yield "}"
+
+    def _is_whole(self, name: str) -> bool:
+        return super()._is_whole(name) and name not in self.reduced
 
     def _loads(self, step: Elements) -> Iterator[str]:
         for name in step.loads:
