@@ -63,6 +63,8 @@ class Matrices:
 
     def _of_state(self, state: ir.State) -> ir.Shape:
         shape = state.type.shape
+        if state.index is not None:
+            raise Refusal("a list of states beside a reduction along axes")
         if shape == ir.LIKE_PARAM:
             return shape
         if not shape.known or len(shape.reductions) > 1:
@@ -105,6 +107,9 @@ class Matrices:
                 )
             case ir.Each(body=body):
                 yield replace(statement, body=self.block(body, dims))
+            case ir.Repeat(body=body):
+                self.block(body, dims)
+                raise Refusal("a loop beside a reduction along axes")
             case ir.Assign(target, value):
                 value = self._expr(value, dims)
                 yield replace(

@@ -75,7 +75,7 @@ class Batch:
     """
 
     types: Types
-    options: tuple[bool, ...]
+    options: tuple[int, ...]
     entries: list[Entry] = field(default_factory=list)
     hypers: list[float] = field(default_factory=list)
     columns: list[Sequence[Any]] = field(default_factory=list)
@@ -223,7 +223,7 @@ class Launch:
         step = self.kernel.built(batch.types, batch.options)
         if step is None:
             return False
-        count = len(self.kernel.elements)
+        count = len(batch.tables) - len(self.kernel.numbers)
         scratch = [_scratch(batch, count) for _ in self.kernel.scratch]
         columns = [
             *batch.tables[:count],
