@@ -54,9 +54,12 @@ class Plain:
                 yield from self.block(body)
             case ir.Repeat(count, body, target=index):
                 times = self.entries.count(count)
-                if index is not None:
-                    self.entries.rounds[index.name] = times
-                yield replace(statement, count=times, body=self.block(body))
+                if index is None:
+                    name = self._free("turn")
+                    index = ir.Ref(name, ir.Role.INDEX, ir.NUMBER, statement.span)
+                self.entries.rounds[index.name] = times
+                body = self.block(body)
+                yield replace(statement, count=times, body=body, target=index)
             case ir.If(condition, then, otherwise, span):
                 chosen = self._condition(condition, before)
                 then, otherwise = self.block(then), self.block(otherwise)

@@ -41,7 +41,7 @@ class Block:
 
     def _rounds(self, loop: ir.Repeat) -> list[str]:
         count = self.printer.whole(loop.count)
-        at = self.printer.name(loop.target) if loop.target else "turn"
+        at = self.printer.name(loop.target)
         head = f"for (int {at} = 0; {at} < {count}; ++{at}) {{"
         body = [INDENT + line for line in self.lines(loop.body)]
         return [UNROLLED, head, *body, "}"]

@@ -28,7 +28,7 @@ _KEYWORDS = (
     "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
     "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
     "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks kept entry turn all_finite"
+    "rows numbers chunks kept entry all_finite"
 ).split()
 
 
@@ -253,10 +253,10 @@ class Kernels:
         started: set[str] = set()
 
         def line(statement: ir.Assign) -> Iterator[str]:
-            target = self.printer.place(statement.target)
             if gathers(statement):
-                yield from self._takes(target, statement)
+                yield from self._takes(own(statement.target.name), statement)
                 return
+            target = self.printer.place(statement.target)
             kind = "bool" if statement.target.type.element == "flag" else "real"
             fresh = statement.target.name not in self.elements | below | started
             started.add(statement.target.name)
