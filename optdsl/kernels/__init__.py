@@ -20,6 +20,7 @@ from ..ir.kernels import (
 from ..stages import read_first, surely
 from .again import passes
 from .axes import of_matrices, reduces_axes
+from .entries import Entries
 from .inline import inline
 from .loops import unrolled
 from .names import free
@@ -42,12 +43,13 @@ def program(rule: ir.Rule) -> Program:
     taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
     step = inline(rule, taken)
-    plain = Plain(rule, taken, step)
+    entries = Entries(rule, taken)
     view, least = None, 0
     if reduces_axes(rule, step):
         view, least, step = of_matrices(rule, step)
+    plain = Plain(entries, taken, step)
     block, lengths = unrolled(apart(plain.block(step), taken))
-    lengths |= plain.entries.lengths
+    lengths |= entries.lengths
     order = slots if view is None else late_slots
     placed = order(block)
     found = passes(placed)
@@ -84,9 +86,9 @@ def program(rule: ir.Rule) -> Program:
         _numbers(placed),
         tuple(found.kept.values()),
         tuple(plain.asked.items()),
-        tuple(plain.entries.counts.values()),
+        tuple(entries.counts.values()),
         tuple(lengths.items()),
-        tuple(plain.entries.fits),
+        tuple(entries.fits),
         view,
         tuple(reduced.items()),
         least,

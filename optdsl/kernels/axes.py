@@ -42,7 +42,18 @@ def of_matrices(rule: ir.Rule, step: ir.Block) -> tuple[View, int, ir.Block]:
             return view, matrices.least, block
         except Refusal as refusal:
             refusals.append(refusal)
+    if any(map(_is_product, (node for each in step for node in ir.walk(each)))):
+        raise Refusal("a matrix product")
     raise refusals[0]
+
+
+def _is_product(node: ir.Node) -> bool:
+    """Whether it multiplies matrices of which only sizes say what comes out."""
+    return (
+        isinstance(node, ir.Binary)
+        and node.operator == "@"
+        and not node.type.shape.known
+    )
 
 
 class Matrices:

@@ -33,9 +33,9 @@ _REFUSED = {
 class Plain:
     """Collects the statements of a step, its options and what it asks the host for."""
 
-    def __init__(self, rule: ir.Rule, taken: set[str], step: ir.Block) -> None:
+    def __init__(self, entries: Entries, taken: set[str], step: ir.Block) -> None:
+        self.entries = entries
         self.taken = taken
-        self.entries = Entries(rule, taken)
         self.assigned = Counter(each.name for each in ir.targets(step))
         self.options: dict[str, Option] = {}
         self.asked: dict[str, ir.Expr] = {}

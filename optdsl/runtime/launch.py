@@ -256,7 +256,11 @@ def _by_types(
 
 
 def _of_one_type(parts: list[tuple[Types, Entry]]) -> list[tuple[Types, Entry]]:
-    """The same, where groups that lack a state are of the type of those that have it."""
+    """The same, where groups that lack a state are of the type of those that have it. Of
+    groups whose lists are of other lengths no column is the same.
+    """
+    if len({len(types) for types, _ in parts}) != 1:
+        return parts
     columns = zip(*(types for types, _ in parts), strict=True)
     several = [{*column} - {None} for column in columns]
     if not all(len(each) <= 1 for each in several):
