@@ -88,6 +88,16 @@ RULES = {
             for i in range(len(betas)):
                 m[i] = betas[i]*m[i] + d*grad
                 p -= lr*m[i]""",
+    "some of them beside what is of the model": """
+        state d: model = lr
+        state m[i in range(len(betas))] = 0 when betas[i] > 0.3
+        step:
+            d = 1/(1 + norm(grad, over=model))
+            p -= d*lr*grad
+            for i in range(len(betas)):
+                if betas[i] > 0.3:
+                    m[i] = betas[i]*m[i] + d*grad
+                    p -= lr*m[i]""",
     "no round at all": """
         hyper none_of_them: int = 0 in [0, 9)
         state m[i in range(none_of_them)] = 0
