@@ -9,6 +9,7 @@ from .. import ir
 from .body import INDENT
 from .cpu import emit as emit_cpu
 from .cpu import kernels_of
+from .cpu.lists import Lists
 from .cpu.table import columns_of
 from .cuda import emit as emit_cuda
 from .expr import text
@@ -87,8 +88,8 @@ def kernel_text(targets: ir.Targets, device: str) -> str:
     if targets.kernels is None:
         comment = {"cpu": "//", "cuda": "#"}[device]
         return f"{comment} There are none: the rule has {targets.no_kernels}.\n"
-    if device == "cuda" and targets.kernels.view is not None:
-        return "# There are none: the rule has a reduction along axes.\n"
+    if device == "cuda" and (reason := targets.kernels.why_not_on_device):
+        return f"# There are none: the rule has {reason}.\n"
     return DEVICES[device](targets.kernels)
 
 
@@ -109,10 +110,18 @@ def kernels(targets: ir.Targets) -> list[str]:
         "optional": map(own, sorted(columns.optional)),
         "scratch": map(own, columns.scratch),
         "options": printed.options,
+        "counts": printed.lists.counts,
     }
     for name, values in named.items():
         if listed := keys(values):
             arguments.append(f"{name}=({listed})")
+    listed = [
+        f'"{own(name)}": {_length(printed.lists, name)}'
+        for name in columns.tensors
+        if name in printed.lists
+    ]
+    if listed:
+        arguments.append(f"lists={{{', '.join(listed)}}}")
     if targets.kernels.rule.in_phases:
         arguments.append("together=True")
     if (view := targets.kernels.view) is not None:
@@ -126,7 +135,8 @@ def kernels(targets: ir.Targets) -> list[str]:
         ]
         if reduced:
             arguments.append(f"reduced={{{', '.join(reduced)}}}")
-    else:
+    on_device = not targets.kernels.why_not_on_device
+    if on_device:
         arguments.append("cuda=_CUDA")
         if _may_scale(targets.kernels.rule):
             arguments.append("scaled=True")
@@ -134,7 +144,7 @@ def kernels(targets: ir.Targets) -> list[str]:
     lines = [f"{KERNELS} = _Kernel and _Kernel(", *body, ")"]
     fitted = [part for line in lines for part in fit(line)]
     texts = ["", "", f'_CPU = r"""{printed.text()}"""', ""]
-    if view is None:
+    if on_device:
         texts += [f'_CUDA = r"""{emit_cuda(targets.kernels)}"""', ""]
     return [*texts, *fitted, ""]
 
@@ -167,13 +177,19 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     if update.step is not None:
         spelled["step"] = update.step.items
     group_of = {each.name for each in rule.shared}
-    elements = [spelled[name] for name in columns.tensors]
+    lists = dict(program.lists)
+    elements = [
+        f"*zip(*{spelled[name]}, strict=True)" if name in lists else spelled[name]
+        for name in columns.tensors
+    ]
     numbers = [
         f'[group["{name}"]] * len(params)' if name in group_of else spelled[name]
         for name in columns.numbers
     ]
     hypers = [part for each in columns.hypers for part in _items(each)]
-    options = [option(rule, "maximize"), *map(_option, program.options)]
+    options = [option(rule, "maximize")]
+    options += [_of_group(each.condition) for each in program.options]
+    options += [_of_group(each.value) for each in program.counts]
     asked = []
     for name in columns.asked:
         expr = dict(program.asked).get(name)
@@ -227,8 +243,16 @@ def _items(hyper: ir.Hyper) -> list[str]:
     value = f'group["{hyper.name}"]'
     if hyper.type.element != "tuple":
         return [value]
+    if not hyper.type.length:
+        return [f"*{value}"]
     return [f"{value}[{at}]" for at in range(hyper.type.length)]
 
 
-def _option(each: ir.kernels.Option) -> str:
-    return text(each.condition, lambda ref: f'group["{ref.name}"]')
+def _of_group(expr: ir.Expr) -> str:
+    return text(expr, lambda ref: f'group["{ref.name}"]')
+
+
+def _length(lists: Lists, name: str) -> str:
+    """How long a list is, as a number or as the name of a count."""
+    length = lists.length(name)
+    return length if length.isdigit() else f'"{length}"'

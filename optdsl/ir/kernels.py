@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..types import Kind, Shape, Type
-from .nodes import Assign, Block, Call, Expr, Ref
+from .nodes import Assign, Block, Call, Expr, Ref, Repeat
 from .rules import Rule
+from .walks import statements
 
 REDUCTIONS = frozenset("sum mean norm dot max min any all".split())
 
@@ -139,10 +140,24 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """A whole number that is the same for all of a group, for which a kernel is built: how
+    often a loop runs, how long a list is.
+    """
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """The step of a rule. `numbers` are all that are worked out once a tensor; `scratch`
     are the tensors that one pass hands on to another; `asked` are numbers of a tensor that
     the host looks up.
+
+    `lists` are the states, the tuples of hypers and the numbers that are as many as a count
+    says, or a literal, each with how many that is. Where not all `fits` hold, an entry of
+    a list is asked for that there is not.
 
     Where it has a `view`, it reduces along axes: there are steps Along, and passes gather
     along axes. `reduced` are then the names of all tensors with one number of each line,
@@ -157,9 +172,27 @@ class Program:
     numbers: tuple[Ref, ...]
     scratch: tuple[Ref, ...]
     asked: tuple[tuple[str, Expr], ...]
+    counts: tuple[Count, ...] = ()
+    lists: tuple[tuple[str, Expr], ...] = ()
+    fits: tuple[Expr, ...] = ()
     view: View | None = None
     reduced: tuple[tuple[str, Level], ...] = ()
     least: int = 0
+
+    @property
+    def why_not_on_device(self) -> str:
+        """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
+        if self.view is not None:
+            return "a reduction along axes"
+        looped = any(
+            isinstance(each, Repeat)
+            for step in self.steps
+            if isinstance(step, (Numbers, Elements))
+            for each in statements(step.body)
+        )
+        if self.lists or looped:
+            return "a loop or a list"
+        return ""
 
     def handed_on(self, step: Elements) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both

@@ -2,6 +2,7 @@
 Out: the program of its kernels, or the Refusal that says what none carries.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from .. import ir
@@ -19,7 +20,9 @@ from ..ir.kernels import (
 from ..stages import read_first, surely
 from .again import passes
 from .axes import of_matrices, reduces_axes
+from .entries import Entries
 from .inline import inline
+from .loops import unrolled
 from .names import free
 from .numbers import apart
 from .plain import Plain
@@ -35,18 +38,18 @@ def program(rule: ir.Rule) -> Program:
     Raises:
         Refusal: it needs what no kernel does.
     """
-    if any(each.index is not None for each in rule.states):
-        raise Refusal("a list of states")
     if rule.sparse is not None and rule.sparse.only:
         raise Refusal("sparse gradients")
     taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
     step = inline(rule, taken)
+    entries = Entries(rule, taken)
     view, least = None, 0
     if reduces_axes(rule, step):
         view, least, step = of_matrices(rule, step)
-    plain = Plain(taken, step)
-    block = apart(plain.block(step), taken)
+    plain = Plain(entries, taken, step)
+    block, lengths = unrolled(apart(plain.block(step), taken))
+    lengths |= entries.lengths
     order = slots if view is None else late_slots
     placed = order(block)
     found = passes(placed)
@@ -63,14 +66,15 @@ def program(rule: ir.Rule) -> Program:
                 again = as_block([placed[at] for at in found.of[slot]])
                 fields = ["p", "grad", *(x.name for x in rule.own if _is_tensor(x))]
                 fields += sorted(found.kept)
-                steps.append(Elements(again, *_moved(again, own, fields, [*reduced])))
+                moved = _moved(again, own, fields, [*reduced], lengths.keys())
+                steps.append(Elements(again, *moved))
             case Level.NUMBER:
                 steps.append(Numbers(as_block(own)))
             case Level() as of:
                 body = as_block(own)
                 fields = [name for name, each in reduced.items() if each is of]
                 others = [name for name, each in reduced.items() if each is not of]
-                steps.append(Along(of, body, *_moved(body, own, fields, others)))
+                steps.append(Along(of, body, *_moved(body, own, fields, others, ())))
             case _:
                 steps += [
                     Across(each.statement.target, each.statement.value) for each in own
@@ -82,6 +86,9 @@ def program(rule: ir.Rule) -> Program:
         _numbers(placed),
         tuple(found.kept.values()),
         tuple(plain.asked.items()),
+        tuple(entries.counts.values()),
+        tuple(lengths.items()),
+        tuple(entries.fits),
         view,
         tuple(reduced.items()),
         least,
@@ -89,7 +96,11 @@ def program(rule: ir.Rule) -> Program:
 
 
 def _moved(
-    body: ir.Block, own: list[Placed], fields: list[str], others: list[str]
+    body: ir.Block,
+    own: list[Placed],
+    fields: list[str],
+    others: list[str],
+    lists: Collection[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a step moves from memory and to it: of its `fields` what it reads and changes,
     of the `others` what it reads.
@@ -100,8 +111,9 @@ def _moved(
     read = {*read_first(body, set())}
     fields = [each for each in fields if each not in others]
     stores = [x for x in fields if x in assigned and x != "grad"]
-    # What is assigned on some ways only keeps its value on the others.
-    sure = surely(body)
+    # What is assigned on some ways only keeps its value on the others, and so do those of
+    # a list that are not assigned.
+    sure = surely(body) - {*lists}
     loads = [x for x in fields if x in read or (x in stores and x not in sure)]
     return (*loads, *(x for x in others if x in read)), tuple(stores)
 

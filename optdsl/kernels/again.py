@@ -43,9 +43,10 @@ def _places(placed: list[Placed], slot: int, found: Passes) -> list[int] | None:
     """
     places = {at for at, each in enumerate(placed) if each.slot == slot}
     while wanted := _earlier(placed, places, slot, found):
-        for name, before in wanted:
+        for name, of_name in wanted:
+            before = _with_loops(placed, of_name)
             if not all(_lasts(placed, at, slot, found) for at in before):
-                found.kept[name] = placed[max(before)].statement.target
+                found.kept[name] = placed[max(of_name)].statement.target
                 return None
             places |= before
     return sorted(places)
@@ -75,10 +76,25 @@ def _earlier(
     return result
 
 
+def _with_loops(placed: list[Placed], places: set[int]) -> set[int]:
+    """Assignments, and all others of the loops that they stand in: a round may read what
+    the one before it wrote.
+    """
+    loops = [(placed[at].loop, placed[at].slot) for at in places]
+    of_loops = {
+        at
+        for at, each in enumerate(placed)
+        if any(each.loop is loop and each.slot == slot for loop, slot in loops if loop)
+    }
+    return places | of_loops
+
+
 def _lasts(placed: list[Placed], at: int, slot: int, found: Passes) -> bool:
     """Whether all that an assignment read from memory is the same when a later pass
-    begins.
+    begins. A loop that changes what is in memory is not run again.
     """
+    if placed[at].loop is not None and placed[at].statement.target.role not in _OWN:
+        return False
     names = {
         ref.name
         for ref in placed[at].reads()

@@ -42,7 +42,18 @@ def of_matrices(rule: ir.Rule, step: ir.Block) -> tuple[View, int, ir.Block]:
             return view, matrices.least, block
         except Refusal as refusal:
             refusals.append(refusal)
+    if any(map(_is_product, (node for each in step for node in ir.walk(each)))):
+        raise Refusal("a matrix product")
     raise refusals[0]
+
+
+def _is_product(node: ir.Node) -> bool:
+    """Whether it multiplies matrices of which only sizes say what comes out."""
+    return (
+        isinstance(node, ir.Binary)
+        and node.operator == "@"
+        and not node.type.shape.known
+    )
 
 
 class Matrices:
@@ -63,6 +74,8 @@ class Matrices:
 
     def _of_state(self, state: ir.State) -> ir.Shape:
         shape = state.type.shape
+        if state.index is not None:
+            raise Refusal("a list of states beside a reduction along axes")
         if shape == ir.LIKE_PARAM:
             return shape
         if not shape.known or len(shape.reductions) > 1:
@@ -105,6 +118,9 @@ class Matrices:
                 )
             case ir.Each(body=body):
                 yield replace(statement, body=self.block(body, dims))
+            case ir.Repeat(body=body):
+                self.block(body, dims)
+                raise Refusal("a loop beside a reduction along axes")
             case ir.Assign(target, value):
                 value = self._expr(value, dims)
                 yield replace(

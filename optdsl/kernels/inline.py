@@ -37,12 +37,12 @@ class Inlined:
                 changed = replace(
                     statement, condition=condition, then=then, otherwise=otherwise
                 )
-            case ir.Each(body=body):
+            case ir.Each(body=body) | ir.Repeat(body=body):
                 changed = replace(statement, body=self.block(body))
             case ir.Assign() | ir.Unpack():
                 changed = replace(statement, value=self._expr(statement.value, before))
             case _:
-                raise Refusal("a loop")
+                raise Refusal("such a statement")
         return [*before, changed]
 
     def _expr(self, expr: ir.Expr, before: list[ir.Statement]) -> ir.Expr:
@@ -63,7 +63,8 @@ class Inlined:
         def renamed(node: ir.Node) -> ir.Node:
             node = ir.mapped(node, renamed)
             if isinstance(node, ir.Ref) and node.name in names:
-                return replace(node, name=names[node.name], role=ir.Role.LOCAL)
+                role = ir.Role.LOCAL if node.role is not ir.Role.INDEX else node.role
+                return replace(node, name=names[node.name], role=role)
             return node
 
         for parameter, argument in zip(

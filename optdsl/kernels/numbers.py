@@ -20,6 +20,8 @@ def apart(block: ir.Block, taken: set[str]) -> ir.Block:
             case ir.If(then=then, otherwise=otherwise):
                 then, otherwise = apart(then, taken), apart(otherwise, taken)
                 result.append(replace(statement, then=then, otherwise=otherwise))
+            case ir.Repeat(body=body):
+                result.append(replace(statement, body=apart(body, taken)))
             case ir.Assign(target, value) if _finest(target, value) is not Level.NUMBER:
                 of = _finest(target, value)
                 if gathers(statement):

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from .. import ir, vocabulary
 from ..ir.kernels import REDUCTIONS, Option, level
+from .entries import Entries
 from .names import free
 from .refusal import Refusal
 
@@ -26,14 +27,14 @@ _REFUSED = {
     "parts": "a decomposition of matrices",
     "drawn": "random numbers",
     "largest": "the largest entries of a tensor",
-    "length": "a tuple of any length",
 }
 
 
 class Plain:
     """Collects the statements of a step, its options and what it asks the host for."""
 
-    def __init__(self, taken: set[str], step: ir.Block) -> None:
+    def __init__(self, entries: Entries, taken: set[str], step: ir.Block) -> None:
+        self.entries = entries
         self.taken = taken
         self.assigned = Counter(each.name for each in ir.targets(step))
         self.options: dict[str, Option] = {}
@@ -51,6 +52,14 @@ class Plain:
         match statement:
             case ir.Each(body=body):
                 yield from self.block(body)
+            case ir.Repeat(count, body, target=index):
+                times = self.entries.count(count)
+                if index is None:
+                    name = self._free("turn")
+                    index = ir.Ref(name, ir.Role.INDEX, ir.NUMBER, statement.span)
+                self.entries.rounds[index.name] = times
+                body = self.block(body)
+                yield replace(statement, count=times, body=body, target=index)
             case ir.If(condition, then, otherwise, span):
                 chosen = self._condition(condition, before)
                 then, otherwise = self.block(then), self.block(otherwise)
@@ -85,7 +94,7 @@ class Plain:
 
     def _assign(self, target: ir.Ref, value: ir.Expr, span) -> Iterator[ir.Statement]:
         if target.index is not None:
-            raise Refusal("a list of states")
+            self.entries.check(target.name, target.index)
         _check_type(target.type, span)
         if self.assigned[target.name] == 1 and _may_be_none(value):
             self.same[target.name] = value
@@ -126,14 +135,16 @@ class Plain:
                 raise Refusal("the loss")
             case ir.Ref(role=ir.Role.SEED):
                 raise Refusal("random numbers")
-            case ir.Ref(index=index) if index is not None:
-                raise Refusal("a list of states")
+            case ir.Ref(name=name, index=index) if index is not None:
+                self.entries.check(name, index)
+                return expr
             case ir.Ref(role=ir.Role.FLAG, name=name):
                 return expr if name == "maximize" else _flag(False, expr.span)
-            case ir.Index(value=ir.Ref(role=ir.Role.HYPER) as tuple_, index=int()):
-                if not tuple_.type.length:
-                    raise Refusal("a tuple of any length")
+            case ir.Index(value=ir.Ref(role=ir.Role.HYPER) as tuple_, index=index):
+                self.entries.check_item(tuple_, index)
                 return expr
+            case ir.Call("len", (ir.Ref(role=ir.Role.HYPER),)):
+                return self.entries.count(expr)
             case ir.Index() | ir.Pack():
                 raise Refusal("tuples that are computed")
             case ir.Binary("@"):

@@ -9,6 +9,8 @@ that it replaces; what a pass gathers is known behind it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 
 from .. import ir
 from ..ir.kernels import Level, gathers, runs_at
@@ -24,18 +26,30 @@ KINDS = (
 )
 
 
+Conditions = tuple[tuple[ir.If | ir.Repeat, bool], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An assignment under its conditions, each with the side of it that is taken."""
+    """An assignment under its conditions, each with the side of it that is taken; a loop
+    that it stands in has one side.
+    """
 
     statement: ir.Assign
-    conditions: tuple[tuple[ir.If, bool], ...]
+    conditions: Conditions
     slot: int
 
     def reads(self) -> Iterator[ir.Ref]:
         yield from ir.reads(self.statement.value)
-        for branch, _ in self.conditions:
-            yield from ir.reads(branch.condition)
+        for around, _ in self.conditions:
+            if isinstance(around, ir.If):
+                yield from ir.reads(around.condition)
+
+    @property
+    def loop(self) -> ir.Repeat | None:
+        """The loop that it stands in."""
+        loops = (each for each, _ in self.conditions if isinstance(each, ir.Repeat))
+        return next(loops, None)
 
     def mentions(self) -> set[str]:
         return {self.statement.target.name, *(ref.name for ref in self.reads())}
@@ -63,35 +77,58 @@ class Slots:
     known: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
 
-    def block(
-        self, block: ir.Block, conditions: tuple[tuple[ir.If, bool], ...] = ()
-    ) -> None:
-        for statement in block:
-            if isinstance(statement, ir.If):
-                self.block(statement.then, (*conditions, (statement, True)))
-                self.block(statement.otherwise, (*conditions, (statement, False)))
+    def block(self, block: ir.Block) -> None:
+        """Place all of a block; what a loop does once a tensor, or once an element, stays
+        together, since one round may read what the one before it wrote.
+        """
+        parts = (each for statement in block for each in _parts(statement, ()))
+        for loop, run in groupby(parts, attrgetter("loop")):
+            of_loop = [*run]
+            if loop is None:
+                for each in of_loop:
+                    self._place([each])
             else:
-                self._place(statement, conditions)
+                for level in KINDS:
+                    self._place([x for x in of_loop if kind(x.statement) == level])
 
-    def _place(
-        self, statement: ir.Assign, conditions: tuple[tuple[ir.If, bool], ...]
-    ) -> None:
-        names = [ref.name for ref in Placed(statement, conditions, 0).reads()]
-        target = statement.target.name
-        slot = max(
+    def _place(self, together: list[Placed]) -> None:
+        if not together:
+            return
+        slot = max(map(self._earliest, together))
+        while kind_of(slot) != kind(together[0].statement):
+            slot += 1
+        for each in together:
+            self.placed.append(replace(each, slot=slot))
+            for ref in each.reads():
+                self.read[ref.name] = max(self.read.get(ref.name, 0), slot)
+            target = each.statement.target.name
+            self.written[target] = slot
+            known = slot + 1 if gathers(each.statement) else slot
+            self.known[target] = max(self.known.get(target, 0), known)
+
+    def _earliest(self, each: Placed) -> int:
+        target = each.statement.target.name
+        return max(
             self.written.get(target, 0),
             self.read.get(target, 0),
-            *(self.known.get(name, 0) for name in names),
+            *(self.known.get(ref.name, 0) for ref in each.reads()),
             0,
         )
-        while kind_of(slot) != kind(statement):
-            slot += 1
-        self.placed.append(Placed(statement, conditions, slot))
-        for name in names:
-            self.read[name] = max(self.read.get(name, 0), slot)
-        self.written[target] = slot
-        known = slot + 1 if gathers(statement) else slot
-        self.known[target] = max(self.known.get(target, 0), known)
+
+
+def _parts(statement: ir.Statement, around: Conditions) -> Iterator[Placed]:
+    """The assignments of a statement, under their conditions."""
+    match statement:
+        case ir.If(then=then, otherwise=otherwise):
+            sides = (then, True), (otherwise, False)
+        case ir.Repeat(body=body):
+            sides = ((body, True),)
+        case _:
+            yield Placed(statement, around, 0)
+            return
+    for block, side in sides:
+        for each in block:
+            yield from _parts(each, (*around, (statement, side)))
 
 
 def slots(block: ir.Block) -> list[Placed]:
@@ -146,6 +183,9 @@ def as_block(placed: list[Placed]) -> ir.Block:
             )
             for side in (True, False)
         ]
-        result.append(ir.If(branch.condition, *sides, branch.span))
+        if isinstance(branch, ir.Repeat):
+            result.append(replace(branch, body=sides[0]))
+        else:
+            result.append(ir.If(branch.condition, *sides, branch.span))
         at = inside
     return tuple(result)

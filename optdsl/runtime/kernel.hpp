@@ -115,6 +115,12 @@ template <class... T> inline bool are_finite(T... x) {
     return (true && ... && isfinite_(double(x)));
 }
 
+inline bool all_finite(const double *x, int count) {
+    for (int at = 0; at < count; ++at)
+        if (!isfinite_(x[at])) return false;
+    return true;
+}
+
 // ---- many tensors
 
 // A tensor as matrices, where its rule sees it so.

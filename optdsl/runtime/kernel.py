@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +20,8 @@ from .triton_text import is_there
 _SHARED = Path(__file__).with_name("kernel.hpp")
 _OF_AXES = Path(__file__).with_name("axes.hpp")
 
+Options = tuple[int, ...]
+"""Conditions, and behind them counts."""
 Hypers = Callable[[dict[str, Any]], tuple[Iterable[Any], Iterable[Any]]]
 
 
@@ -35,6 +38,9 @@ class Kernel:
         optional: the names of those that may be missing.
         scratch: the names of the tensors that live as long as a step.
         options: the names of the conditions.
+        counts: the names of whole numbers that they are built for, too; `hypers` has them
+            behind the conditions.
+        lists: how long each list of tensors is, a number or the name of a count.
         together: whether all parameters have to be in one launch.
         view: which matrices they see tensors as, where they reduce along axes.
         least: how many axes a tensor has at least of which anything is reduced.
@@ -56,6 +62,8 @@ class Kernel:
         optional: tuple[str, ...] = (),
         scratch: tuple[str, ...] = (),
         options: tuple[str, ...] = (),
+        counts: tuple[str, ...] = (),
+        lists: dict[str, int | str] | None = None,
         together: bool = False,
         view: str = "",
         least: int = 0,
@@ -71,6 +79,8 @@ class Kernel:
         self.optional = optional
         self.scratch = scratch
         self.options = options
+        self.counts = counts
+        self.lists = lists or {}
         self.together = together
         self.view = view
         self.least = least
@@ -108,27 +118,32 @@ class Kernel:
             return False
         return is_asked_for(group) and is_there(p.device)
 
-    def numbers_of(
-        self, group: dict[str, Any]
-    ) -> tuple[tuple[float, ...], tuple[bool, ...]]:
-        """The hypers and options of a group. Groups of one launch may differ in their
-        options where they have to be `together`: these are numbers as well, then.
+    def numbers_of(self, group: dict[str, Any]) -> tuple[tuple[float, ...], Options]:
+        """The hypers, and the options and counts of a group. Groups of one launch may
+        differ in their options where they have to be `together`: these are numbers as
+        well, then.
         """
         hypers, options = self.hypers(group)
         values = tuple([0.0 if each is None else float(each) for each in hypers])
-        chosen = tuple(map(bool, options))
+        given = iter(options)
+        chosen = tuple(bool(next(given)) for _ in self.options)
+        counts = tuple(map(int, given))
         if self.together:
-            return (*values, *map(float, chosen)), ()
-        return values, chosen
+            return (*values, *map(float, chosen)), counts
+        return values, (*chosen, *counts)
 
-    def built(self, types: Types, options: tuple[bool, ...]) -> Callable | None:
-        """The function for these types and options; None where nothing can build it."""
+    def built(self, types: Types, options: Options) -> Callable | None:
+        """The function for these types, options and counts; None where nothing can build
+        it.
+        """
         key = types, options
         if key not in self._built:
             self._built[key] = self._build(types, options)
         return self._built[key]
 
-    def _build(self, types: Types, options: tuple[bool, ...]) -> Callable | None:
+    def _build(self, types: Types, options: Options) -> Callable | None:
+        if any(len({*kinds} - {None}) > 1 for kinds in self._kinds(types, options)):
+            return None  # entries of one list are of one type
         shared = [_SHARED.read_text(), *[_OF_AXES.read_text()] * bool(self.view)]
         text = "\n".join([*shared, self.prelude(types, options), self.text])
         built = library(text)
@@ -138,20 +153,43 @@ class Kernel:
         function.argtypes, function.restype = [ctypes.POINTER(Table)], ctypes.c_int
         return function
 
-    def prelude(self, types: Types, options: tuple[bool, ...]) -> str:
-        """The C++ that says which types and options the kernels are built for."""
-        names = [*self.elements, *self.numbers]
-        of_elements = [TYPES[each] for each in types[: len(self.elements)] if each]
-        real = "double" if "double" in of_elements else "float"
+    def prelude(self, types: Types, options: Options) -> str:
+        """The C++ that says which types, options and counts the kernels are built for."""
+        said = self._said(options)
+        names = (*self.elements, *self.numbers)
+        kinds = dict(zip(names, self._kinds(types, options), strict=True))
+        of_elements = {kind for name in self.elements for kind in kinds[name]}
+        real = "double" if of_elements & {torch.float64, torch.complex128} else "float"
         lines = [f"using real = {real};"]
-        for name, kind in zip(names, types, strict=True):
+        for name, found in kinds.items():
+            kind = next(filter(None, found), None)
             lines.append(f"using {name}_t = {TYPES[kind] if kind else real};")
             if name in self.optional and not self.together:
-                has = "false" if kind is None else "true"
-                lines.append(f"constexpr bool has_{name} = {has};")
+                lines.append(_has(name, found, name in self.lists))
         lines += [f"using {name}_t = real;" for name in self.scratch]
-        lines += [
-            f"constexpr bool {name} = {str(value).lower()};"
-            for name, value in zip(self.options, options, strict=not self.together)
-        ]
+        for name, value in said.items():
+            kind = "int" if name in self.counts else "bool"
+            lines.append(f"constexpr {kind} {name} = {str(value).lower()};")
         return "\n".join(["", "// Built for these types and options.", *lines, ""])
+
+    def _said(self, options: Options) -> dict[str, int]:
+        """The values of options and counts by their names."""
+        own = () if self.together else self.options
+        return dict(zip((*own, *self.counts), options, strict=True))
+
+    def _kinds(self, types: Types, options: Options) -> list[Types]:
+        """The types of each name: one, or that of each entry of a list."""
+        said, left = self._said(options), iter(types)
+        lengths = (self.lists.get(x, 1) for x in (*self.elements, *self.numbers))
+        return [
+            (*islice(left, said[each] if isinstance(each, str) else each),)
+            for each in lengths
+        ]
+
+
+def _has(name: str, kinds: Types, listed: bool) -> str:
+    """Whether there is a tensor; of a list, whether there is each."""
+    has = ["false" if kind is None else "true" for kind in kinds]
+    if not listed:
+        return f"constexpr bool has_{name} = {has[0]};"
+    return f"constexpr bool has_{name}[] = {{{', '.join(has)}}};"

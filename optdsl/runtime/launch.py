@@ -76,7 +76,7 @@ class Batch:
     """
 
     types: Types
-    options: tuple[bool, ...]
+    options: tuple[int, ...]
     entries: list[Entry] = field(default_factory=list)
     hypers: list[float] = field(default_factory=list)
     columns: list[Sequence[Any]] = field(default_factory=list)
@@ -222,7 +222,7 @@ class Launch:
         step = self.kernel.built(batch.types, batch.options)
         if step is None:
             return False
-        count = len(self.kernel.elements)
+        count = len(batch.tables) - len(self.kernel.numbers)
         scratch = [_scratch(batch, count) for _ in self.kernel.scratch]
         columns = [
             *batch.tables[:count],
@@ -255,7 +255,11 @@ def _by_types(
 
 
 def _of_one_type(parts: list[tuple[Types, Entry]]) -> list[tuple[Types, Entry]]:
-    """The same, where groups that lack a state are of the type of those that have it."""
+    """The same, where groups that lack a state are of the type of those that have it. Of
+    groups whose lists are of other lengths no column is the same.
+    """
+    if len({len(types) for types, _ in parts}) != 1:
+        return parts
     columns = zip(*(types for types, _ in parts), strict=True)
     several = [{*column} - {None} for column in columns]
     if not all(len(each) <= 1 for each in several):

@@ -6,13 +6,8 @@ Follows the authors' code, https://github.com/AtheMathmo/AggMo
 
 That code, and pytorch_optimizer, keep the buffers by the value of beta, so that equal
 betas share one and decay it twice; here, as in the paper, each has its own.
-
-l2_decay: Weight decay by way of the gradient: an L2 penalty.
-
-Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
-https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from aggmo.opt, content 71e584e2ad8c.
+# Compiled by optdsl from aggmo.opt, content e460912fec4d.
 
 import math
 import warnings
@@ -31,6 +26,11 @@ from torch.optim.optimizer import (
     _use_grad_for_differentiable,
 )
 
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
+
 __all__ = ["AggMo"]
 
 
@@ -42,15 +42,17 @@ class AggMo(Optimizer):
         lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
         betas (tuple[float, ...], optional): decay of each momentum, in [0, 1) (default:
             (0.0, 0.9, 0.99)).
-        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
+        weight_decay (float, optional): share of p that is added to the gradient, in [0,
+            inf) (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer_{i}, for i in range(len(betas)): momentum with betas[i] (like
@@ -89,7 +91,11 @@ class AggMo(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -146,6 +152,23 @@ class AggMo(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -172,11 +195,24 @@ class AggMo(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
-        for group in self.param_groups:
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
+        waiting = self.param_groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            waiting = _KERNELS.repeat(self)
+        for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[list[Tensor]] = []
             self._init_group(group, params, grads, momentum_buffers)
+            groups.append((group, [params, grads, momentum_buffers]))
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -287,9 +323,9 @@ def _single_tensor_agg_mo(
         if torch.is_complex(p):
             p, grad = map(torch.view_as_real, (p, grad))
             momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            grad = grad.add(p, alpha=weight_decay)
+
+        # grad += weight_decay*p
+        grad = grad.add(p, alpha=weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             momentum_buffer[i].mul_(betas[i]).add_(grad)
@@ -325,12 +361,12 @@ def _multi_tensor_agg_mo(
                 for momentum_buffer in momentum_buffers
             ]
             given = grads
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            if grads is given:
-                grads = torch._foreach_add(grads, params, alpha=weight_decay)
-            else:
-                torch._foreach_add_(grads, params, alpha=weight_decay)
+
+        # grad += weight_decay*p
+        if grads is given:
+            grads = torch._foreach_add(grads, params, alpha=weight_decay)
+        else:
+            torch._foreach_add_(grads, params, alpha=weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             torch._foreach_mul_([each[i] for each in momentum_buffers], betas[i])
@@ -368,9 +404,9 @@ def _differentiable_agg_mo(
         if is_complex:
             p, grad = map(torch.view_as_real, (p, grad))
             momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            grad = _scaled_add(grad, p, weight_decay)
+
+        # grad += weight_decay*p
+        grad = _scaled_add(grad, p, weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             momentum_buffer[i] = momentum_buffer[i] * betas[i] + grad
@@ -408,14 +444,14 @@ def _multi_tensor_agg_mo_capturable(
                 for momentum_buffer in momentum_buffers
             ]
             given = grads
-        if weight_decay != 0:
-            # grad += weight_decay*p
-            products = torch._foreach_mul(params, weight_decay)
-            if grads is given:
-                grads = torch._foreach_add(grads, products)
-            else:
-                torch._foreach_add_(grads, products)
-            del products
+
+        # grad += weight_decay*p
+        products = torch._foreach_mul(params, weight_decay)
+        if grads is given:
+            grads = torch._foreach_add(grads, products)
+        else:
+            torch._foreach_add_(grads, products)
+        del products
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             torch._foreach_mul_([each[i] for each in momentum_buffers], betas[i])
@@ -426,3 +462,112 @@ def _multi_tensor_agg_mo_capturable(
                 [each[i] for each in momentum_buffers], -lr / len(betas)
             )
             torch._foreach_add_(params, products)
+
+
+def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], *group["betas"], group["weight_decay"]]
+    options = [group["maximize"], len(group["betas"])]
+    return hypers, options
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels the groups that ask for it; return those that are left."""
+    launch = _KERNELS.launch(optimizer)
+    for group, columns in groups:
+        params, grads, momentum_buffers = columns
+        launch.add(
+            group,
+            columns,
+            elements=[params, grads, *zip(*momentum_buffers, strict=True)],
+            numbers=[],
+        )
+    return launch.run()
+
+
+_CPU = r"""// AggMo in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer[betas_length];
+    double lr;
+    double betas[betas_length];
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double quotient;
+};
+
+// Once a tensor; false where a number that Python raises for comes out.
+static bool numbers_1(const Row &row, Numbers &n) {
+    // lr/len(betas)
+    n.quotient = row.lr / double(betas_length);
+    return are_finite(n.quotient);
+}
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    #pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+        real p = load(row.p[i]);
+        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+        real momentum_buffer[betas_length];
+        #pragma GCC unroll 64
+        for (int entry = 0; entry < betas_length; ++entry)
+            momentum_buffer[entry] = load(row.momentum_buffer[entry][i]);
+        // grad += weight_decay*p
+        grad = grad + real(row.weight_decay) * p;
+        #pragma GCC unroll 64
+        for (int i_ = 0; i_ < betas_length; ++i_) {
+            // momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
+            momentum_buffer[i_] = real(row.betas[i_]) * momentum_buffer[i_] + grad;
+            // p -= lr/len(betas)*momentum_buffer[i]
+            p = p - real(n.quotient) * momentum_buffer[i_];
+        }
+        store(row.p[i], p);
+        #pragma GCC unroll 64
+        for (int entry = 0; entry < betas_length; ++entry)
+            store(row.momentum_buffer[entry][i], momentum_buffer[entry]);
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_agg_mo(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        for (int entry = 0; entry < betas_length; ++entry)
+            row.momentum_buffer[entry] = (momentum_buffer_t *)table->columns[2 +
+                entry][at];
+        const double *hyper = table->hypers + (2 + betas_length) * table->group[at];
+        row.lr = *hyper++;
+        for (double &each : row.betas) each = *hyper++;
+        row.weight_decay = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        if (!numbers_1(rows[at], numbers[at])) return 1;
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Kernel(
+    "step_agg_mo",
+    _CPU,
+    _kernel_numbers,
+    elements=("p", "grad", "momentum_buffer"),
+    options=("maximize",),
+    counts=("betas_length",),
+    lists={"momentum_buffer": "betas_length"},
+)

@@ -8,6 +8,7 @@ from ...ir.kernels import Level, gathers, level
 from ...source import Source
 from .expr import Printer, is_element
 from .layout import comment
+from .lists import UNROLLED
 
 INDENT = "    "
 Line = Callable[[ir.Assign], Iterator[str]]
@@ -29,11 +30,21 @@ class Block:
             if isinstance(statement, ir.If):
                 result += self._branches(statement)
                 continue
+            if isinstance(statement, ir.Repeat):
+                result += self._rounds(statement)
+                continue
             if equation != quoted:
                 result += comment(equation)
                 quoted = equation
             result += self.line(statement)
         return result
+
+    def _rounds(self, loop: ir.Repeat) -> list[str]:
+        count = self.printer.whole(loop.count)
+        at = self.printer.name(loop.target)
+        head = f"for (int {at} = 0; {at} < {count}; ++{at}) {{"
+        body = [INDENT + line for line in self.lines(loop.body)]
+        return [UNROLLED, head, *body, "}"]
 
     def _branches(self, branch: ir.If, word: str = "if") -> list[str]:
         condition = self.printer.number(branch.condition)
@@ -113,7 +124,9 @@ def takes(target: str, statement: ir.Assign, printer: Printer) -> Iterator[str]:
 def declared(
     block: ir.Block, fields: frozenset[str], is_one: IsOne = is_element
 ) -> tuple[set[str], set[str]]:
-    """The locals of a pass that are constant, and those that a branch assigns first."""
+    """The locals of a pass that are constant, and those that a branch, or a round, assigns
+    first.
+    """
     counts: dict[str, int] = {}
     above: set[str] = set()
     for each in ir.targets(block):
@@ -123,7 +136,7 @@ def declared(
         for each in ir.targets((statement,)):
             if each.name in above or each.name in fields or not is_one(each):
                 continue
-            if isinstance(statement, ir.If):
+            if isinstance(statement, (ir.If, ir.Repeat)):
                 below.add(each.name)
             elif each.name not in below:
                 above.add(each.name)

@@ -48,6 +48,15 @@ class Printer:
             return self._rounded(expr)
         return _bracketed(*self._element(expr), least)
 
+    def place(self, ref: ir.Ref) -> str:
+        """Where a value is: under its name, or in one of several of that name."""
+        index = "" if ref.index is None else f"[{self.whole(ref.index)}]"
+        return self.name(ref) + index
+
+    def whole(self, expr: ir.Expr) -> str:
+        """A count, or the number of a round, as a whole number."""
+        return expr.text if isinstance(expr, ir.Const) else self.name(expr)
+
     # ---- numbers
 
     def _number(self, expr: ir.Expr) -> tuple[str, int]:
@@ -55,9 +64,14 @@ class Printer:
         match expr:
             case ir.Const():
                 return _literal(expr), call
+            case ir.Ref(role=ir.Role.INDEX | ir.Role.OPTION) if (
+                expr.type.element == "number"
+            ):
+                return f"double({self.whole(expr)})", call
             case ir.Ref():
-                return self.name(expr), call
+                return self.place(expr), call
             case ir.Index(value=ir.Ref() as ref, index=at):
+                at = at if isinstance(at, int) else self.whole(at)
                 return f"{self.name(ref)}[{at}]", call
             case ir.Unary(operator, operand):
                 sign = "!" if operator == "not" else "-"
@@ -102,7 +116,7 @@ class Printer:
         call = PRECEDENCE["call"]
         match expr:
             case ir.Ref():
-                return self.name(expr), call
+                return self.place(expr), call
             case ir.Unary(operator, operand):
                 sign = "!" if operator == "not" else "-"
                 written = sign + self.element(operand, PRECEDENCE["call"])

@@ -5,6 +5,7 @@ share and behind a prelude that says which types and options it is built for.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from ... import ir, vocabulary
 from ...evaluate import literal
@@ -13,6 +14,7 @@ from ..names import Names, snake
 from .block import GATHERINGS, INDENT, Block, declared, gathered, takes
 from .expr import Printer
 from .layout import WIDTH, comment, fit
+from .lists import Lists
 from .table import Columns, columns_of
 
 _KEYWORDS = (
@@ -26,7 +28,8 @@ _KEYWORDS = (
     "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
     "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
     "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks kept BLOCK AHEAD LINE to ask end_of_block each_row"
+    "rows numbers chunks kept BLOCK AHEAD LINE to ask end_of_block each_row entry "
+    "all_finite"
 ).split()
 
 
@@ -46,6 +49,7 @@ class Kernels:
         self.names = Names(reserved)
         names = ["maximize", *(each.name for each in program.options)]
         self.options = [self.names.own(each) for each in names]
+        self.lists = Lists(program, self.names)
         self.function = self.names.claim(f"step_{snake(self.rule.name)}")
         self.printer = Printer(self._name, lambda ref: f"{self.names.own(ref.name)}_t")
         self.elements = {"grad", *self.columns.elements}
@@ -60,6 +64,10 @@ class Kernels:
     def _name(self, ref: ir.Ref) -> str:
         own = self.names.own(ref.name)
         match ref.role:
+            case ir.Role.INDEX:
+                return own
+            case ir.Role.OPTION if ref.type == ir.NUMBER:
+                return own
             case ir.Role.OPTION | ir.Role.FLAG:
                 return f"row.{own}" if self.together else own
             case ir.Role.HYPER:
@@ -116,11 +124,11 @@ class Kernels:
         yield from self._sizes()
         for name in (*columns.elements, *columns.numbers):
             const = "const " * (name == "grad")
-            yield f"    {const}{own(name)}_t *{own(name)};"
+            yield f"    {const}{own(name)}_t *{self.lists.field(name)};"
         yield from self._memory()
         for hyper in columns.hypers:
-            size = f"[{hyper.type.length}]" if hyper.type.element == "tuple" else ""
-            yield f"    double {own(hyper.name)}{size};"
+            size = f"[{hyper.type.length}]" if hyper.type.length else ""
+            yield f"    double {self.lists.field(hyper.name)}{size};"
         for name in columns.asked:
             yield f"    double {own(name)};"
         if self.together:
@@ -140,16 +148,17 @@ class Kernels:
         own = self.names.own
         yield ""
         yield "// What is worked out once a tensor."
+        field = self.lists.field
         flags = [each for each in self.program.numbers if each.type.element == "flag"]
         names = [own(x) for x in self.columns.numbers if x != "step"]
         names += ["t"] * self.columns.counts
-        names += [own(x.name) for x in self.program.numbers if x not in flags]
+        names += [field(x.name) for x in self.program.numbers if x not in flags]
         names = [*dict.fromkeys(names)]
         yield "struct Numbers {" + "};" * (not names and not flags)
         if names:
             yield f"    double {', '.join(names)};"
         if flags:
-            yield f"    bool {', '.join(own(each.name) for each in flags)};"
+            yield f"    bool {', '.join(field(each.name) for each in flags)};"
         if names or flags:
             yield "};"
 
@@ -158,7 +167,7 @@ class Kernels:
     def _numbers(self, step: Numbers, number: int, checked: bool) -> Iterator[str]:
         def line(statement: ir.Assign) -> Iterator[str]:
             value = self.printer.number(statement.value)
-            yield f"{self._name(statement.target)} = {value};"
+            yield f"{self.printer.place(statement.target)} = {value};"
 
         kind = "bool" if checked else "void"
         yield ""
@@ -168,13 +177,23 @@ class Kernels:
         body = Block(self.printer, self.rule.source, line).lines(step.body)
         yield from (INDENT + each for each in body)
         if checked:
-            names = dict.fromkeys(
-                self._name(each.target)
+            targets = [
+                each.target
                 for each in ir.statements(step.body)
                 if isinstance(each, ir.Assign) and _may_fail(each)
-            )
-            yield f"    return are_finite({', '.join(names)});"
+            ]
+            yield f"    return {self._are_finite(targets)};"
         yield "}"
+
+    def _are_finite(self, targets: list[ir.Ref]) -> str:
+        single = dict.fromkeys(self._name(x) for x in targets if x.index is None)
+        listed = dict.fromkeys(
+            f"all_finite({self._name(x)}, {self.lists.length(x.name)})"
+            for x in targets
+            if x.index is not None
+        )
+        found = [f"are_finite({', '.join(single)})"] * bool(single or not listed)
+        return " && ".join([*found, *listed])
 
     def _call_numbers(self, number: int, checked: bool) -> Iterator[str]:
         if checked:
@@ -241,10 +260,10 @@ class Kernels:
         started: set[str] = set()
 
         def line(statement: ir.Assign) -> Iterator[str]:
-            target = own(statement.target.name)
             if gathers(statement):
-                yield from self._takes(target, statement)
+                yield from self._takes(own(statement.target.name), statement)
                 return
+            target = self.printer.place(statement.target)
             kind = "bool" if statement.target.type.element == "flag" else "real"
             fresh = statement.target.name not in self.elements | below | started
             started.add(statement.target.name)
@@ -252,7 +271,7 @@ class Kernels:
             value = self.printer.element(statement.value)
             if statement.target.name in again:
                 # All passes see the number that is in memory.
-                value = f"kept<{target}_t>({value})"
+                value = f"kept<{own(statement.target.name)}_t>({value})"
             yield f"{f'{const}{kind} ' if fresh else ''}{target} = {value};"
 
         yield from self._loads(step)
@@ -267,8 +286,7 @@ class Kernels:
             yield f"{kind} {own(name)}{' = false' if kind == 'bool' else ' = 0'};"
         yield from Block(self.printer, self.rule.source, line).lines(step.body)
         for name in step.stores:
-            guard = f"if ({self._has(name)}) " * (name in self.columns.optional)
-            yield f"{guard}store(row.{own(name)}[i], {own(name)});"
+            yield from self.lists.each_unrolled(name, partial(self._store, name))
 
     def _moved(self, step: Elements) -> str:
         """The columns of a row that a pass moves, as arguments."""
@@ -278,11 +296,29 @@ class Kernels:
 
     def _is_whole(self, name: str) -> bool:
         """Whether a column has a number for each element."""
-        return name in self.elements
+        return name in self.elements and name not in self.lists
 
     def _loads(self, step: Elements) -> Iterator[str]:
         for name in step.loads:
-            yield self._load(name, name in self._changed(step))
+            if name in self.lists:
+                yield f"real {self.lists.field(name)};"
+                line = partial(self._load_entry, name)
+                yield from self.lists.each_unrolled(name, line)
+            else:
+                yield self._load(name, name in self._changed(step))
+
+    def _load_entry(self, name: str, entry: str) -> str:
+        own = self.names.own(name)
+        value = f"load(row.{own}{entry}[i])"
+        if name in self.columns.optional:
+            value = f"{self._has(name, entry=entry)} ? {value} : 0"
+        return f"{own}{entry} = {value};"
+
+    def _store(self, name: str, entry: str) -> str:
+        own = self.names.own(name)
+        guard = f"if ({self._has(name, entry=entry)}) "
+        stored = f"store(row.{own}{entry}[i], {own}{entry});"
+        return guard * (name in self.columns.optional) + stored
 
     def _takes(self, target: str, statement: ir.Assign) -> Iterator[str]:
         """One more element for a reduction."""
@@ -338,9 +374,9 @@ class Kernels:
             value = f"{self._has(name)} ? {value} : 0"
         return f"{'' if changed else 'const '}real {own} = {value};"
 
-    def _has(self, name: str, row: str = "row") -> str:
-        """Whether a tensor has a state."""
-        own = self.names.own(name)
+    def _has(self, name: str, row: str = "row", entry: str = "") -> str:
+        """Whether a tensor has a state, or an entry of it."""
+        own = self.names.own(name) + entry
         return f"{row}.{own} != nullptr" if self.together else f"has_{own}"
 
     def _call_pass(self, step: Elements, number: int) -> Iterator[str]:
@@ -382,19 +418,27 @@ class Kernels:
         yield ""
         yield "// 0, or 1 where nothing was changed since the host has to work it out."
         yield f'extern "C" int {self.function}(const Table *table) {{'
+        for each in self.program.fits:
+            sides = map(self.lists.count, (each.left, each.right))
+            yield f"    if ({' > '.join(sides)}) return 1;"
         yield "    std::vector<Row> rows(table->rows);"
         yield "    std::vector<Numbers> numbers(table->rows, Numbers{});"
         yield from self._before()
         yield "    for (int64_t at = 0; at < table->rows; ++at) {"
         yield "        Row &row = rows[at];"
         yield "        row.numel = table->numel[at];"
-        for k, name in enumerate((*columns.elements, *columns.numbers)):
-            yield f"        row.{own(name)} = ({own(name)}_t *)table->columns[{k}][at];"
+        moved = (*columns.elements, *columns.numbers)
+        for k, name in enumerate(moved):
+            line = partial(self._begins, name, self.lists.sum(moved[:k]))
+            yield from (INDENT * 2 + each for each in self.lists.each(name, line))
         yield from self._seen()
         if columns.hypers or self.together:
-            size = columns.hyper_count + self.together * len(self.options)
+            size = self._hyper_count()
             yield f"        const double *hyper = table->hypers + {size} * table->group[at];"
         for hyper in columns.hypers:
+            if hyper.name in self.lists:
+                yield f"        for (double &each : row.{own(hyper.name)}) each = *hyper++;"
+                continue
             length = hyper.type.length if hyper.type.element == "tuple" else 0
             for k in range(length):
                 yield f"        row.{own(hyper.name)}[{k}] = *hyper++;"
@@ -431,6 +475,21 @@ class Kernels:
             yield "    }"
         yield "    return 0;"
         yield "}"
+
+    def _begins(self, name: str, column: str, entry: str) -> str:
+        """Where a tensor lies, or an entry of a list: a list has a column for each."""
+        own = self.names.own(name)
+        if entry:
+            column += f" + {entry.strip('[]')}"
+        return f"row.{own}{entry} = ({own}_t *)table->columns[{column}][at];"
+
+    def _hyper_count(self) -> str:
+        """How many numbers of a group there are."""
+        hypers = self.columns.hypers
+        more = sum(max(0, each.type.length - 1) for each in hypers)
+        more += self.together * len(self.options)
+        count = self.lists.sum([each.name for each in hypers], more)
+        return f"({count})" if " " in count else count
 
     def _before(self) -> list[str]:
         """What comes before the rows of a table are read."""

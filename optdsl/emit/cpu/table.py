@@ -31,10 +31,6 @@ class Columns:
         """What has a number for each element."""
         return (*self.tensors, *self.scratch)
 
-    @property
-    def hyper_count(self) -> int:
-        return sum(max(1, each.type.length) for each in self.hypers)
-
 
 def columns_of(program: Program) -> Columns:
     rule = program.rule
