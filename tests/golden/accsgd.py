@@ -4,8 +4,13 @@ Kidambi et al. (2018), On the Insufficiency of Existing Momentum Schemes for Sto
 Optimization, https://arxiv.org/abs/1803.05591
 Follows the authors' code, https://github.com/rahulkidambi/AccSGD, which has no default
 for lr; pytorch_optimizer is the same, with `constant` for small_const.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from accsgd.opt, content 676e219acab0.
+# Compiled by optdsl from accsgd.opt, content 75ea22b6e5aa.
 
 import math
 import warnings

@@ -4,8 +4,13 @@ Luo, Xiong, Liu and Sun (2019), Adaptive Gradient Methods with Dynamic Bound of 
 Rate, https://arxiv.org/abs/1902.09843
 The authors' code, https://github.com/Luolc/AdaBound
 The rate at the end follows a scheduler of `lr`.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from adabound.opt, content 8f29d629c192.
+# Compiled by optdsl from adabound.opt, content c5e5d26d585c.
 
 import math
 import warnings

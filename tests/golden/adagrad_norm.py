@@ -2,8 +2,13 @@
 
 Ward, Wu and Bottou (2019), AdaGrad Stepsizes: Sharp Convergence Over Nonconvex
 Landscapes, https://arxiv.org/abs/1806.01811
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from adagrad_norm.opt, content b4292affb30f.
+# Compiled by optdsl from adagrad_norm.opt, content 94eb5d52bb63.
 
 import math
 import warnings

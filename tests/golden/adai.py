@@ -7,7 +7,7 @@ no default for lr: what is good for SGD without momentum is good here. It keeps 
 product of all inertias, which in bfloat16 is 1 for long; `weight` is 1 less that
 product. While all gradients are zero nothing moves; theirs makes NaN of 0/0.
 """
-# Compiled by optdsl from adai.opt, content 6c844ae339e2.
+# Compiled by optdsl from adai.opt, content 5c21f4cd1785.
 
 import math
 import warnings
@@ -760,27 +760,31 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(
     const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
     double typical_part = 0;
-    #pragma omp simd reduction(+: typical_part)
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        if (row.weight_decay_is_not_0 && row.decoupled) {
-            // p *= 1 - lr*weight_decay
-            p = kept<p_t>(p * real(1.0 - row.lr * row.weight_decay));
-        } else if (row.weight_decay_is_not_0) {
-            // grad += weight_decay*p
-            grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg_sq);
+        #pragma omp simd reduction(+: typical_part)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            if (row.weight_decay_is_not_0 && row.decoupled) {
+                // p *= 1 - lr*weight_decay
+                p = kept<p_t>(p * real(1.0 - row.lr * row.weight_decay));
+            } else if (row.weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 -
+                n.beta2) * grad * grad);
+            // second = exp_avg_sq/(1 - beta2**t)
+            const real second = exp_avg_sq * real(1.0 / n.difference);
+            // typical = mean(second, over=model)
+            typical_part += double(second);
+            store(row.p[i], p);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-        exp_avg_sq = kept<exp_avg_sq_t>(real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2)
-            * grad * grad);
-        // second = exp_avg_sq/(1 - beta2**t)
-        const real second = exp_avg_sq * real(1.0 / n.difference);
-        // typical = mean(second, over=model)
-        typical_part += double(second);
-        store(row.p[i], p);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
     sums[0] = typical_part;
 }
@@ -798,34 +802,39 @@ static void numbers_3(const Row &row, Numbers &n) {
 }
 
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        const real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real weight = load(row.weight[i]);
-        if (!(row.weight_decay_is_not_0 && row.decoupled)) {
-            if (row.weight_decay_is_not_0) {
-                // grad += weight_decay*p
-                grad = grad + real(row.weight_decay) * p;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
+            row.weight);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (row.maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            const real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real weight = load(row.weight[i]);
+            if (!(row.weight_decay_is_not_0 && row.decoupled)) {
+                if (row.weight_decay_is_not_0) {
+                    // grad += weight_decay*p
+                    grad = grad + real(row.weight_decay) * p;
+                }
             }
+            // second = exp_avg_sq/(1 - beta2**t)
+            const real second = exp_avg_sq * real(1.0 / n.difference);
+            // size = second/where(typical > 0, typical, 1)
+            const real size = second * real(1.0 / n.where);
+            // fresh = clamp(beta0*size, eps, 1)
+            const real fresh = clamp_(real(n.beta0) * size, real(row.eps), real(1.0));
+            // exp_avg = lerp(exp_avg, grad, fresh)
+            exp_avg = lerp_(exp_avg, grad, fresh);
+            // weight += fresh*(1 - weight)
+            weight = weight + fresh * (real(1.0) - weight);
+            // p -= lr*exp_avg/weight
+            p = p - real(row.lr) * exp_avg / weight;
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.weight[i], weight);
         }
-        // second = exp_avg_sq/(1 - beta2**t)
-        const real second = exp_avg_sq * real(1.0 / n.difference);
-        // size = second/where(typical > 0, typical, 1)
-        const real size = second * real(1.0 / n.where);
-        // fresh = clamp(beta0*size, eps, 1)
-        const real fresh = clamp_(real(n.beta0) * size, real(row.eps), real(1.0));
-        // exp_avg = lerp(exp_avg, grad, fresh)
-        exp_avg = lerp_(exp_avg, grad, fresh);
-        // weight += fresh*(1 - weight)
-        weight = weight + fresh * (real(1.0) - weight);
-        // p -= lr*exp_avg/weight
-        p = p - real(row.lr) * exp_avg / weight;
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.weight[i], weight);
     }
 }
 
@@ -855,8 +864,7 @@ extern "C" int step_adai(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 1, rows, numbers, numbers_1)) return 1;
     // mean(second, over=model)
     across(*table, false, 0, added,
            [&](int64_t at) { return double(numbers[at].typical_part_2); },

@@ -4,8 +4,14 @@ Everett et al. (2024), Scaling Exponents Across Parameterizations and Optimizers
 https://arxiv.org/abs/2407.05872
 Follows https://github.com/lucidrains/adam-atan2-pytorch with its defaults, without its
 additions from other papers.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from adam_atan2.opt, content e946562b81f3.
+# Compiled by optdsl from adam_atan2.opt, content 5ce0ab2da79c.
 
 import math
 import warnings
@@ -385,15 +391,15 @@ def _single_tensor_adam_atan2(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
         correction = (1 - beta1**t) / (1 - beta2**t) ** 0.5
 
         # update = atan2(exp_avg, b*correction*sqrt(exp_avg_sq))
@@ -434,6 +440,9 @@ def _multi_tensor_adam_atan2(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
@@ -442,9 +451,6 @@ def _multi_tensor_adam_atan2(
         torch._foreach_mul_(exp_avg_sqs, beta2)
         torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
         del grads
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
         correction = (1 - beta1**t) / (1 - beta2**t) ** 0.5
 
         # update = atan2(exp_avg, b*correction*sqrt(exp_avg_sq))
@@ -502,15 +508,15 @@ def _differentiable_adam_atan2(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg = exp_avg.lerp(grad, 1 - beta1)
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
         correction = (1 - beta1**t) / (1 - beta2**t) ** 0.5
 
         # update = atan2(exp_avg, b*correction*sqrt(exp_avg_sq))
@@ -552,15 +558,15 @@ def _single_tensor_adam_atan2_capturable(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg.lerp_(grad, 1 - beta1)
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
 
         # correction = (1 - beta1**t)/(1 - beta2**t)**0.5
         correction = (1 - beta1**step) / (1 - beta2**step).pow(0.5)
@@ -598,6 +604,9 @@ def _multi_tensor_adam_atan2_capturable(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
@@ -607,9 +616,6 @@ def _multi_tensor_adam_atan2_capturable(
         products = torch._foreach_mul(grads, 1 - beta2)
         torch._foreach_addcmul_(exp_avg_sqs, products, grads)
         del grads, products
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # correction = (1 - beta1**t)/(1 - beta2**t)**0.5
         powers = torch._foreach_pow(beta1, steps)
@@ -665,15 +671,15 @@ def _differentiable_adam_atan2_capturable(
             p, grad, exp_avg, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - beta1)
         exp_avg = exp_avg.lerp(grad, 1 - beta1)
 
         # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
         exp_avg_sq = _scaled_addcmul(exp_avg_sq * beta2, grad, grad, 1 - beta2)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
 
         # correction = (1 - beta1**t)/(1 - beta2**t)**0.5
         correction = (1 - beta1**step) / (1 - beta2**step).pow(0.5)
@@ -763,14 +769,14 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
             real exp_avg = load(row.exp_avg[i]);
             real exp_avg_sq = load(row.exp_avg_sq[i]);
-            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
-            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
-            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
-            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
             if (weight_decay_is_not_0) {
                 // p *= 1 - lr*weight_decay
                 p = p * real(1.0 - row.lr * row.weight_decay);
             }
+            // exp_avg = lerp(exp_avg, grad, 1 - beta1)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - n.beta1));
+            // exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+            exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
             // update = atan2(exp_avg, b*correction*sqrt(exp_avg_sq))
             const real update = atan2_(exp_avg, real(row.b * n.correction) *
                 sqrt_(exp_avg_sq));
@@ -902,13 +908,13 @@ def pass_1(
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     exp_avg = elements(exp_avg_at, i, left, real)
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
     # exp_avg = lerp(exp_avg, grad, 1 - beta1)
     exp_avg = lerp(exp_avg, grad, (1.0 - beta1).to(real))
     # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
     exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
-    if weight_decay_is_not_0:
-        # p *= 1 - lr*weight_decay
-        p = p * (1.0 - lr * weight_decay).to(real)
     # update = atan2(exp_avg, b*correction*sqrt(exp_avg_sq))
     update = libdevice.atan2(exp_avg, (b * correction).to(real) * tl.sqrt(exp_avg_sq))
     # p -= lr*a*update

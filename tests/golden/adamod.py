@@ -5,8 +5,14 @@ https://arxiv.org/abs/1910.12249
 Follows the authors' code, https://github.com/lancopku/AdaMod, where weights decay apart
 from the gradient and eps is added before the second moment is corrected; the paper adds
 it after. In pytorch_optimizer beta3 is the third of the betas, and beta2 is 0.99.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from adamod.opt, content 304d60195a53.
+# Compiled by optdsl from adamod.opt, content 9628a96c03b0.
 
 import math
 import warnings

@@ -4,8 +4,14 @@ Pagliardini, Ablin and Grangier (2024), The AdEMAMix Optimizer: Better, Faster, 
 https://arxiv.org/abs/2409.03137
 Follows the authors' code, https://github.com/apple/ml-ademamix, and the paper in the
 warm-up of beta3, where a 1e-8 in the code makes a difference as small.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from ademamix.opt, content dc196e9a1157.
+# Compiled by optdsl from ademamix.opt, content 287503c42a74.
 
 import math
 import warnings
@@ -437,6 +443,9 @@ def _single_tensor_ademamix(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -459,9 +468,6 @@ def _single_tensor_ademamix(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt().div_((1 - beta2**t) ** 0.5).add_(eps)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p.addcdiv_(
@@ -507,6 +513,9 @@ def _multi_tensor_ademamix(
             exp_avg_fasts = [torch.view_as_real(each) for each in exp_avg_fasts]
             exp_avg_slows = [torch.view_as_real(each) for each in exp_avg_slows]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -533,9 +542,6 @@ def _multi_tensor_ademamix(
         denoms = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_div_(denoms, (1 - beta2**t) ** 0.5)
         torch._foreach_add_(denoms, eps)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         quotients = torch._foreach_div(exp_avg_fasts, 1 - beta1**t)
@@ -596,6 +602,9 @@ def _differentiable_ademamix(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -618,9 +627,6 @@ def _differentiable_ademamix(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt() / (1 - beta2**t) ** 0.5 + eps
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p = _scaled_addcdiv(
@@ -666,6 +672,9 @@ def _single_tensor_ademamix_capturable(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -690,9 +699,6 @@ def _single_tensor_ademamix_capturable(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt().div_((1 - beta2**step).pow(0.5)).add_(eps)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p.addcdiv_(
@@ -732,6 +738,9 @@ def _multi_tensor_ademamix_capturable(
             exp_avg_fasts = [torch.view_as_real(each) for each in exp_avg_fasts]
             exp_avg_slows = [torch.view_as_real(each) for each in exp_avg_slows]
             exp_avg_sqs = [torch.view_as_real(each) for each in exp_avg_sqs]
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -777,9 +786,6 @@ def _multi_tensor_ademamix_capturable(
         power_2s = torch._foreach_pow(powers, 0.5)
         torch._foreach_div_(denoms, power_2s)
         torch._foreach_add_(denoms, eps)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         powers = torch._foreach_pow(beta1, steps)
@@ -822,6 +828,9 @@ def _differentiable_ademamix_capturable(
             p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq = map(
                 torch.view_as_real, (p, grad, exp_avg_fast, exp_avg_slow, exp_avg_sq)
             )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
         beta1, beta2, beta3 = betas
 
         # warm = min(1, t/(1 if beta3_warmup == none else beta3_warmup))
@@ -846,9 +855,6 @@ def _differentiable_ademamix_capturable(
 
         # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
         denom = exp_avg_sq.sqrt() / (1 - beta2**step).pow(0.5) + eps
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
 
         # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
         p = _scaled_addcdiv(
@@ -883,9 +889,9 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     ]
     options = [
         group["maximize"],
+        group["weight_decay"] != 0,
         group["beta3_warmup"] is None,
         group["alpha_warmup"] is None,
-        group["weight_decay"] != 0,
     ]
     return hypers, options
 
@@ -967,6 +973,10 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
             real exp_avg_fast = load(row.exp_avg_fast[i]);
             real exp_avg_slow = load(row.exp_avg_slow[i]);
             real exp_avg_sq = load(row.exp_avg_sq[i]);
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
             // exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
             exp_avg_fast = lerp_(exp_avg_fast, grad, real(1.0 - n.beta1));
             // exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
@@ -975,10 +985,6 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
             exp_avg_sq = real(n.beta2) * exp_avg_sq + real(1.0 - n.beta2) * grad * grad;
             // denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
             const real denom = sqrt_(exp_avg_sq) * real(1.0 / n.power) + real(row.eps);
-            if (weight_decay_is_not_0) {
-                // p *= 1 - lr*weight_decay
-                p = p * real(1.0 - row.lr * row.weight_decay);
-            }
             // p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
             p = p - real(row.lr) * (exp_avg_fast * real(1.0 / n.difference) +
                 real(n.share) * exp_avg_slow) / denom;
@@ -1051,9 +1057,9 @@ from optdsl.runtime.arithmetic import (
 TYPES = ("p_t", "grad_t", "exp_avg_fast_t", "exp_avg_slow_t", "exp_avg_sq_t", "step_t")
 OPTIONS = (
     "maximize",
+    "weight_decay_is_not_0",
     "beta3_warmup_is_none",
     "alpha_warmup_is_none",
-    "weight_decay_is_not_0",
 )
 
 
@@ -1158,6 +1164,9 @@ def pass_1(
     exp_avg_fast = elements(exp_avg_fast_at, i, left, real)
     exp_avg_slow = elements(exp_avg_slow_at, i, left, real)
     exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
     # exp_avg_fast = lerp(exp_avg_fast, grad, 1 - beta1)
     exp_avg_fast = lerp(exp_avg_fast, grad, (1.0 - beta1).to(real))
     # exp_avg_slow = lerp(exp_avg_slow, grad, 1 - beta3)
@@ -1166,9 +1175,6 @@ def pass_1(
     exp_avg_sq = beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad
     # denom = sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps
     denom = tl.sqrt(exp_avg_sq) / power.to(real) + eps.to(real)
-    if weight_decay_is_not_0:
-        # p *= 1 - lr*weight_decay
-        p = p * (1.0 - lr * weight_decay).to(real)
     # p -= lr*(exp_avg_fast/(1 - beta1**t) + share*exp_avg_slow)/denom
     p = p - lr.to(real) * (
         exp_avg_fast / difference.to(real) + share.to(real) * exp_avg_slow
@@ -1193,9 +1199,9 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     options=(
         "maximize",
+        "weight_decay_is_not_0",
         "beta3_warmup_is_none",
         "alpha_warmup_is_none",
-        "weight_decay_is_not_0",
     ),
     cuda=_CUDA,
     scaled=True,

@@ -6,8 +6,13 @@ Follows the authors' code, https://github.com/AtheMathmo/AggMo
 
 That code, and pytorch_optimizer, keep the buffers by the value of beta, so that equal
 betas share one and decay it twice; here, as in the paper, each has its own.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from aggmo.opt, content e460912fec4d.
+# Compiled by optdsl from aggmo.opt, content cf6b8888473f.
 
 import math
 import warnings
@@ -42,8 +47,7 @@ class AggMo(Optimizer):
         lr (float, optional): learning rate, in [0, inf) (default: 1e-3).
         betas (tuple[float, ...], optional): decay of each momentum, in [0, 1) (default:
             (0.0, 0.9, 0.99)).
-        weight_decay (float, optional): share of p that is added to the gradient, in [0,
-            inf) (default: 0).
+        weight_decay (float, optional): L2 penalty, in [0, inf) (default: 0).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
@@ -323,9 +327,9 @@ def _single_tensor_agg_mo(
         if torch.is_complex(p):
             p, grad = map(torch.view_as_real, (p, grad))
             momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
-
-        # grad += weight_decay*p
-        grad = grad.add(p, alpha=weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = grad.add(p, alpha=weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             momentum_buffer[i].mul_(betas[i]).add_(grad)
@@ -361,12 +365,12 @@ def _multi_tensor_agg_mo(
                 for momentum_buffer in momentum_buffers
             ]
             given = grads
-
-        # grad += weight_decay*p
-        if grads is given:
-            grads = torch._foreach_add(grads, params, alpha=weight_decay)
-        else:
-            torch._foreach_add_(grads, params, alpha=weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            if grads is given:
+                grads = torch._foreach_add(grads, params, alpha=weight_decay)
+            else:
+                torch._foreach_add_(grads, params, alpha=weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             torch._foreach_mul_([each[i] for each in momentum_buffers], betas[i])
@@ -404,9 +408,9 @@ def _differentiable_agg_mo(
         if is_complex:
             p, grad = map(torch.view_as_real, (p, grad))
             momentum_buffer = [torch.view_as_real(each) for each in momentum_buffer]
-
-        # grad += weight_decay*p
-        grad = _scaled_add(grad, p, weight_decay)
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            grad = _scaled_add(grad, p, weight_decay)
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             momentum_buffer[i] = momentum_buffer[i] * betas[i] + grad
@@ -444,14 +448,14 @@ def _multi_tensor_agg_mo_capturable(
                 for momentum_buffer in momentum_buffers
             ]
             given = grads
-
-        # grad += weight_decay*p
-        products = torch._foreach_mul(params, weight_decay)
-        if grads is given:
-            grads = torch._foreach_add(grads, products)
-        else:
-            torch._foreach_add_(grads, products)
-        del products
+        if weight_decay != 0:
+            # grad += weight_decay*p
+            products = torch._foreach_mul(params, weight_decay)
+            if grads is given:
+                grads = torch._foreach_add(grads, products)
+            else:
+                torch._foreach_add_(grads, products)
+            del products
         for i in range(len(betas)):
             # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
             torch._foreach_mul_([each[i] for each in momentum_buffers], betas[i])
@@ -467,7 +471,7 @@ def _multi_tensor_agg_mo_capturable(
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], *group["betas"], group["weight_decay"]]
-    options = [group["maximize"], len(group["betas"])]
+    options = [group["maximize"], group["weight_decay"] != 0, len(group["betas"])]
     return hypers, options
 
 
@@ -511,27 +515,33 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real momentum_buffer[betas_length];
-        #pragma GCC unroll 64
-        for (int entry = 0; entry < betas_length; ++entry)
-            momentum_buffer[entry] = load(row.momentum_buffer[entry][i]);
-        // grad += weight_decay*p
-        grad = grad + real(row.weight_decay) * p;
-        #pragma GCC unroll 64
-        for (int i_ = 0; i_ < betas_length; ++i_) {
-            // momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
-            momentum_buffer[i_] = real(row.betas[i_]) * momentum_buffer[i_] + grad;
-            // p -= lr/len(betas)*momentum_buffer[i]
-            p = p - real(n.quotient) * momentum_buffer[i_];
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer[betas_length];
+            #pragma GCC unroll 64
+            for (int entry = 0; entry < betas_length; ++entry)
+                momentum_buffer[entry] = load(row.momentum_buffer[entry][i]);
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                grad = grad + real(row.weight_decay) * p;
+            }
+            #pragma GCC unroll 64
+            for (int i_ = 0; i_ < betas_length; ++i_) {
+                // momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
+                momentum_buffer[i_] = real(row.betas[i_]) * momentum_buffer[i_] + grad;
+                // p -= lr/len(betas)*momentum_buffer[i]
+                p = p - real(n.quotient) * momentum_buffer[i_];
+            }
+            store(row.p[i], p);
+            #pragma GCC unroll 64
+            for (int entry = 0; entry < betas_length; ++entry)
+                store(row.momentum_buffer[entry][i], momentum_buffer[entry]);
         }
-        store(row.p[i], p);
-        #pragma GCC unroll 64
-        for (int entry = 0; entry < betas_length; ++entry)
-            store(row.momentum_buffer[entry][i], momentum_buffer[entry]);
     }
 }
 
@@ -553,8 +563,7 @@ extern "C" int step_agg_mo(const Table *table) {
         row.weight_decay = *hyper++;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 0, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });
@@ -567,7 +576,7 @@ _KERNELS = _Kernel and _Kernel(
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
-    options=("maximize",),
+    options=("maximize", "weight_decay_is_not_0"),
     counts=("betas_length",),
     lists={"momentum_buffer": "betas_length"},
 )

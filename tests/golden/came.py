@@ -3,8 +3,14 @@
 Luo et al. (2023), CAME: Confidence-guided Adaptive Memory Efficient Optimization,
 https://arxiv.org/abs/2307.02047
 Follows https://github.com/yangluo7/CAME, where axes before the last two are a batch.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from came.opt, content 93a06a7682de.
+# Compiled by optdsl from came.opt, content ee1b245a6f20.
 
 import math
 import warnings
@@ -467,6 +473,9 @@ def _single_tensor_came(
         strict=True,
     ):
         grad = grad if not maximize else -grad
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
 
         # square = grad*grad + eps[0]
         square = (grad * grad).add_(eps[0])
@@ -495,9 +504,6 @@ def _single_tensor_came(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         exp_avg.lerp_(update, 1 - beta1)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p.mul_(1 - lr * weight_decay)
         if p.ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             residual = update.sub_(exp_avg).square().add_(eps[1])
@@ -562,6 +568,9 @@ def _multi_tensor_came(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # square = grad*grad + eps[0]
         squares = torch._foreach_mul(grads, grads)
@@ -607,9 +616,6 @@ def _multi_tensor_came(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, updates, 1 - beta1)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
         if params[0].ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             torch._foreach_sub_(updates, exp_avgs)
@@ -700,6 +706,9 @@ def _differentiable_came(
             exp_avg_res_col,
             exp_avg_sq,
         ) = (each if each is None else each.clone() for each in kept)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
         square = grad * grad + eps[0]
         if p.ndim > 1:
             # exp_avg_sq_row = lerp(exp_avg_sq_row, row_mean(square), 1 - beta2)
@@ -724,9 +733,6 @@ def _differentiable_came(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         exp_avg = exp_avg.lerp(update, 1 - beta1)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            p = p * (1 - lr * weight_decay)
         if p.ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             residual = (update - exp_avg).square() + eps[1]
@@ -805,6 +811,9 @@ def _multi_tensor_came_capturable(
         given = grads
         if maximize:
             grads = torch._foreach_neg(grads)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # square = grad*grad + eps[0]
         squares = torch._foreach_mul(grads, grads)
@@ -850,9 +859,6 @@ def _multi_tensor_came_capturable(
 
         # exp_avg = lerp(exp_avg, update, 1 - beta1)
         torch._foreach_lerp_(exp_avgs, updates, 1 - beta1)
-        if weight_decay != 0:
-            # p *= 1 - lr*weight_decay
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
         if params[0].ndim > 1:
             # residual = (update - exp_avg)**2 + eps[1]
             torch._foreach_sub_(updates, exp_avgs)

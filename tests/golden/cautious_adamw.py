@@ -6,8 +6,14 @@ Follows the authors' code, https://github.com/kyleliang919/C-Optim: as in timm, 
 stays is divided by its share of the entries, at least 1e-3, where the paper and
 pytorch_optimizer count one more; eps is added before the second moment is corrected,
 where timm adds it after.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from cautious_adamw.opt, content a83951c82320.
+# Compiled by optdsl from cautious_adamw.opt, content dddcf9282557.
 
 import math
 import warnings

@@ -5,8 +5,13 @@ https://arxiv.org/abs/2301.07733
 Follows the authors' https://github.com/facebookresearch/dadaptation, but each group
 steps by its own lr, where theirs takes the largest for all; weight decay is part of the
 norm of the first gradient; without any gradient yet nothing moves.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from dadapt_sgd.opt, content b8a77598634c.
+# Compiled by optdsl from dadapt_sgd.opt, content 685388712557.
 
 import math
 import warnings

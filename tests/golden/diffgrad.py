@@ -6,8 +6,13 @@ Follows the authors' corrected code, diffGrad_v2.py of
 https://github.com/shivram1987/diffGrad, where eps is added before the second moment is
 corrected; the paper adds it after, and was run with code that saw no change ever.
 pytorch_optimizer decays weights apart from the gradient unless told otherwise.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from diffgrad.opt, content eaa7629676c3.
+# Compiled by optdsl from diffgrad.opt, content f46f0b40345d.
 
 import math
 import warnings

@@ -4,8 +4,14 @@ Cao, Li and Song (2024), Grams: Gradient Descent with Adaptive Momentum Scaling,
 https://arxiv.org/abs/2412.17107
 Follows the authors' code, https://github.com/Gunale0926/Grams, where eps is added
 before the second moment is corrected; the paper and pytorch_optimizer add it after.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from grams.opt, content fb8ae213a0bb.
+# Compiled by optdsl from grams.opt, content 7525e5e1211c.
 
 import math
 import warnings

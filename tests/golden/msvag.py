@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lballes/msvag, where rho is at mos
 0.9999. One gradient has no variance: the first step is a whole one, as there but for
 what rounding makes of 0/1e-4.
 """
-# Compiled by optdsl from msvag.opt, content 3ec7dece62fa.
+# Compiled by optdsl from msvag.opt, content aeedf80072b1.
 
 import math
 import warnings
@@ -771,42 +771,47 @@ static bool numbers_1(const Row &row, Numbers &n) {
 }
 
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
-    #pragma omp simd
-    for (int64_t i = begin; i < end; ++i) {
-        real p = load(row.p[i]);
-        const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
-        real exp_avg = load(row.exp_avg[i]);
-        real exp_avg_sq = load(row.exp_avg_sq[i]);
-        real mean = 0;
-        real signal = 0;
-        real square = 0;
-        real total = 0;
-        real variance = 0;
-        // exp_avg = lerp(exp_avg, grad, 1 - beta)
-        exp_avg = lerp_(exp_avg, grad, real(1.0 - row.beta));
-        // exp_avg_sq = beta*exp_avg_sq + (1 - beta)*grad*grad
-        exp_avg_sq = real(row.beta) * exp_avg_sq + real(1.0 - row.beta) * grad * grad;
-        if (row.first) {
-            // p -= lr*grad
-            p = p - real(row.lr) * grad;
-        } else {
-            // mean = exp_avg/(1 - beta**t)
-            mean = exp_avg * real(1.0 / n.difference);
-            // square = exp_avg_sq/(1 - beta**t)
-            square = exp_avg_sq * real(1.0 / n.difference_2);
-            // signal = mean*mean
-            signal = mean * mean;
-            // variance = max(square - signal, 0)/(1 - rho)
-            variance = max_(square - signal, real(0.0)) * real(1.0 / (1.0 - n.rho));
-            // total = signal + rho*variance
-            total = signal + real(n.rho) * variance;
-            // p -= lr*where(total > 0, signal/total, 0)*mean
-            p = p - real(row.lr) * (total > real(0.0) ? signal / total : real(0.0)) *
-                mean;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            real mean = 0;
+            real signal = 0;
+            real square = 0;
+            real total = 0;
+            real variance = 0;
+            // exp_avg = lerp(exp_avg, grad, 1 - beta)
+            exp_avg = lerp_(exp_avg, grad, real(1.0 - row.beta));
+            // exp_avg_sq = beta*exp_avg_sq + (1 - beta)*grad*grad
+            exp_avg_sq = real(row.beta) * exp_avg_sq + real(1.0 - row.beta) * grad *
+                grad;
+            if (row.first) {
+                // p -= lr*grad
+                p = p - real(row.lr) * grad;
+            } else {
+                // mean = exp_avg/(1 - beta**t)
+                mean = exp_avg * real(1.0 / n.difference);
+                // square = exp_avg_sq/(1 - beta**t)
+                square = exp_avg_sq * real(1.0 / n.difference_2);
+                // signal = mean*mean
+                signal = mean * mean;
+                // variance = max(square - signal, 0)/(1 - rho)
+                variance = max_(square - signal, real(0.0)) * real(1.0 / (1.0 - n.rho));
+                // total = signal + rho*variance
+                total = signal + real(n.rho) * variance;
+                // p -= lr*where(total > 0, signal/total, 0)*mean
+                p = p - real(row.lr) * (total > real(0.0) ? signal / total : real(0.0))
+                    * mean;
+            }
+            store(row.p[i], p);
+            store(row.exp_avg[i], exp_avg);
+            store(row.exp_avg_sq[i], exp_avg_sq);
         }
-        store(row.p[i], p);
-        store(row.exp_avg[i], exp_avg);
-        store(row.exp_avg_sq[i], exp_avg_sq);
     }
 }
 
@@ -829,8 +834,7 @@ extern "C" int step_msvag(const Table *table) {
         numbers[at].t = load(*row.step) + 1;
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
-    for (int64_t at = 0; at < table->rows; ++at)
-        if (!numbers_1(rows[at], numbers[at])) return 1;
+    if (!each_row(*table, 1, rows, numbers, numbers_1)) return 1;
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
         pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
     });

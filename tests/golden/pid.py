@@ -5,8 +5,13 @@ Networks, http://www4.comp.polyu.edu.hk/~cslzhang/paper/CVPR18_PID.pdf
 Follows the authors' code, https://github.com/tensorboy/PIDOptimizer, in what it adds,
 and the paper in the change. The code never keeps the last gradient, weighs the change
 by lr, and is plain gradient descent where momentum is 0.
+
+l2_decay: Weight decay by way of the gradient: an L2 penalty.
+
+Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
+https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from pid.opt, content 906069a14783.
+# Compiled by optdsl from pid.opt, content 7e43ec103c87.
 
 import math
 import warnings

@@ -5,7 +5,7 @@ Follows the authors' schedulefree 1.4. Gradients are taken at p in train mode; `
 turns p into the average, which is to be evaluated and kept. A parameter counts its own
 steps; theirs count those of the group.
 """
-# Compiled by optdsl from schedule_free_adamw.opt, content a514ffd51787.
+# Compiled by optdsl from schedule_free_adamw.opt, content 1e3c80d7d18f.
 
 import math
 import warnings
@@ -354,7 +354,7 @@ class ScheduleFreeAdamW(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if z is not None and torch.is_complex(z):
+                if torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - betas[0])
                 p.lerp_(z, 1 - betas[0])
@@ -373,7 +373,7 @@ class ScheduleFreeAdamW(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if z is not None and torch.is_complex(z):
+                if torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - 1/betas[0])
                 p.lerp_(z, 1 - 1 / betas[0])

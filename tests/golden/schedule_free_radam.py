@@ -4,7 +4,7 @@ Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
 As the authors' schedulefree 1.4, but each parameter counts its own steps. Gradients are
 taken at p in train mode; `eval()` turns p into the average, which is to be kept.
 """
-# Compiled by optdsl from schedule_free_radam.opt, content 4e7df741395b.
+# Compiled by optdsl from schedule_free_radam.opt, content f537c780a36b.
 
 import math
 import warnings
@@ -352,7 +352,7 @@ class ScheduleFreeRAdam(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if z is not None and torch.is_complex(z):
+                if torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - betas[0])
                 p.lerp_(z, 1 - betas[0])
@@ -371,7 +371,7 @@ class ScheduleFreeRAdam(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if z is not None and torch.is_complex(z):
+                if torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - 1/betas[0])
                 p.lerp_(z, 1 - 1 / betas[0])

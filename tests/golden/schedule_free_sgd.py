@@ -6,7 +6,7 @@ turns p into the average, which is to be evaluated and kept. A parameter counts 
 steps; theirs count those of the group. With batch norm,
 pass some batches through the model before an evaluation.
 """
-# Compiled by optdsl from schedule_free_sgd.opt, content c21643b329d6.
+# Compiled by optdsl from schedule_free_sgd.opt, content ee3349ca735c.
 
 import math
 import warnings
@@ -336,7 +336,7 @@ class ScheduleFreeSGD(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if z is not None and torch.is_complex(z):
+                if torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - momentum)
                 p.lerp_(z, 1 - momentum)
@@ -355,7 +355,7 @@ class ScheduleFreeSGD(Optimizer):
                 p = torch.view_as_real(param) if torch.is_complex(param) else param
                 state = self.state[param]
                 z = state["z"]
-                if z is not None and torch.is_complex(z):
+                if torch.is_complex(z):
                     z = torch.view_as_real(z)
                 # p = lerp(p, z, 1 - 1/momentum)
                 p.lerp_(z, 1 - 1 / momentum)

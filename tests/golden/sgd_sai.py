@@ -6,8 +6,14 @@ Follows the authors' code, https://github.com/AnonymousAlethiometer/SGD_SaI, but
 first gradient without deviation, as of a single number, whose norm theirs divides by
 eps: here it is the norm, as for all vectors in pytorch_optimizer, where the momentum
 starts at zero. A parameter whose first gradient is zero stays, as in both.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sgd_sai.opt, content 5ad2ecf44c71.
+# Compiled by optdsl from sgd_sai.opt, content 1942698e7f71.
 
 import math
 import warnings
@@ -44,7 +50,7 @@ class SGDSaI(Optimizer):
         eps (float, optional): added to the standard deviation, in [0, inf) (default:
             1e-8).
         weight_decay (float, optional): share of a weight that decays, times lr, in [0,
-            inf) (default: 1e-2).
+            inf) (default: 0.01).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
             where torch.optim does, on CUDA (default: None).
@@ -72,7 +78,7 @@ class SGDSaI(Optimizer):
         lr: float = 1e-2,
         momentum: float = 0.9,
         eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 0.01,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -107,7 +113,7 @@ class SGDSaI(Optimizer):
             group.setdefault("lr", 1e-2)
             group.setdefault("momentum", 0.9)
             group.setdefault("eps", 1e-8)
-            group.setdefault("weight_decay", 1e-2)
+            group.setdefault("weight_decay", 0.01)
             group.setdefault("maximize", False)
             group.setdefault("foreach", None)
             group.setdefault("capturable", False)
@@ -336,13 +342,13 @@ def _single_tensor_sgdsai(
         params, grads, gsnrs, momentum_buffers, strict=True
     ):
         grad = grad if not maximize else -grad
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
         if momentum != 0:
             # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
             momentum_buffer.lerp_(grad, 1 - momentum)
         update = momentum_buffer if momentum != 0 else grad
-
-        # p *= 1 - lr*weight_decay
-        p.mul_(1 - lr * weight_decay)
 
         # p -= lr*gsnr*update
         p.addcmul_(gsnr, update, value=-lr)
@@ -366,15 +372,15 @@ def _multi_tensor_sgdsai(
     for params, grads, gsnrs, momentum_buffers in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
         if momentum != 0:
             # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
             torch._foreach_lerp_(momentum_buffers, grads, 1 - momentum)
 
         # update = momentum_buffer if momentum != 0 else grad
         updates = momentum_buffers if momentum != 0 else grads
-
-        # p *= 1 - lr*weight_decay
-        torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*gsnr*update
         torch._foreach_addcmul_(params, gsnrs, updates, value=-lr)
@@ -406,13 +412,13 @@ def _differentiable_sgdsai(
         p, gsnr, momentum_buffer = (
             each if each is None else each.clone() for each in kept
         )
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
         if momentum != 0:
             # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
             momentum_buffer = momentum_buffer.lerp(grad, 1 - momentum)
         update = momentum_buffer if momentum != 0 else grad
-
-        # p *= 1 - lr*weight_decay
-        p = p * (1 - lr * weight_decay)
 
         # p -= lr*gsnr*update
         p = _scaled_addcmul(p, gsnr, update, -lr)
@@ -437,15 +443,15 @@ def _multi_tensor_sgdsai_capturable(
     for params, grads, gsnrs, momentum_buffers in _alike(columns):
         if maximize:
             grads = torch._foreach_neg(grads)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
         if momentum != 0:
             # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
             torch._foreach_lerp_(momentum_buffers, grads, 1 - momentum)
 
         # update = momentum_buffer if momentum != 0 else grad
         updates = momentum_buffers if momentum != 0 else grads
-
-        # p *= 1 - lr*weight_decay
-        torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # p -= lr*gsnr*update
         products = torch._foreach_mul(gsnrs, -lr)
@@ -455,7 +461,7 @@ def _multi_tensor_sgdsai_capturable(
 def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     """What kernels read of a group, and what they are built for."""
     hypers = [group["lr"], group["momentum"], group["weight_decay"]]
-    options = [group["maximize"], group["momentum"] != 0]
+    options = [group["maximize"], group["weight_decay"] != 0, group["momentum"] != 0]
     return hypers, options
 
 
@@ -502,6 +508,10 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
             real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
                 0;
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
             if (momentum_is_not_0) {
                 // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
                 momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 -
@@ -509,8 +519,6 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
             }
             // update = momentum_buffer if momentum != 0 else grad
             const real update = momentum_is_not_0 ? momentum_buffer : grad;
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
             // p -= lr*gsnr*update
             p = p - real(row.lr * n.gsnr) * update;
             store(row.p[i], p);
@@ -562,7 +570,7 @@ from optdsl.runtime.arithmetic import (
 
 # What kernels are built for: the types of columns, and options.
 TYPES = ("p_t", "grad_t", "momentum_buffer_t", "gsnr_t")
-OPTIONS = ("maximize", "momentum_is_not_0")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "momentum_is_not_0")
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -585,6 +593,7 @@ def pass_1(
     grad_t: tl.constexpr,
     momentum_buffer_t: tl.constexpr,
     maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
     momentum_is_not_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
@@ -612,13 +621,14 @@ def pass_1(
     p = elements(p_at, i, left, real)
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
     if momentum_is_not_0:
         # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
         momentum_buffer = lerp(momentum_buffer, grad, (1.0 - momentum).to(real))
     # update = momentum_buffer if momentum != 0 else grad
     update = momentum_buffer if momentum_is_not_0 else grad
-    # p *= 1 - lr*weight_decay
-    p = p * (1.0 - lr * weight_decay).to(real)
     # p -= lr*gsnr*update
     p = p - (lr * gsnr).to(real) * update
     keep(p_at, i, left, p)
@@ -638,6 +648,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     numbers=("gsnr",),
     optional=("momentum_buffer",),
-    options=("maximize", "momentum_is_not_0"),
+    options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0"),
     cuda=_CUDA,
 )

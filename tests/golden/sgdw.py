@@ -4,8 +4,14 @@ Loshchilov and Hutter (2019), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 Follows timm and pytorch_optimizer: lr scales the buffer and the decay. In the paper lr
 scales what enters the buffer, and the decay follows the schedule of lr alone.
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sgdw.opt, content 08ba5bba136f.
+# Compiled by optdsl from sgdw.opt, content fc7924ecb24c.
 
 import math
 import warnings

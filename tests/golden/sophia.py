@@ -8,8 +8,14 @@ of a loss over labels that the model drew itself goes into `update_hessian()`:
     optimizer.zero_grad()
     cross_entropy(logits, Categorical(logits=logits).sample()).backward()
     optimizer.update_hessian()
+
+decay: Weight decay apart from the gradient, times the learning rate.
+
+Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
+https://arxiv.org/abs/1711.05101
+As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sophia.opt, content 29ddd6ab4825.
+# Compiled by optdsl from sophia.opt, content f93911a824c8.
 
 import math
 import warnings
@@ -49,8 +55,8 @@ class Sophia(Optimizer):
             (default: 0.04).
         batch_size (float, optional): tokens that a gradient is the mean over, in [0,
             inf) (default: 5120).
-        weight_decay (float, optional): decoupled weight decay, in [0, inf) (default:
-            0.1).
+        weight_decay (float, optional): share of a weight that decays, times lr, in [0,
+            inf) (default: 0.1).
         eps (float, optional): added to the denominator, in (0, inf) (default: 1e-15).
         maximize (bool, optional): maximize the objective (default: False).
         foreach (bool, optional): update all tensors of a kind by one call; None does so
@@ -276,7 +282,7 @@ class Sophia(Optimizer):
                     grad = torch.view_as_real(grad)
                 state = self.state[param]
                 hessian = state["hessian"]
-                if hessian is not None and torch.is_complex(hessian):
+                if torch.is_complex(hessian):
                     hessian = torch.view_as_real(hessian)
                 # hessian = lerp(hessian, grad*grad, 1 - betas[1])
                 hessian.lerp_(grad * grad, 1 - betas[1])
@@ -387,9 +393,9 @@ def _single_tensor_sophia(
             p, grad, exp_avg, hessian = map(
                 torch.view_as_real, (p, grad, exp_avg, hessian)
             )
-
-        # p *= 1 - lr*weight_decay
-        p.mul_(1 - lr * weight_decay)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p.mul_(1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         exp_avg.lerp_(grad, 1 - betas[0])
@@ -432,9 +438,9 @@ def _multi_tensor_sophia(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             hessians = [torch.view_as_real(each) for each in hessians]
-
-        # p *= 1 - lr*weight_decay
-        torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         torch._foreach_lerp_(exp_avgs, grads, 1 - betas[0])
@@ -485,9 +491,9 @@ def _differentiable_sophia(
             p, grad, exp_avg, hessian = map(
                 torch.view_as_real, (p, grad, exp_avg, hessian)
             )
-
-        # p *= 1 - lr*weight_decay
-        p = p * (1 - lr * weight_decay)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            p = p * (1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         exp_avg = exp_avg.lerp(grad, 1 - betas[0])
@@ -527,9 +533,9 @@ def _multi_tensor_sophia_capturable(
             grads = [torch.view_as_real(each) for each in grads]
             exp_avgs = [torch.view_as_real(each) for each in exp_avgs]
             hessians = [torch.view_as_real(each) for each in hessians]
-
-        # p *= 1 - lr*weight_decay
-        torch._foreach_mul_(params, 1 - lr * weight_decay)
+        if weight_decay != 0:
+            # p *= 1 - lr*weight_decay
+            torch._foreach_mul_(params, 1 - lr * weight_decay)
 
         # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
         torch._foreach_lerp_(exp_avgs, grads, 1 - betas[0])
@@ -560,7 +566,7 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         group["weight_decay"],
         group["eps"],
     ]
-    options = [group["maximize"]]
+    options = [group["maximize"], group["weight_decay"] != 0]
     return hypers, options
 
 
@@ -608,8 +614,10 @@ static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
             real exp_avg = load(row.exp_avg[i]);
             const real hessian = load(row.hessian[i]);
-            // p *= 1 - lr*weight_decay
-            p = p * real(1.0 - row.lr * row.weight_decay);
+            if (weight_decay_is_not_0) {
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
             // exp_avg = lerp(exp_avg, grad, 1 - betas[0])
             exp_avg = lerp_(exp_avg, grad, real(1.0 - row.betas[0]));
             // ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
@@ -669,7 +677,7 @@ from optdsl.runtime.arithmetic import (
 
 # What kernels are built for: the types of columns, and options.
 TYPES = ("p_t", "grad_t", "exp_avg_t", "hessian_t")
-OPTIONS = ("maximize",)
+OPTIONS = ("maximize", "weight_decay_is_not_0")
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -680,6 +688,7 @@ def pass_1(
     exp_avg_t: tl.constexpr,
     hessian_t: tl.constexpr,
     maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -706,8 +715,9 @@ def pass_1(
     grad = gradient(grad_at, i, left, maximize, grad_scale, real)
     exp_avg = elements(exp_avg_at, i, left, real)
     hessian = elements(hessian_at, i, left, real)
-    # p *= 1 - lr*weight_decay
-    p = p * (1.0 - lr * weight_decay).to(real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
     # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
     exp_avg = lerp(exp_avg, grad, (1.0 - betas_0).to(real))
     # ratio = min(abs(exp_avg)/(rho*batch_size*hessian + eps), 1)
@@ -729,7 +739,7 @@ _KERNELS = _Kernel and _Kernel(
     _CPU,
     _kernel_numbers,
     elements=("p", "grad", "exp_avg", "hessian"),
-    options=("maximize",),
+    options=("maximize", "weight_decay_is_not_0"),
     cuda=_CUDA,
     scaled=True,
 )
