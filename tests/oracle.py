@@ -21,6 +21,7 @@ from optdsl.check import LOOP, Mode, check
 from optdsl.evaluate import evaluate
 from optdsl.parse import parse
 from optdsl.source import Source
+from optdsl.use import used
 from optdsl.verify.roundoff import measured
 from optdsl.verify.run import loss_of
 
@@ -54,7 +55,8 @@ def every(nth: int, cases: Iterable[Case]) -> list[Case]:
 
 @lru_cache(maxsize=256)
 def checked(text: str, mode: Mode = LOOP) -> ir.Rule:
-    source = Source("random.opt", text)
+    written = Source("random.opt", text)
+    source = used(parse(written), written)
     return check(parse(source), source, mode)[0]
 
 

@@ -123,7 +123,7 @@ def test_every_way_is_a_row(
 
 
 def test_a_rule_without_kernels_has_no_row_for_them(model: str) -> None:
-    result = run("aggmo", "--model", model, "--json")
+    result = run("sm3", "--model", model, "--json")
     (measured,) = json.loads(result.output)
     assert "fused" not in [row["way"] for row in measured["rows"]]
 

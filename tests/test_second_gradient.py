@@ -485,3 +485,28 @@ def test_two_that_are_about_sharpness_clash() -> None:
 def test_verify_finds_nothing(spec: str, use: str) -> None:
     found = verify(spec, use=(use,)).failed
     assert [(row.check, row.detail) for row in found] == []
+
+
+def test_a_gradient_that_was_copied_before_is_taken_anew() -> None:
+    """Where `grad` stands for `p`, which a later line changes, it is a copy; what the
+    closure finds is none.
+    """
+    rule = from_string(
+        "optimizer Copied\nhyper lr = 0.1\nhyper flag = true\n"
+        "pre_step climb:\n"
+        "    if flag: grad = p\n"
+        "    p = 0.5*p + 0.1*grad\n"
+        "    grad = gradient(p + grad)\n"
+        "step: p -= lr*grad\n"
+    )
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def closure() -> Tensor:
+        p.grad = None
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    rule([p]).step(closure)
+    # p is 0.6 of what it was when the gradient is taken at 1.6 of it.
+    torch.testing.assert_close(p.detach(), torch.tensor([1.0, 2.0]) * (0.6 - 0.1 * 3.2))

@@ -171,7 +171,9 @@ def _block(tree: Tree) -> tuple[syntax.Statement, ...]:
     return tuple(_statement(each) for each in tree.children)
 
 
-def _statement(tree: Tree) -> syntax.Statement:
+def _statement(tree: Tree | Token) -> syntax.Statement:
+    if isinstance(tree, Token):
+        return syntax.Skip(_span(tree))
     span, parts = _span(tree), tree.children
     match tree.data:
         case "assign":
@@ -184,8 +186,6 @@ def _statement(tree: Tree) -> syntax.Statement:
             return syntax.Unpack(targets, _expression(parts[1]), span)
         case "return":
             return syntax.Return(_expression(parts[0]), span)
-        case "skip":
-            return syntax.Skip(span)
         case "if":
             return _branches([each for each in parts if each is not None], span)
         case "repeat":

@@ -93,4 +93,5 @@ def _with_copies(block: ir.Block, memory: Memory, copied: set[str]) -> ir.Block:
 def _is_alias(value: ir.Expr) -> bool:
     view = isinstance(value, ir.Op) and value.name in VIEWS
     alias = isinstance(value, (ir.Ref, ir.Choose, ir.Invoke, ir.Call))
+    alias = alias and not ir.is_evaluation(value)
     return (view or alias) and not value.type.on_host
