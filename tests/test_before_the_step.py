@@ -248,7 +248,8 @@ def looksam_by_hand(
     task: Task, optimizer: Optimizer, step: int, kept: dict[int, Tensor], rho: float
 ) -> None:
     """Algorithm 1 of the paper: the second gradient in every third step, and the part of
-    it that stands on the first one, as long as 0.7 of the gradient, in the others.
+    it that stands on the first one, as long as 0.7 of the gradient, in the others. That
+    part is a hundredth of what it is taken out of, so that two digits are lost here.
     """
     task.backward()
     plain = [p.grad.clone() for p in task.params]
@@ -288,7 +289,7 @@ def test_looksam_steps_as_a_loop_by_hand(spec, theirs, hypers, options) -> None:
         optimizer.step(ours.backward)
         looksam_by_hand(other, beside, step, kept, 0.1)
         for p, q in zip(ours.params, other.params, strict=True):
-            torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-12)
+            torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
     assert ours.calls == other.calls == 14, "four steps of ten take two gradients"
 
 
