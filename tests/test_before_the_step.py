@@ -249,7 +249,7 @@ def looksam_by_hand(
 ) -> None:
     """Algorithm 1 of the paper: the second gradient in every third step, and the part of
     it that stands on the first one, as long as 0.7 of the gradient, in the others. That
-    part is a hundredth of what it is taken out of, so that two digits are lost here.
+    part is some per cent of what it is taken out of, so that digits are lost here.
     """
     task.backward()
     plain = [p.grad.clone() for p in task.params]
