@@ -7,80 +7,16 @@ share and behind a prelude that says which types and options it is built for.
 from collections.abc import Iterator
 from functools import partial
 
-from ... import ir, vocabulary
+from ... import ir
 from ...evaluate import literal
-from ...ir.kernels import Across, Along, Elements, Numbers, Program, gathers
-from ..names import Names, snake
+from ...ir.kernels import Across, Along, Elements, Numbers, gathers
 from .block import GATHERINGS, INDENT, Block, declared, gathered, takes
-from .expr import Printer
+from .entry import Entry
 from .layout import WIDTH, comment, fit
-from .lists import Lists
-from .table import Columns, columns_of
-
-_KEYWORDS = (
-    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class "
-    "compl const constexpr const_cast continue decltype default delete do double "
-    "dynamic_cast else enum explicit export extern false float for friend goto if inline "
-    "int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private "
-    "protected public register reinterpret_cast return short signed sizeof static "
-    "static_assert static_cast struct switch template this thread_local throw true try "
-    "typedef typeid typename union unsigned using virtual void volatile wchar_t while xor "
-    "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
-    "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
-    "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks kept BLOCK AHEAD LINE to ask end_of_block each_row entry "
-    "all_finite"
-).split()
 
 
-class Kernels:
-    """Prints one program that reduces along no axes; `words` are more names that none of
-    the spec may be.
-    """
-
-    words: tuple[str, ...] = ()
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.rule = program.rule
-        self.together = self.rule.in_phases
-        self.columns: Columns = columns_of(program)
-        reserved = [*_KEYWORDS, *self.words, *_of_functions(), *self._derived()]
-        self.names = Names(reserved)
-        names = ["maximize", *(each.name for each in program.options)]
-        self.options = [self.names.own(each) for each in names]
-        self.lists = Lists(program, self.names)
-        self.function = self.names.claim(f"step_{snake(self.rule.name)}")
-        self.printer = Printer(self._name, lambda ref: f"{self.names.own(ref.name)}_t")
-        self.elements = {"grad", *self.columns.elements}
-
-    def _derived(self) -> Iterator[str]:
-        """Names that are made of others, which no name of the spec may be."""
-        for name in (*self.columns.elements, *self.columns.numbers):
-            yield from (f"{name}_t", f"has_{name}")
-        for each in self.program.numbers:
-            yield from (f"{each.name}_nans", f"{each.name}_next")
-
-    def _name(self, ref: ir.Ref) -> str:
-        own = self.names.own(ref.name)
-        match ref.role:
-            case ir.Role.INDEX:
-                return own
-            case ir.Role.OPTION if ref.type == ir.NUMBER:
-                return own
-            case ir.Role.OPTION | ir.Role.FLAG:
-                return f"row.{own}" if self.together else own
-            case ir.Role.HYPER:
-                return f"row.{own}"
-            case ir.Role.FIRST:
-                return f"row.{own}"
-            case ir.Role.COUNT:
-                return f"n.{own}"
-        if ref.type.kind is ir.Kind.TENSOR:
-            return own
-        if ref.name in dict(self.program.asked):
-            return f"row.{own}"
-        return f"n.{own}"
+class Kernels(Entry):
+    """Prints one program that reduces along no axes."""
 
     def text(self) -> str:
         steps = [*enumerate(self.program.steps, 1)]
@@ -112,55 +48,6 @@ class Kernels:
                 calls += self._call_pass(step, number)
         result += [*functions, *self._entry(calls)]
         return "\n".join(part for line in result for part in fit(line)) + "\n"
-
-    # ---- what a tensor has
-
-    def _row(self) -> Iterator[str]:
-        own, columns = self.names.own, self.columns
-        yield ""
-        yield "// A tensor: its columns, and what its group says."
-        yield "struct Row {"
-        yield "    int64_t numel;"
-        yield from self._sizes()
-        for name in (*columns.elements, *columns.numbers):
-            const = "const " * (name == "grad")
-            yield f"    {const}{own(name)}_t *{self.lists.field(name)};"
-        yield from self._memory()
-        for hyper in columns.hypers:
-            size = f"[{hyper.type.length}]" if hyper.type.length else ""
-            yield f"    double {self.lists.field(hyper.name)}{size};"
-        for name in columns.asked:
-            yield f"    double {own(name)};"
-        if self.together:
-            # Groups of one launch may differ in them.
-            yield f"    bool {', '.join(self.options)};"
-        yield "};"
-
-    def _sizes(self) -> list[str]:
-        """The sizes of a tensor beside the number of its elements, as fields."""
-        return []
-
-    def _memory(self) -> list[str]:
-        """Where values of a tensor are that no one else knows, as fields."""
-        return []
-
-    def _struct(self) -> Iterator[str]:
-        own = self.names.own
-        yield ""
-        yield "// What is worked out once a tensor."
-        field = self.lists.field
-        flags = [each for each in self.program.numbers if each.type.element == "flag"]
-        names = [own(x) for x in self.columns.numbers if x != "step"]
-        names += ["t"] * self.columns.counts
-        names += [field(x.name) for x in self.program.numbers if x not in flags]
-        names = [*dict.fromkeys(names)]
-        yield "struct Numbers {" + "};" * (not names and not flags)
-        if names:
-            yield f"    double {', '.join(names)};"
-        if flags:
-            yield f"    bool {', '.join(field(each.name) for each in flags)};"
-        if names or flags:
-            yield "};"
 
     # ---- once a tensor
 
@@ -374,11 +261,6 @@ class Kernels:
             value = f"{self._has(name)} ? {value} : 0"
         return f"{'' if changed else 'const '}real {own} = {value};"
 
-    def _has(self, name: str, row: str = "row", entry: str = "") -> str:
-        """Whether a tensor has a state, or an entry of it."""
-        own = self.names.own(name) + entry
-        return f"{row}.{own} != nullptr" if self.together else f"has_{own}"
-
     def _call_pass(self, step: Elements, number: int) -> Iterator[str]:
         sums = gathered(step.body)
         call = f"pass_{number}(rows[x.row], numbers[x.row], x.begin, x.end"
@@ -410,103 +292,6 @@ class Kernels:
             value = x.end.format(f"{joined}[{count} * at + {k}]", "rows[at].numel")
             yield f"        numbers[at].{self.names.own(each.target.name)} = {value};"
         yield "    }"
-
-    # ---- the way in
-
-    def _entry(self, calls: list[str]) -> Iterator[str]:
-        own, columns = self.names.own, self.columns
-        yield ""
-        yield "// 0, or 1 where nothing was changed since the host has to work it out."
-        yield f'extern "C" int {self.function}(const Table *table) {{'
-        for each in self.program.fits:
-            sides = map(self.lists.count, (each.left, each.right))
-            yield f"    if ({' > '.join(sides)}) return 1;"
-        yield "    std::vector<Row> rows(table->rows);"
-        yield "    std::vector<Numbers> numbers(table->rows, Numbers{});"
-        yield from self._before()
-        yield "    for (int64_t at = 0; at < table->rows; ++at) {"
-        yield "        Row &row = rows[at];"
-        yield "        row.numel = table->numel[at];"
-        moved = (*columns.elements, *columns.numbers)
-        for k, name in enumerate(moved):
-            line = partial(self._begins, name, self.lists.sum(moved[:k]))
-            yield from (INDENT * 2 + each for each in self.lists.each(name, line))
-        yield from self._seen()
-        if columns.hypers or self.together:
-            size = self._hyper_count()
-            yield f"        const double *hyper = table->hypers + {size} * table->group[at];"
-        for hyper in columns.hypers:
-            if hyper.name in self.lists:
-                yield f"        for (double &each : row.{own(hyper.name)}) each = *hyper++;"
-                continue
-            length = hyper.type.length if hyper.type.element == "tuple" else 0
-            for k in range(length):
-                yield f"        row.{own(hyper.name)}[{k}] = *hyper++;"
-            if not length:
-                yield f"        row.{own(hyper.name)} = *hyper++;"
-        for name in self.options if self.together else ():
-            yield f"        row.{name} = *hyper++ != 0;"
-        for k, name in enumerate(columns.asked):
-            place = f"{k} * table->rows + at" if k else "at"
-            yield f"        row.{own(name)} = table->asked[{place}];"
-        for name in columns.numbers:
-            if name == "step":
-                yield "        numbers[at].t = load(*row.step) + 1;"
-            else:
-                value = f"load(*row.{own(name)})"
-                if name in columns.optional:
-                    value = f"{self._has(name)} ? {value} : 0"
-                yield f"        numbers[at].{own(name)} = {value};"
-        if columns.counts and "step" not in columns.numbers:
-            yield f"        numbers[at].t = row.{own('t')};"
-        yield "    }"
-        yield self._pieces()
-        yield from calls
-        changed = {each.name for each in self.program.numbers}
-        kept = [x for x in columns.numbers if x == "step" or x in changed]
-        if kept:
-            yield "    for (int64_t at = 0; at < table->rows; ++at) {"
-            for name in kept:
-                value = "t" if name == "step" else own(name)
-                has = self._has(name, "rows[at]")
-                guard = f"if ({has}) " * (name in columns.optional)
-                stored = f"store(*rows[at].{own(name)}, numbers[at].{value});"
-                yield f"        {guard}{stored}"
-            yield "    }"
-        yield "    return 0;"
-        yield "}"
-
-    def _begins(self, name: str, column: str, entry: str) -> str:
-        """Where a tensor lies, or an entry of a list: a list has a column for each."""
-        own = self.names.own(name)
-        if entry:
-            column += f" + {entry.strip('[]')}"
-        return f"row.{own}{entry} = ({own}_t *)table->columns[{column}][at];"
-
-    def _hyper_count(self) -> str:
-        """How many numbers of a group there are."""
-        hypers = self.columns.hypers
-        more = sum(max(0, each.type.length - 1) for each in hypers)
-        more += self.together * len(self.options)
-        count = self.lists.sum([each.name for each in hypers], more)
-        return f"({count})" if " " in count else count
-
-    def _before(self) -> list[str]:
-        """What comes before the rows of a table are read."""
-        return []
-
-    def _seen(self) -> list[str]:
-        """How a tensor is seen, where its rule reduces along axes."""
-        return []
-
-    def _pieces(self) -> str:
-        """The pieces of tensors that threads take."""
-        return "    const std::vector<Chunk> chunks = chunks_of(*table);"
-
-
-def _of_functions() -> list[str]:
-    """What kernel.hpp calls the functions of the language."""
-    return [f"{name}_" for name in vocabulary.FUNCTIONS]
 
 
 def _may_fail(statement: ir.Assign) -> bool:
