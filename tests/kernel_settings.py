@@ -105,7 +105,8 @@ def _values(hyper: Hyper, declared: ir.Hyper) -> Iterator[Any]:
             yield (*default[:at], end, *default[at + 1 :])
     found: set[str] = set()
     for item, value in hyper.others:
-        numbers = value if isinstance(value, tuple) else (value,)
+        several = value if isinstance(value, tuple) else (value,)
+        numbers = [each for each in several if each is not None]
         if item not in found and all(allows(declared, each) for each in numbers):
             found.add(item)
             yield value

@@ -100,8 +100,9 @@ class Run:
             for name in given:
                 p = self.parameters[name]
                 if p.grad is None:
-                    way = p.detach() - starts[name]
-                    grad = self.scene.gradient_at(self.parts[name], step, way)
+                    part = self.parts[name]
+                    way = self.scene.way(part, step, starts[name], p.detach())
+                    grad = self.scene.gradient_at(part, step, way)
                     p.grad = change(grad) if change else grad
             return change(loss) if change else loss
 

@@ -100,6 +100,15 @@ class Scene:
             return _laid_out(value, part.strided)
         return _sparse(value, step, whole=self.layout == "whole")
 
+    def way(self, part: Part, step: int, start: Tensor, place: Tensor) -> Tensor:
+        """How far a place is from where a parameter starts. With noise, the parameter does
+        not get to the place itself: that is off by as large a share of where it is.
+        """
+        if not self.noise:
+            return place - start
+        error = _drawn(f"{part.name}, place, {self.seed}", step, part.shape).real
+        return place * (1 + self.noise * error.to(place.dtype)) - start
+
     def gradient_at(self, part: Part, step: int, way: Tensor) -> Tensor:
         """The gradient of a step some way from where its parameter is, for a loss whose
         second derivatives are numbers of the part.

@@ -204,7 +204,7 @@ def _plain(subject: Subject) -> Studied:
 
 
 def _precision(studied: Studied, hypers: Hypers) -> torch.dtype:
-    scene = studied.scene(*studied.every, steps=2)
+    scene = studied.scene(*studied.every)
     return lowest(lambda: studied.tried(scene, hypers))
 
 
