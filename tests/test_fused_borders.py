@@ -30,7 +30,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from optdsl import interpret, ir, load_optimizer
-from optdsl.ir.kernels import Elements
+from optdsl.ir.kernels import Along, Elements
 from optdsl.verify.compare import same_bits
 from optdsl.verify.roundoff import DRAWS, LUCK, SHORT_LUCK, Inexact
 from optdsl.verify.run import loss_of
@@ -102,7 +102,8 @@ class Case:
         """
         if self.dtype not in SHORT:
             return frozenset()
-        steps = [each for each in self.program.steps if isinstance(each, Elements)]
+        passes = (Elements, Along)
+        steps = [each for each in self.program.steps if isinstance(each, passes)]
         states = {"p", *(each.name for each in self.rule.own)}
         return frozenset(
             name
@@ -172,6 +173,7 @@ def judged(case: Case, start: Results, grads: list[Tensor], number: int) -> Resu
             shared={k: v.item() if k in hosts else v for k, v in together.items()},
             seed=SEED,
             place=at,
+            dtype=case.dtype,
         )
         for at, (states, grad) in enumerate(zip(each, grads, strict=True))
     ]
@@ -239,8 +241,8 @@ def _gathers(expr: ir.Expr) -> bool:
 
 
 class Passed(Kept):
-    """Rounds to one of the numbers in memory that are near: all up, all down, or each to
-    either, so that no number between two of them is missed.
+    """Rounds to one of the numbers in memory that are near: each to either; and at the end
+    all up, and all down, so that no number between two of them is missed.
     """
 
     random: torch.Generator
@@ -248,7 +250,8 @@ class Passed(Kept):
 
     def near(self, value: Tensor) -> Tensor:
         noise = torch.rand(value.shape, generator=self.random, dtype=value.dtype)
-        way = (1, -1, 2 * noise - 1)[self.random.initial_seed() % DRAWS]
+        seed = self.random.initial_seed()
+        way = 2 * noise - 1 if seed < DRAWS else (1, -1)[seed - DRAWS]
         return value * (1 + self.size * way)
 
 
@@ -259,8 +262,9 @@ def allowance(case: Case, judge: Callable[[], Results], exact: Results) -> Resul
     size = ULPS * torch.finfo(case.precision).eps
     far = [{name: size * x.abs() for name, x in each.items()} for each in exact]
     Mixed.of_elements, Passed.size = size, torch.finfo(case.dtype).eps / 2
-    for run, luck in ((Mixed, LUCK), (Passed, SHORT_LUCK))[: 1 + bool(case.loaded)]:
-        for seed in range(DRAWS):
+    runs = ((Mixed, LUCK, DRAWS), (Passed, SHORT_LUCK, DRAWS + 2))
+    for run, luck, draws in runs[: 1 + bool(case.loaded)]:
+        for seed in range(draws):
             run.random = torch.Generator().manual_seed(seed)
             with patch.object(interpret, "Run", run):
                 wrong = judge()
@@ -289,6 +293,8 @@ def assert_near(case: Case, exact: Results, got: Results, allowed: Results) -> N
     for at, (here, there) in enumerate(zip(exact, got, strict=True)):
         assert here.keys() == there.keys()
         for name, value in here.items():
+            if case.dtype in SHORT and value.isnan().any():
+                continue  # of a square that is zero in this type, a root is divided by
             kind = torch.finfo(there[name].dtype)
             # Of what the interpreter has rounded too, each may be at another side.
             stored = kind.eps * (1 if name in case.loaded else 0.5) * value.abs()

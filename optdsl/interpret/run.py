@@ -18,7 +18,8 @@ class Memory:
     the group; those of the model are the same in all. `calls` is how often each hook has
     run, for all parameters. `first_hypers` are those that its
     group was added with; random numbers start from the `seed` of the group and from the
-    parameter's `place` in it. All tensors are float64.
+    parameter's `place` in it. All tensors are float64, also where what they stand for has
+    another `dtype`, whose epsilon a rule may ask for.
     """
 
     p: Tensor
@@ -30,6 +31,7 @@ class Memory:
     calls: dict[str, int] = field(default_factory=dict)
     seed: int = 0
     place: int = 0
+    dtype: torch.dtype = torch.float64
     first_hypers: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -258,8 +260,8 @@ class Run:
                 return self.value(x).shape[expr.dim[0]]
             case ir.Call("size", (x, axis)):
                 return self.value(x).shape[int(self.value(axis))]
-            case ir.Call("finfo_eps", (x,)):
-                return torch.finfo(self.value(x).dtype).eps
+            case ir.Call("finfo_eps"):
+                return torch.finfo(self.memory.dtype).eps
             case ir.Call("item", (x,)):
                 return self.value(x).item()
             case ir.Call() if expr.over:

@@ -194,10 +194,12 @@ class Program:
             return "a loop or a list"
         return ""
 
-    def handed_on(self, step: Elements) -> set[str]:
+    def handed_on(self, step: Elements | Along) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both
         are to see the same number, as it is stored.
         """
         later = self.steps[self.steps.index(step) + 1 :]
-        loads = {x for each in later if isinstance(each, Elements) for x in each.loads}
-        return loads & {*step.stores} - {each.name for each in self.scratch}
+        passes = (each for each in later if isinstance(each, (Elements, Along)))
+        loads = {x for each in passes for x in each.loads}
+        outlive = {"p", *(each.name for each in self.rule.own)}
+        return loads & {*step.stores} & outlive

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content e1d3f5c418b5.
+# Compiled by optdsl from adafactor.opt, content bd3d6e714ef5.
 
 import math
 import warnings
@@ -1040,8 +1040,8 @@ static void along_1(const Row &row, Numbers &n) {
                 // row_var = lerp(row_var, norm(grad, dim=-1,
                 //     keepdim=true)**2/size(grad,
                 //     -1), new)
-                row_var = lerp_(row_var, std::pow(norm_2, 2.0) / row.size_last_1,
-                    n.new_);
+                row_var = kept<row_var_t>(lerp_(row_var, std::pow(norm_2, 2.0) /
+                    row.size_last_1, n.new_));
                 // mean(row_var, dim=-2, keepdim=true)
                 mean += row_var;
             }
@@ -1062,8 +1062,8 @@ static void along_2(const Row &row, Numbers &n) {
                 // col_var = lerp(col_var, norm(grad, dim=-2,
                 //     keepdim=true)**2/size(grad,
                 //     -2), new)
-                col_var = lerp_(col_var, std::pow(norm_3, 2.0) / row.size_last_2,
-                    n.new_);
+                col_var = kept<col_var_t>(lerp_(col_var, std::pow(norm_3, 2.0) /
+                    row.size_last_2, n.new_));
             }
             if (has_col_var) store(row.col_var[matrix * row.width + column], col_var);
         }

@@ -247,11 +247,14 @@ class OfMatrices(Kernels):
         constant, below = declared(
             step.body, fields, lambda ref: level(ref.type) is step.level
         )
+        again = self.program.handed_on(step)
         started: set[str] = set()
 
         def line(statement: ir.Assign) -> Iterator[str]:
             name = statement.target.name
             value = self.printer.number(statement.value)
+            if name in again:
+                value = f"kept<{own(name)}_t>({value})"
             if gathers(statement):
                 (of,) = statement.value.arguments
                 written = self.printer.number(of)
