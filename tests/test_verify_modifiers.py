@@ -47,6 +47,19 @@ def test_what_the_reference_of_the_rule_does_is_no_fault_of_a_modifier() -> None
 
 
 @pytest.mark.parametrize(
+    ("check", "spec", "use"),
+    [
+        # It calculates in bfloat16, and not before its fourth step.
+        ("foreach and the loop agree", "muon", "accumulate"),
+        # A place at which the gradient is taken is rounded to bfloat16.
+        ("bfloat16 stays near float32", "lion", "looksam"),
+    ],
+)
+def test_what_rounding_decides_is_no_fault(check: str, spec: str, use: str) -> None:
+    assert row(check, spec, use=[use]).outcome == PASS
+
+
+@pytest.mark.parametrize(
     ("spec", "use"),
     [
         ("sparse_adam", "ema"),  # its gradients are sparse

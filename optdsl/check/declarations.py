@@ -12,7 +12,7 @@ from ..source import Span
 from .expressions import check_expression, is_host_flag
 from .functions import instance
 from .hypers import check_hyper
-from .memories import group_keys
+from .memories import calls_in, group_keys
 from .randoms import draws
 from .scope import Mode, Report, Scope
 from .states import check_entries, check_state
@@ -68,16 +68,6 @@ def evaluations(spec: syntax.Spec) -> tuple[Span, ...]:
     )
 
 
-def counting(spec: syntax.Spec) -> tuple[Span, ...]:
-    """Where a hook asks how often it has run."""
-    return tuple(
-        each.span
-        for hook in spec.of(syntax.Hook)
-        for each in syntax.walk(hook)
-        if isinstance(each, syntax.Name) and each.text == vocabulary.CALLS
-    )
-
-
 def _early(spec: syntax.Spec) -> frozenset[str]:
     """The names that hooks before the step read or write."""
     return frozenset(
@@ -93,12 +83,13 @@ def _not_captured(spec: syntax.Spec, scope: Scope) -> tuple[str, tuple[Span, ...
     """Why no step can be captured, on no target, and where that is said; or "" """
     counts = tuple(each.span for each in spec.of(syntax.Counter) if each.kind)
     draws = tuple(Span(at, at + 1) for at in scope.draws)
+    counting = tuple(at for hook in spec.of(syntax.Hook) for at in calls_in(hook))
     for what, places in (
         ("whose count is a plain number", counts),
         ("that draws random numbers", draws),
         ("that reads the loss", losses(spec)),
         ("that takes the gradient anew", evaluations(spec)),
-        ("whose hooks count their runs", counting(spec)),
+        ("whose hooks count their runs", counting),
     ):
         if places:
             return f"a step {what} cannot be captured", places
@@ -156,8 +147,6 @@ def declare(spec: syntax.Spec, report: Report, mode: Mode) -> Scope:
             case syntax.Counter(kind=kind) if kind and kind.text != "int":
                 title = f"the step count is no {kind.text}"
                 report("E0504", title, kind.span, "expected `int`, or nothing")
-            case syntax.Counter():
-                pass  # `_not_captured` looks for those that are plain numbers.
             case syntax.Hook(phase="mode"):
                 pass  # check_modes looks at their names.
             case syntax.Hook():

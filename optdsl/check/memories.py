@@ -5,6 +5,7 @@ In: calls of `initial`. Out: references to those numbers, which are read as hype
 """
 
 from .. import ir, syntax, vocabulary
+from ..source import Span
 from .kinds import unknown
 from .scope import Scope
 
@@ -18,11 +19,7 @@ def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
     mode = {
         "train_mode": "whether the optimizer is in train mode is kept under this name"
     }
-    counting = [
-        each.name.text
-        for each in spec.of(syntax.Hook)
-        if any(_is_calls(node) for node in syntax.walk(each))
-    ]
+    counting = [each.name.text for each in spec.of(syntax.Hook) if calls_in(each)]
     kept = "how often `{}` has run is kept under this name"
     counted = {vocabulary.calls_key(name): kept.format(name) for name in counting}
     has_modes = any(each.phase == "mode" for each in spec.of(syntax.Hook))
@@ -40,8 +37,13 @@ def group_keys(spec: syntax.Spec, draws: dict[int, int]) -> dict[str, str]:
     )
 
 
-def _is_calls(node: object) -> bool:
-    return isinstance(node, syntax.Name) and node.text == vocabulary.CALLS
+def calls_in(hook: syntax.Hook) -> tuple[Span, ...]:
+    """Where a hook asks how often it has run."""
+    return tuple(
+        each.span
+        for each in syntax.walk(hook)
+        if isinstance(each, syntax.Name) and each.text == vocabulary.CALLS
+    )
 
 
 def check_initial(call: syntax.Call, given: ir.Expr, scope: Scope) -> ir.Expr:
