@@ -46,15 +46,15 @@ _UNSCALE = '''
             torch._foreach_div_([x for x in grads if x is not None], scale.item())
         return True
 '''
-_BY_KERNELS = '''        if found_inf is not None:
+_BY_KERNELS = """        if found_inf is not None:
             if _KERNELS and _KERNELS.reads_scale(self):
                 return True  # kernels do so, and do not wait for the device
             if found_inf.item():
                 return False
-'''
-_BY_HOST = '''        if found_inf is not None and found_inf.item():
+"""
+_BY_HOST = """        if found_inf is not None and found_inf.item():
             return False
-'''
+"""
 
 
 def unscale(targets: ir.Targets | None = None) -> str:

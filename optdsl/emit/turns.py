@@ -33,7 +33,7 @@ def kernels(turns: Turns) -> list[str]:
         own, lines = kernel(program, f"_{number}")
         texts += own
         made += [INDENT + line for line in [*lines[:-1], f"{lines[-1]},"]]
-    made += [f"{INDENT}handed={len(turns.handed)},", ")"]
+    made += [f"{INDENT}handed={len(turns.handed)},"] * bool(turns.handed) + [")"]
     return [*texts, *(part for line in made for part in fit(line)), ""]
 
 
@@ -100,8 +100,9 @@ def _in_turns(
         f"    taken, left = {KERNELS}.apart(optimizer, groups)",
         "    for group, columns in taken:",
         f"        {taken_apart(update)} = columns",
-        f"        {listed} = {KERNELS}.handed(params)",
+        *[f"        {listed} = {KERNELS}.handed(params)"] * bool(handed),
         f"        runs = {KERNELS}.runs(",
+        "            optimizer,",
         "            group,",
         f"            elements=[{', '.join(f'[{each}]' for each in elements)}],",
         *[f"            asked=[{', '.join(f'[{each}]' for each in asked)}],"]

@@ -49,7 +49,9 @@ def _fused(lowered: ir.Targets) -> str:
         return f"no: it has {lowered.no_kernels}"
     kernels = lowered.kernels
     turns = isinstance(kernels, Turns)
-    steps = [x for each in (kernels.programs if turns else [kernels]) for x in each.steps]
+    steps = [
+        x for each in (kernels.programs if turns else [kernels]) for x in each.steps
+    ]
     passes = sum(isinstance(each, Elements) for each in steps)
     between = ", with calls of torch between them" * turns
     return f"yes: {passes} pass{'es' * (passes != 1)} over memory{between}"

@@ -12,9 +12,7 @@ from .names import free
 from .refusal import Refusal
 
 
-def inline(
-    rule: ir.Rule, taken: set[str], called: Collection[str] = ()
-) -> ir.Block:
+def inline(rule: ir.Rule, taken: set[str], called: Collection[str] = ()) -> ir.Block:
     """The step of a rule without calls of its defs, but for those that stay `called`. What
     is `taken` names something else already; the new names are taken then, too.
     """

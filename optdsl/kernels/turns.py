@@ -43,7 +43,7 @@ def turns(rule: ir.Rule) -> Turns:
     turn = 0
     for slot, of_turn in found.turns.items():
         if Who.of(slot) is Who.TORCH:
-            parts.append(_of_torch(rule, of_turn, states, taken))
+            parts.append(_of_torch(rule, of_turn, states, {*taken}))
         elif of_turn:
             turn += 1
             parts.append(program(_of_kernels(rule, of_turn, states), turn))
@@ -124,8 +124,7 @@ def _can_run(placed: list[Leaf], at: int, slot: int, found: Found) -> bool:
     if leaf.slot == slot and leaf.who is not Who.HOST:
         return True
     again = leaf.who is Who.HOST or (
-        leaf.who is Who.KERNELS
-        and (Who.of(slot) is Who.KERNELS or leaf.is_other_name)
+        leaf.who is Who.KERNELS and (Who.of(slot) is Who.KERNELS or leaf.is_other_name)
     )
     changed = {
         ref.name
@@ -189,6 +188,8 @@ def _of_kernels(
         states=(*_whole(rule), *states.values()),
         counted="int" if rule.counted else "",
         functions=(),
+        pre_steps=(),
+        post_steps=(),
     )
 
 
@@ -237,7 +238,7 @@ def _with_border(of_turn: list[Leaf], name: str, taken: set[str]) -> list[Leaf]:
             replace(each, statement=_as_states(each.statement, {name}))
             for each in of_turn
         ]
-    span = mention[0].statement.span
+    span = _last(assign[-1].statement, name).span
     state = ir.Ref(name, ir.Role.STATE, ir.TENSOR, span)
     local = ir.Ref(free(f"new_{name}", taken), ir.Role.LOCAL, ir.TENSOR, span)
     around = _common(assign)
@@ -255,6 +256,12 @@ def _with_border(of_turn: list[Leaf], name: str, taken: set[str]) -> list[Leaf]:
         if each is assign[-1]:
             result.append(end)
     return result
+
+
+def _last(statement: ir.Statement, name: str) -> ir.Statement:
+    """The last statement of a loop, or itself, that assigns a name."""
+    several = [x for x in ir.statements((statement,)) if not isinstance(x, ir.Repeat)]
+    return [x for x in several if name in ir.assigned((x,))][-1]
 
 
 def _common(several: list[Leaf]) -> Conditions:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .again import by_default
+from .carried import PLAIN
 from .kernel import Kernel
 from .launch import Batch, Launch, is_asked_for
 
@@ -24,7 +25,7 @@ class Turns:
     another is `handed` tensors a parameter.
     """
 
-    def __init__(self, *kernels: Kernel, handed: int) -> None:
+    def __init__(self, *kernels: Kernel, handed: int = 0) -> None:
         self.kernels = kernels
         self._count = handed
         self._carried: WeakSet[Any] = WeakSet()
@@ -52,6 +53,7 @@ class Turns:
 
     def runs(
         self,
+        optimizer: Any,
         group: dict[str, Any],
         elements: Sequence[Sequence[Sequence[Any]]],
         asked: Sequence[Sequence[Sequence[float]]] = (),
@@ -65,13 +67,14 @@ class Turns:
             batches = launch.batches()
             built = (kernel.built(each.types, each.options) for each in batches)
             if launch.left or not all(built):
+                self._carried.discard(optimizer)
                 return None
             result.append(partial(_run, launch, batches))
         return result
 
 
 def _may_be(p: Tensor) -> bool:
-    return p.is_cpu and not p.is_complex()
+    return type(p) in PLAIN and p.is_cpu and not p.is_complex()
 
 
 def _run(launch: Launch, batches: list[Batch]) -> None:
