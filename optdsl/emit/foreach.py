@@ -45,7 +45,7 @@ def emit(
     body += _batches(rule, update)
     given = [f"{GIVEN} = grads"] * consumes(rule.step)
     inner = [*given]
-    if any(ref.role is ir.Role.GRAD for each in rule.step for ref in ir.reads(each)):
+    if update.reads_grad:
         inner += [f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
     gathered = gathered_lists(rule, [each.items for each in update.kept])
     inner += [*gathered, *given] if gathered else []
@@ -61,7 +61,7 @@ def emit(
         if seen and "grad" in run.changed:
             inner += [INDENT + each for each in given]
         written = lines(run.block, names.host, rule.source, names.single)
-        inner += [""] * written[:1][0].startswith("#") if written else []
+        inner += [""] * bool(inner and written and written[0].startswith("#"))
         inner += written
     inner += scattered_lists(rule)
     body += [INDENT + line if line else "" for line in inner]

@@ -4,6 +4,8 @@ In: the turns. Out: lines of Python: a function for each turn of torch, the kern
 others, and the function that has them take turns.
 """
 
+from dataclasses import replace
+
 from .. import ir
 from ..ir.kernels import Program, Turns
 from . import foreach
@@ -20,7 +22,7 @@ from .fused import (
 from .layout import fit
 from .names import Names, plural
 from .signature import option
-from .update import Update, call, update_of
+from .update import Column, Update, call, update_of
 
 KIND = "between"
 
@@ -54,7 +56,7 @@ def function(turns: Turns, update: Update) -> list[str]:
             continue
         suffix = f"_{between.index(part) + 1}" if len(between) > 1 else ""
         goes_up = part is between[0]
-        own = update_of(ir.Targets(part, part, part))
+        own = _update(part, goes_up)
         result += ["", ""]
         result += foreach.emit(part, own, suffix, kind=KIND, goes_up=goes_up)
         body += _called(own, own.function(KIND) + suffix, update, handed, part)
@@ -65,6 +67,24 @@ def function(turns: Turns, update: Update) -> list[str]:
 _TAKEN = "optimizer groups left taken group columns runs".split()
 
 
+def _update(rule: ir.Rule, goes_up: bool) -> Update:
+    """What a turn of torch takes: what it reads. By the first the step count goes up."""
+    update = update_of(ir.Targets(rule, rule, rule))
+    refs = [ref for each in rule.step for ref in ir.mentions(each)]
+    names, roles = {ref.name for ref in refs}, {ref.role for ref in refs}
+    p, grad, *others = update.columns
+    unread = [each for each, name in ((p, "p"), (grad, "grad")) if name not in names]
+    if update.step is not None and not goes_up and ir.Role.COUNT not in roles:
+        unread.append(update.step)
+    if p in unread and not _is_tensors(others[0]):
+        unread.remove(p)  # it says which are of one device and type
+    return replace(update, unread=tuple(unread))
+
+
+def _is_tensors(column: Column) -> bool:
+    return column.annotation == "list[Tensor]"
+
+
 def _called(
     own: Update, function: str, update: Update, handed: dict[str, str], rule: ir.Rule
 ) -> list[str]:
@@ -73,7 +93,7 @@ def _called(
     roles = {each.role: each.items for each in update.columns if each.role}
     given = [
         spelled[each.state.name] if each.state else roles.get(each.role, each.items)
-        for each in own.columns
+        for each in own.given
     ]
     named = [line for line in call(own, option(rule, "maximize")) if "=" in line]
     return [f"{function}(", *(f"    {each}," for each in given), *named, ")"]

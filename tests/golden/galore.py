@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content 4cc6724ed1b8.
+# Compiled by optdsl from galore.opt, content ea1e7b9b158e.
 
 import math
 import warnings
@@ -752,6 +752,8 @@ def _between_ga_lore_adamw(
                 new_updates = [new_update.mT for new_update in new_updates]
             else:
                 new_updates = new_updates
+
+        # update = transpose(update) if size(p, 0) < size(p, 1) else update
         torch._foreach_copy_(updates, new_updates)
 
 

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 1019dd5adb40.
+# Compiled by optdsl from muon.opt, content a4446630a57a.
 
 import math
 import warnings
@@ -669,23 +669,19 @@ def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _between_muon(
-    params: list[Tensor],
-    grads: list[Tensor],
     orthogonalizeds: list[Tensor],
     updates: list[Tensor],
     *,
     ns_coefficients: tuple[float, float, float],
     eps: float,
     ns_steps: int,
-    maximize: bool,
 ) -> None:
     # Numbers, where a group has tensors of one element.
     eps = float(eps)
     ns_coefficients = tuple(map(float, ns_coefficients))
 
-    columns = [params, grads, orthogonalizeds, updates]
-    for params, grads, orthogonalizeds, updates in _alike(columns):
-
+    columns = [orthogonalizeds, updates]
+    for orthogonalizeds, updates in _alike(columns):
         # orthogonalized(update, ns_coefficients, ns_steps, eps)
         orthogonalized_2s = _batched(
             lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps),
@@ -717,14 +713,11 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         run_1, run_2 = runs
         run_1()
         _between_muon(
-            params,
-            grads,
             orthogonalizeds,
             updates,
             ns_coefficients=group["ns_coefficients"],
             eps=group["eps"],
             ns_steps=group["ns_steps"],
-            maximize=group.get("maximize", False),
         )
         run_2()
     return left

@@ -7,7 +7,7 @@ embeddings, the head, and whatever has less than two axes go to AdamW.
 Embeddings and heads are told by their names, so it takes `model.named_parameters()`.
 Where a model calls them otherwise, copy this file and say how.
 """
-# Compiled by optdsl from muon_adamw.opt, content 46bb6955660b.
+# Compiled by optdsl from muon_adamw.opt, content afae0b05ef30.
 
 import math
 import re
@@ -1023,23 +1023,19 @@ def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _between_muon(
-    params: list[Tensor],
-    grads: list[Tensor],
     orthogonalizeds: list[Tensor],
     updates: list[Tensor],
     *,
     ns_coefficients: tuple[float, float, float],
     eps: float,
     ns_steps: int,
-    maximize: bool,
 ) -> None:
     # Numbers, where a group has tensors of one element.
     eps = float(eps)
     ns_coefficients = tuple(map(float, ns_coefficients))
 
-    columns = [params, grads, orthogonalizeds, updates]
-    for params, grads, orthogonalizeds, updates in _alike(columns):
-
+    columns = [orthogonalizeds, updates]
+    for orthogonalizeds, updates in _alike(columns):
         # orthogonalized(update, ns_coefficients, ns_steps, eps)
         orthogonalized_2s = _batched(
             lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps),
@@ -1071,14 +1067,11 @@ def _by_kernels_muon(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         run_1, run_2 = runs
         run_1()
         _between_muon(
-            params,
-            grads,
             orthogonalizeds,
             updates,
             ns_coefficients=group["ns_coefficients"],
             eps=group["eps"],
             ns_steps=group["ns_steps"],
-            maximize=group.get("maximize", False),
         )
         run_2()
     return left

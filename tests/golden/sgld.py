@@ -4,7 +4,7 @@ Welling and Teh (2011), Bayesian Learning via Stochastic Gradient Langevin Dynam
 https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf
 The loss is minus the logarithm of the posterior: of the whole data, not of a batch.
 """
-# Compiled by optdsl from sgld.opt, content bd771c26c9e7.
+# Compiled by optdsl from sgld.opt, content 1419bd10feff.
 
 import math
 import warnings
@@ -444,15 +444,12 @@ def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 def _between_sgld(
     params: list[Tensor],
-    grads: list[Tensor],
     noises: list[Tensor],
     seeds: list[int],
     steps: list[Tensor],
-    *,
-    maximize: bool,
 ) -> None:
-    columns = [params, grads, noises, seeds, steps]
-    for params, grads, noises, seeds, steps in _alike(columns):
+    columns = [params, noises, seeds, steps]
+    for params, noises, seeds, steps in _alike(columns):
         torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         if torch.is_complex(params[0]):
             params = [torch.view_as_real(each) for each in params]
@@ -483,11 +480,9 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         run_1, = runs
         _between_sgld(
             params,
-            grads,
             noises,
             seeds,
             steps,
-            maximize=group["maximize"],
         )
         run_1()
     return left

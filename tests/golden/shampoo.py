@@ -15,7 +15,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from shampoo.opt, content 844778486d39.
+# Compiled by optdsl from shampoo.opt, content 3c23dd57ec2a.
 
 import math
 import warnings
@@ -621,7 +621,6 @@ def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 def _between_shampoo(
     params: list[Tensor],
-    grads: list[Tensor],
     factors: list[list[Tensor | None]],
     roots: list[list[Tensor | None]],
     gradients: list[Tensor],
@@ -630,13 +629,10 @@ def _between_shampoo(
     *,
     every: int,
     max_size: int,
-    maximize: bool,
 ) -> None:
-    columns = [params, grads, factors, roots, gradients, updates, steps]
+    columns = [params, factors, roots, gradients, updates, steps]
     keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
-    for params, grads, factors, roots, gradients, updates, steps in _alike(
-        columns, keys
-    ):
+    for params, factors, roots, gradients, updates, steps in _alike(columns, keys):
         torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         t = steps[0].item()
         new_updates = updates
@@ -667,10 +663,7 @@ def _between_shampoo(
                     [each[axis] for each in roots],
                 )
 
-        # for axis in range(ndim(p)): if size(p, axis) <= max_size: factor[axis] +=
-        #     unfolded(grad, axis) @ transpose(unfolded(grad, axis)) if (t - 1) % every
-        #     == 0: root[axis] = inverse_root(factor[axis], 2*ndim(p)) update =
-        #     movedim(movedim(update, axis, -1) @ root[axis], -1, axis)
+        # update = movedim(movedim(update, axis, -1) @ root[axis], -1, axis)
         torch._foreach_copy_(updates, new_updates)
 
 
@@ -697,7 +690,6 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         run_1()
         _between_shampoo(
             params,
-            grads,
             factors,
             roots,
             gradients,
@@ -705,7 +697,6 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             steps,
             every=group["every"],
             max_size=group["max_size"],
-            maximize=group["maximize"],
         )
         run_2()
     return left

@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content ee35b98e4b1c.
+# Compiled by optdsl from sm3.opt, content 8dac4a5defef.
 
 import math
 import warnings
@@ -577,15 +577,12 @@ def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 def _between_sm3_1(
     params: list[Tensor],
-    grads: list[Tensor],
     accumulators: list[list[Tensor]],
     seconds: list[Tensor],
-    *,
-    maximize: bool,
 ) -> None:
-    columns = [params, grads, accumulators, seconds]
+    columns = [params, accumulators, seconds]
     keys = [p.ndim for p in params]
-    for params, grads, accumulators, seconds in _alike(columns, keys):
+    for params, accumulators, seconds in _alike(columns, keys):
         new_seconds = seconds
         for axis in range(params[0].ndim):
             # second = movedim(min(movedim(second, axis, -1), accumulator[axis]), -1,
@@ -596,22 +593,18 @@ def _between_sm3_1(
             )
             new_seconds = [smaller.movedim(-1, axis) for smaller in smallers]
 
-        # for axis in range(ndim(p)): second = movedim(min(movedim(second, axis, -1),
-        #     accumulator[axis]), -1, axis)
+        # second = movedim(min(movedim(second, axis, -1), accumulator[axis]), -1, axis)
         torch._foreach_copy_(seconds, new_seconds)
 
 
 def _between_sm3_2(
     params: list[Tensor],
-    grads: list[Tensor],
     accumulators: list[list[Tensor]],
     seconds: list[Tensor],
-    *,
-    maximize: bool,
 ) -> None:
-    columns = [params, grads, accumulators, seconds]
+    columns = [params, accumulators, seconds]
     keys = [p.shape for p in params]
-    for params, grads, accumulators, seconds in _alike(columns, keys):
+    for params, accumulators, seconds in _alike(columns, keys):
         if params[0].numel() > 0:
             for axis in range(params[0].ndim):
                 # accumulator[axis] = max(unfolded(second, axis), dim=-1)
@@ -643,18 +636,14 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         run_1()
         _between_sm3_1(
             params,
-            grads,
             accumulators,
             seconds,
-            maximize=group["maximize"],
         )
         run_2()
         _between_sm3_2(
             params,
-            grads,
             accumulators,
             seconds,
-            maximize=group["maximize"],
         )
     return left
 

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content 582e86728c25.
+# Compiled by optdsl from soap.opt, content a554e40d3192.
 
 import math
 import warnings
@@ -875,7 +875,6 @@ def _kernel_numbers_3(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 def _between_soap_1(
     params: list[Tensor],
-    grads: list[Tensor],
     basises: list[list[Tensor | None]],
     seens: list[Tensor],
     updates: list[Tensor],
@@ -883,11 +882,10 @@ def _between_soap_1(
     steps: list[Tensor],
     *,
     max_precond_dim: int,
-    maximize: bool,
 ) -> None:
-    columns = [params, grads, basises, seens, updates, firsts, steps]
+    columns = [params, basises, seens, updates, firsts, steps]
     keys = [(p.shape, first) for p, first in zip(params, firsts, strict=True)]
-    for params, grads, basises, seens, updates, firsts, steps in _alike(columns, keys):
+    for params, basises, seens, updates, firsts, steps in _alike(columns, keys):
         first = firsts[0]
         torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
         if not first:
@@ -909,10 +907,10 @@ def _between_soap_1(
                         [each[axis] for each in basises],
                     )
 
-            # for axis in range(ndim(p)): if ndim(p) > 1 and size(p, axis) <=
-            #     max_precond_dim: seen = turned(seen, basis[axis], axis); update =
-            #     turned(update, basis[axis], axis)
+            # update = turned(update, basis[axis], axis)
             torch._foreach_copy_(updates, new_updates)
+
+            # seen = turned(seen, basis[axis], axis)
             torch._foreach_copy_(seens, new_seens)
 
 
@@ -948,22 +946,19 @@ def _between_soap_2(
         first = firsts[0]
         t = steps[0].item()
         if not first:
-            new_update_2s = updates
+            new_updates = updates
             for axis in range(params[0].ndim):
                 if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
                     # update = turned(update, transpose(basis[axis]), axis)
-                    new_update_2s = _batched(
-                        lambda new_update_2, basis: _turned(
-                            new_update_2, basis.mT, axis
-                        ),
-                        new_update_2s,
+                    new_updates = _batched(
+                        lambda new_update, basis: _turned(new_update, basis.mT, axis),
+                        new_updates,
                         [each[axis] for each in basises],
                     )
 
-            # for axis in range(ndim(p)): if ndim(p) > 1 and size(p, axis) <=
-            #     max_precond_dim: update = turned(update, transpose(basis[axis]), axis)
-            torch._foreach_copy_(updates, new_update_2s)
-            del new_update_2s
+            # update = turned(update, transpose(basis[axis]), axis)
+            torch._foreach_copy_(updates, new_updates)
+            del new_updates
         for axis in range(params[0].ndim):
             if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
                 # factor[axis] = lerp(factor[axis], rows(grad, axis) @
@@ -1054,14 +1049,12 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         run_1()
         _between_soap_1(
             params,
-            grads,
             basises,
             seens,
             updates,
             firsts,
             steps,
             max_precond_dim=group["max_precond_dim"],
-            maximize=group["maximize"],
         )
         run_2()
         _between_soap_2(
