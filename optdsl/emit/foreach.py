@@ -109,7 +109,7 @@ def _numbers(update: Update) -> list[str]:
 def _batches(rule: ir.Rule, update: Update) -> list[str]:
     """The loop over parameters that are updated together."""
     *before, alike = _alike(rule, update)
-    return [*before, f"for {update.lists} in {alike}:"]
+    return [*before, f"for {update.taken_apart} in {alike}:"]
 
 
 def batched(rule: ir.Rule, update: Update) -> list[str]:

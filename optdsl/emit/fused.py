@@ -219,7 +219,7 @@ def function(program: Program | None, update: Update) -> list[str]:
         '    """Update by kernels the groups that ask for it; return those that are left."""',
         f"    launch = {KERNELS}.launch(optimizer)",
         "    for group, columns in groups:",
-        f"        {taken_apart(update)} = columns",
+        f"        {update.taken_apart} = columns",
         "        launch.add(",
         "            group,",
         "            columns,",
@@ -230,11 +230,6 @@ def function(program: Program | None, update: Update) -> list[str]:
         result.append(f"            asked=[{', '.join(asked)}],")
     result += ["        )", "    return launch.run()"]
     return [part for line in result for part in (fit(line) if line else [""])]
-
-
-def taken_apart(update: Update) -> str:
-    """The lists of an update, to be assigned."""
-    return f"{update.lists}{',' * (len(update.columns) == 1)}"
 
 
 def spelled_by(update: Update) -> dict[str, str]:

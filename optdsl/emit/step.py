@@ -151,9 +151,8 @@ def _by_kernels(
 ) -> list[str]:
     """The lines that update groups by kernels, and those that these leave by another way."""
     rule = targets.loop
-    taken_apart = f"{update.lists}{',' * (len(update.columns) == 1)} = columns"
     others = [
-        taken_apart,
+        f"{update.taken_apart} = columns",
         *_choice(targets, update),
         *call(update, option(rule, "maximize")),
     ]

@@ -17,7 +17,6 @@ from .fused import (
     looked_up,
     numbers_function,
     spelled_by,
-    taken_apart,
 )
 from .layout import fit
 from .names import Names, plural
@@ -103,7 +102,7 @@ def _in_turns(
     turns: Turns, update: Update, handed: dict[str, str], body: list[str]
 ) -> list[str]:
     runs = [f"run_{number}" for number in range(1, len(turns.programs) + 1)]
-    listed = ", ".join(handed.values()) + "," * (len(handed) == 1)
+    listed = _listed([*handed.values()])
     spelled = spelled_by(update) | handed
     counts = f"[step.item() + 1 for step in {spelled.get('step')}]"
     counts = counts if update.counted == "tensor" else ""
@@ -119,7 +118,7 @@ def _in_turns(
         '    """',
         f"    taken, left = {KERNELS}.apart(optimizer, groups)",
         "    for group, columns in taken:",
-        f"        {taken_apart(update)} = columns",
+        f"        {update.taken_apart} = columns",
         *[f"        {listed} = {KERNELS}.handed(params)"] * bool(handed),
         f"        runs = {KERNELS}.runs(",
         "            optimizer,",
@@ -131,7 +130,12 @@ def _in_turns(
         "        if runs is None:",
         "            left.append((group, columns))",
         "            continue",
-        f"        {', '.join(runs)}{',' * (len(runs) == 1)} = runs",
+        f"        {_listed(runs)} = runs",
         *(INDENT * 2 + line for line in body),
         "    return left",
     ]
+
+
+def _listed(names: list[str]) -> str:
+    """Names, to be assigned the items of a list."""
+    return ", ".join(names) if len(names) != 1 else f"({names[0]},)"

@@ -112,6 +112,11 @@ class Update:
             return f"torch.as_tensor({own}, dtype=_get_scalar_dtype())"
         return self.step.item
 
+    @property
+    def taken_apart(self) -> str:
+        """The lists, to be assigned."""
+        return self.lists if len(self.given) > 1 else f"({self.lists},)"
+
     def function(self, kind: str) -> str:
         return f"_{kind}_{snake(self.rule_name)}"
 

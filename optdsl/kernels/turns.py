@@ -47,7 +47,7 @@ def turns(rule: ir.Rule) -> Turns:
         elif of_turn:
             turn += 1
             parts.append(program(_of_kernels(rule, of_turn, states), turn))
-            if parts[-1].fits:
+            if parts[-1].lists:
                 raise Refusal("lists, and calls of torch between passes over them")
     if not turn:
         raise Refusal("nothing but calls of torch")
@@ -152,6 +152,8 @@ def _state(name: str, placed: list[Leaf]) -> ir.State:
                 continue
             if ref.type.kind is not ir.Kind.TENSOR or ref.type.element != "number":
                 raise Refusal("a number that is handed on across a call of torch")
+            if ref.type.shape.reductions:
+                raise Refusal("what is reduced, handed on across a call of torch")
             if not ref.type.shape.known and not _is_like_param(each):
                 unknown = each.slot
             elif not each.conditions:
@@ -185,7 +187,7 @@ def _of_kernels(
     return replace(
         rule,
         step=step,
-        states=(*_whole(rule), *states.values()),
+        states=_mentioned(rule, states, step),
         counted="int" if rule.counted else "",
         functions=(),
         pre_steps=(),
@@ -193,9 +195,13 @@ def _of_kernels(
     )
 
 
-def _whole(rule: ir.Rule) -> list[ir.State]:
-    """The states with a number for each element."""
-    return [x for x in rule.own if x.type == ir.TENSOR and x.index is None]
+def _mentioned(
+    rule: ir.Rule, states: dict[str, ir.State], step: ir.Block
+) -> tuple[ir.State, ...]:
+    """The states that a turn reads or writes."""
+    names = {ref.name for each in step for ref in ir.mentions(each)}
+    own = (*rule.own, *states.values())
+    return tuple(each for each in own if each.name in names)
 
 
 def _as_states(node: ir.Node, states: Iterable[str]) -> ir.Node:
@@ -213,14 +219,14 @@ def _of_torch(
     for name in states:
         of_turn = _with_border(of_turn, name, taken)
     step = as_block(of_turn)
-    mentioned = {ref.name for each in step for ref in ir.mentions(each)}
-    own = (*rule.own, *states.values())
     return replace(
         rule,
         step=step,
-        states=tuple(each for each in own if each.name in mentioned),
+        states=_mentioned(rule, states, step),
         pre_steps=(),
         post_steps=(),
+        pairs=False,
+        complex=(),
     )
 
 

@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content ea1e7b9b158e.
+# Compiled by optdsl from galore.opt, content 381d7313c903.
 
 import math
 import warnings
@@ -764,7 +764,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, basises, exp_avgs, exp_avg_sqs, steps = columns
-        updates, = _KERNELS.handed(params)
+        (updates,) = _KERNELS.handed(params)
         runs = _KERNELS.runs(
             optimizer,
             group,
@@ -774,7 +774,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         if runs is None:
             left.append((group, columns))
             continue
-        run_1, = runs
+        (run_1,) = runs
         _between_ga_lore_adamw(
             params,
             grads,

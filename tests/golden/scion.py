@@ -8,7 +8,7 @@ layer, the largest entry. Their ColNorm and RowNorm, and their first values of
 parameters, are left out. They orthogonalize in bfloat16, and here it is done as
 precisely as the parameter is kept.
 """
-# Compiled by optdsl from scion.opt, content c2e83ed26f04.
+# Compiled by optdsl from scion.opt, content c1722a7508ca.
 
 import math
 import warnings
@@ -665,7 +665,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, momentum_buffers = columns
-        orthogonalizeds, = _KERNELS.handed(params)
+        (orthogonalizeds,) = _KERNELS.handed(params)
         runs = _KERNELS.runs(
             optimizer,
             group,

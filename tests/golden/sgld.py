@@ -4,7 +4,7 @@ Welling and Teh (2011), Bayesian Learning via Stochastic Gradient Langevin Dynam
 https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf
 The loss is minus the logarithm of the posterior: of the whole data, not of a batch.
 """
-# Compiled by optdsl from sgld.opt, content 1419bd10feff.
+# Compiled by optdsl from sgld.opt, content 681332ac0eaa.
 
 import math
 import warnings
@@ -451,10 +451,6 @@ def _between_sgld(
     columns = [params, noises, seeds, steps]
     for params, noises, seeds, steps in _alike(columns):
         torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
-        if torch.is_complex(params[0]):
-            params = [torch.view_as_real(each) for each in params]
-            grads = [torch.view_as_real(each) for each in grads]
-            noises = [torch.view_as_real(each) for each in noises]
 
         # randn_like(p)
         for noise, p, seed in zip(noises, params, seeds, strict=True):
@@ -468,7 +464,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, seeds, steps = columns
-        noises, = _KERNELS.handed(params)
+        (noises,) = _KERNELS.handed(params)
         runs = _KERNELS.runs(
             optimizer,
             group,
@@ -477,7 +473,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         if runs is None:
             left.append((group, columns))
             continue
-        run_1, = runs
+        (run_1,) = runs
         _between_sgld(
             params,
             noises,

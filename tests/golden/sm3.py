@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content 8dac4a5defef.
+# Compiled by optdsl from sm3.opt, content 581d13f9b996.
 
 import math
 import warnings
@@ -619,7 +619,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, momentum_buffers, accumulators, totals = columns
-        seconds, = _KERNELS.handed(params)
+        (seconds,) = _KERNELS.handed(params)
         runs = _KERNELS.runs(
             optimizer,
             group,
