@@ -20,7 +20,7 @@ from torch.utils import swap_tensors
 from twins import CLOSE, Twins, give, parameters
 
 from optdsl import from_string
-from optdsl.runtime import objects
+from optdsl.runtime import by_cpp, objects
 from optdsl.runtime.kernel import Kernel
 
 SHAPES = ((5,), (3, 4), (2, 2), ())
@@ -186,9 +186,9 @@ def in_groups(twins: Twins) -> Twins:
 def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks where tensors are and what is in dicts."""
     if request.param == "Python":
-        monkeypatch.setattr(objects, "_by_cpp", lambda: None)
+        monkeypatch.setattr(by_cpp, "asked", lambda: None)
     else:
-        assert objects._by_cpp() is not None
+        assert by_cpp.asked() is not None
 
 
 @pytest.mark.usefixtures("asked")

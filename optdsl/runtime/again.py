@@ -7,7 +7,6 @@ is looked at that kernels rely on.
 """
 
 import os
-from array import array
 from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from .carried import Guard, guard, lacks
-from .objects import Dicts, Replaced, addresses, are
+from .looks import Looks
+from .objects import Dicts, Replaced, are, gradients
 
 if TYPE_CHECKING:
     from .launch import Batch, Entry
@@ -108,54 +107,46 @@ def _is_plain(value: Any) -> bool:
 
 @dataclass(slots=True)
 class Look:
-    """What the parameters and the gradients of a batch look like; gradients are its column
-    `at`, where kernels read them.
+    """What the tensors of a batch look like; gradients are its column `at`, where kernels
+    read them. Of the `odd` parameters the numbers may be the negative, or the conjugate, of
+    those in memory, and so may those of their gradients.
     """
 
     batch: "Batch"
     at: int | None
-    params: Guard
-    grads: Guard | None
+    params: list[Tensor]
+    columns: list[Looks]
+    odd: list[int]
 
     @classmethod
     def of(cls, batch: "Batch", at: int | None) -> "Look":
-        grads = None if at is None else guard(batch.columns[at])
+        params, columns = [*batch.columns[0]], [*map(Looks, batch.columns)]
         if at is not None:
             batch.columns[at] = ()  # no gradient is kept alive for the next step
-        return cls(batch, at, guard(batch.columns[0]), grads)
+        batch.columns = [*map(list, batch.columns)]
+        odd = [k for k, x in enumerate(params) if x.numel() == 1 or x.is_complex()]
+        return cls(batch, at, params, columns, odd)
 
     def is_same(self) -> bool:
         """Whether all tensors look alike and are where they were, but for the gradients,
         whose addresses its batch gets.
         """
-        columns, tables = self.batch.columns, self.batch.tables
+        tables = self.batch.tables
         try:
-            if _begins(columns[0], self.params) != tables[0]:
+            grads = gradients(self.params)
+            if self.at is None and any(each is None for each in grads):
                 return False
-            grads = [p.grad for p in columns[0]]
-            if self.at is not None and self.grads is not None:
-                where = _begins(grads, self.grads)
-                if where is None:
+            for k, (looks, column) in enumerate(
+                zip(self.columns, self.batch.columns, strict=True)
+            ):
+                where = looks.begin(grads if k == self.at else column)
+                if where is None or (k != self.at and where != tables[k]):
                     return False
-                tables[self.at] = where
-            elif any(each is None for each in grads):
-                return False
-            known = enumerate(zip(columns, tables, strict=True))
-            return all(
-                k in (0, self.at) or addresses(x) == old for k, (x, old) in known
-            )
+                tables[k] = where
         except RuntimeError:  # a tensor that begins nowhere
             return False
-
-
-def _begins(tensors: Sequence[Tensor], looks_alike: Guard) -> array | None:
-    """Where tensors begin, or None where they look otherwise. Where they begin is asked
-    first: that brings many of them near at a time.
-    """
-    where = addresses(tensors)
-    if not looks_alike(tensors) or (0 in where and lacks(tensors, where)):
-        return None
-    return where
+        pairs = ((self.params[k], grads[k]) for k in self.odd)
+        return not any(x.is_neg() or x.is_conj() for pair in pairs for x in pair)
 
 
 @dataclass(slots=True)
@@ -204,7 +195,7 @@ class Plan:
             return False
         if not are(params, self.params) or by_default() != self.by_default:
             return False
-        if any(p.grad is not None for p in self.idle):
+        if any(each is not None for each in gradients(self.idle)):
             return False
         if optimizer.state is not self.states.dicts[0] or self.states.replaced() != []:
             return False

@@ -1,0 +1,154 @@
+"""The functions in C++ that ask many objects of Python in one call.
+
+In: functions of Python and of torch. Out: those of `objects.hpp`, which call them, or None
+where one of them is missing or is not what it was: little of this is part of what torch
+promises, so it is tried out on some tensors first.
+"""
+
+import ctypes
+import sys
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import compiler
+from .native import library
+
+_TEXT = Path(__file__).with_name("objects.hpp")
+_POINTER, _COUNT, _OBJECT = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
+_OF_PYTHON = (
+    "PyList_GetItem",
+    "PyList_SetItem",
+    "PyDict_Next",
+    "PyObject_GetAttr",
+    "PyObject_Type",
+    "Py_DecRef",
+)
+_OF_TORCH = (
+    "dtype",
+    "layout",
+    "device_type",
+    "device_index",
+    "dim",
+    "numel",
+    "sizes",
+    "strides",
+)
+NUMBERS = 6
+"""How many numbers say what a tensor without axes looks like; an axis has two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """As in `objects.hpp`; what they are handed lies in arrays and lists."""
+
+    addresses: Callable[..., int]
+    gradients: Callable[..., int]
+    looks: Callable[..., int]
+    look_so: Callable[..., int]
+    same: Callable[..., int]
+    replaced: Callable[..., int]
+
+    @classmethod
+    def of(cls, built: ctypes.PyDLL) -> "Asked":
+        arguments = {
+            "addresses": (_COUNT, _OBJECT, _POINTER),
+            "gradients": (_COUNT, _OBJECT, _OBJECT),
+            "looks": (_COUNT, _OBJECT, _POINTER, _COUNT),
+            "look_so": (_COUNT, _OBJECT, _POINTER, _POINTER),
+            "same": (_COUNT, _OBJECT, _OBJECT),
+            "replaced": (_COUNT, _OBJECT, _POINTER, _OBJECT, _POINTER),
+        }
+        found = {name: built[name] for name in arguments}
+        for name, types in arguments.items():
+            found[name].argtypes = types
+        found["looks"].restype = found["replaced"].restype = _COUNT
+        return cls(**found)
+
+
+def empty(count: int) -> array:
+    """Room for numbers."""
+    return array("q", bytes(8 * count))
+
+
+def start(of: array) -> int:
+    """Where the numbers lie."""
+    return of.buffer_info()[0]
+
+
+@cache
+def asked() -> Asked | None:
+    """The functions, where they can be had."""
+    tried = [torch.ones(3, 2)[1:], torch.nn.Parameter(torch.ones(()))]
+    try:
+        known = _known(tried)
+    except (ImportError, AttributeError, RuntimeError):
+        return None
+    built = known and compiler.command() and library(_TEXT.read_text())
+    if not built:
+        return None
+    asking = ctypes.PyDLL(
+        "objects", handle=built._handle
+    )  # it keeps the lock of Python
+    asking.know((_POINTER * len(known))(*known))
+    result = Asked.of(asking)
+    return result if _are_right(result, tried) else None
+
+
+def _known(tried: list[Tensor]) -> list[int | None] | None:
+    """As `Known` in `objects.hpp`; None where handles are not what they seem."""
+    from torch._C._dynamo.guards import _torchinductor_pyobject_tensor_data_ptr
+
+    words = range(0, Tensor.__basicsize__, ctypes.sizeof(_POINTER))
+    places = [at for at in words if all(_word(id(x) + at) == x._cdata for x in tried)]
+    if len(places) != 1 or not all(map(_has_handle, tried)):
+        return None
+    torchs = ctypes.CDLL(torch._C.__file__)
+    return [
+        *(_address(ctypes.pythonapi[name]) for name in _OF_PYTHON),
+        _address(_torchinductor_pyobject_tensor_data_ptr),
+        *(_address(torchs[f"aoti_torch_get_{name}"]) for name in _OF_TORCH),
+        id(None),
+        id(sys.intern("grad")),
+        *places,
+    ]
+
+
+def _has_handle(tensor: Tensor) -> bool:
+    """Whether torch hands out, as the handle of a tensor, where its `_cdata` stands."""
+    made = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(tensor)
+    types = ctypes.PYFUNCTYPE(_POINTER, _OBJECT, ctypes.c_char_p)
+    pointer = types(("PyCapsule_GetPointer", ctypes.pythonapi))(made, None)
+    found = _word(pointer)
+    torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(made)
+    return found == tensor._cdata
+
+
+def _are_right(of: Asked, tried: list[Tensor]) -> bool:
+    """Whether tensors look like themselves, and unlike others."""
+    first = tried[0]
+    others = [first.double(), first.t(), first[:1], torch.nn.Parameter(first)]
+    others += [first.to("meta"), first.to_sparse()]
+    seen, where = empty(len(tried) * (NUMBERS + 4)), empty(len(tried))
+    count = of.looks(len(tried), tried, start(seen), len(seen))
+    alike = of.look_so(len(tried), tried, start(seen), start(where))
+    return (
+        count == len(tried) * NUMBERS + 4
+        and alike == 1
+        and [*where] == [x.data_ptr() for x in tried]
+        and not any(of.look_so(1, [x], start(seen), start(where)) for x in others)
+    )
+
+
+def _address(function: Any) -> int | None:
+    return ctypes.cast(function, _POINTER).value
+
+
+def _word(at: int) -> int | None:
+    return _POINTER.from_address(at).value
