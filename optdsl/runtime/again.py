@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from .looks import Looks
-from .objects import Dicts, Replaced, are, gradients
+from .looks import Look
+from .objects import Dicts, Replaced, are
 
 if TYPE_CHECKING:
     from .launch import Batch, Entry
@@ -106,50 +106,6 @@ def _is_plain(value: Any) -> bool:
 
 
 @dataclass(slots=True)
-class Look:
-    """What the tensors of a batch look like; gradients are its column `at`, where kernels
-    read them. Of the `odd` parameters the numbers may be the negative, or the conjugate, of
-    those in memory, and so may those of their gradients.
-    """
-
-    batch: "Batch"
-    at: int | None
-    params: list[Tensor]
-    columns: list[Looks]
-    odd: list[int]
-
-    @classmethod
-    def of(cls, batch: "Batch", at: int | None) -> "Look":
-        params, columns = [*batch.columns[0]], [*map(Looks, batch.columns)]
-        if at is not None:
-            batch.columns[at] = ()  # no gradient is kept alive for the next step
-        batch.columns = [*map(list, batch.columns)]
-        odd = [k for k, x in enumerate(params) if x.numel() == 1 or x.is_complex()]
-        return cls(batch, at, params, columns, odd)
-
-    def is_same(self) -> bool:
-        """Whether all tensors look alike and are where they were, but for the gradients,
-        whose addresses its batch gets.
-        """
-        tables = self.batch.tables
-        try:
-            grads = gradients(self.params)
-            if self.at is None and any(each is None for each in grads):
-                return False
-            for k, (looks, column) in enumerate(
-                zip(self.columns, self.batch.columns, strict=True)
-            ):
-                where = looks.begin(grads if k == self.at else column)
-                if where is None or (k != self.at and where != tables[k]):
-                    return False
-                tables[k] = where
-        except RuntimeError:  # a tensor that begins nowhere
-            return False
-        pairs = ((self.params[k], grads[k]) for k in self.odd)
-        return not any(x.is_neg() or x.is_conj() for pair in pairs for x in pair)
-
-
-@dataclass(slots=True)
 class Plan:
     """The batches of a step, with their tables, and what these were made of: parameters
     and which of them had no gradient, groups, states and what is in them.
@@ -183,7 +139,7 @@ class Plan:
         if rows + len(idle) != len(params) or not {*map(type, states)} <= _DICTS:
             return None
         of_groups = Dicts([each.group for each in groups])
-        looks = [Look.of(batch, runner.grads) for batch in batches]
+        looks = [Look(batch, runner.grads) for batch in batches]
         lengths = [*map(len, lists)]
         parts = lists, lengths, params, idle, groups, of_groups, Dicts(states), looks
         return cls(batches, by_default(), *parts)
@@ -195,7 +151,7 @@ class Plan:
             return False
         if not are(params, self.params) or by_default() != self.by_default:
             return False
-        if any(each is not None for each in gradients(self.idle)):
+        if any(p.grad is not None for p in self.idle):
             return False
         if optimizer.state is not self.states.dicts[0] or self.states.replaced() != []:
             return False

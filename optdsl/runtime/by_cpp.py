@@ -24,7 +24,6 @@ _TEXT = Path(__file__).with_name("objects.hpp")
 _POINTER, _COUNT, _OBJECT = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
 _OF_PYTHON = (
     "PyList_GetItem",
-    "PyList_SetItem",
     "PyDict_Next",
     "PyObject_GetAttr",
     "PyObject_Type",
@@ -41,7 +40,23 @@ _OF_TORCH = (
     "strides",
 )
 NUMBERS = 6
-"""How many numbers say what a tensor without axes looks like; an axis has two."""
+"""How many say what a tensor without axes looks like; each axis has two more."""
+TOUCHED = 5
+"""How many numbers a step keeps of each tensor."""
+
+
+class Columns(ctypes.Structure):
+    """As in `objects.hpp`."""
+
+    _fields_ = [
+        ("rows", _COUNT),
+        ("columns", _COUNT),
+        ("grad", _COUNT),
+        ("objects", _POINTER),
+        ("looks", _POINTER),
+        ("begins", _POINTER),
+        ("touched", _POINTER),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +64,8 @@ class Asked:
     """As in `objects.hpp`; what they are handed lies in arrays and lists."""
 
     addresses: Callable[..., int]
-    gradients: Callable[..., int]
     looks: Callable[..., int]
-    look_so: Callable[..., int]
+    unchanged: Callable[..., int]
     same: Callable[..., int]
     replaced: Callable[..., int]
 
@@ -59,9 +73,8 @@ class Asked:
     def of(cls, built: ctypes.PyDLL) -> "Asked":
         arguments = {
             "addresses": (_COUNT, _OBJECT, _POINTER),
-            "gradients": (_COUNT, _OBJECT, _OBJECT),
             "looks": (_COUNT, _OBJECT, _POINTER, _COUNT),
-            "look_so": (_COUNT, _OBJECT, _POINTER, _POINTER),
+            "unchanged": (ctypes.POINTER(Columns),),
             "same": (_COUNT, _OBJECT, _OBJECT),
             "replaced": (_COUNT, _OBJECT, _POINTER, _OBJECT, _POINTER),
         }
@@ -80,6 +93,14 @@ def empty(count: int) -> array:
 def start(of: array) -> int:
     """Where the numbers lie."""
     return of.buffer_info()[0]
+
+
+def looks(of: Asked, column: list[Tensor | None]) -> array | None:
+    """What tensors look like, in numbers."""
+    axes = sum(x.dim() for x in column if x is not None)
+    found = empty(NUMBERS * len(column) + 2 * axes)
+    count = of.looks(len(column), column, start(found), len(found))
+    return None if count < 0 else found[:count]
 
 
 @cache
@@ -132,17 +153,17 @@ def _has_handle(tensor: Tensor) -> bool:
 
 def _are_right(of: Asked, tried: list[Tensor]) -> bool:
     """Whether tensors look like themselves, and unlike others."""
-    first = tried[0]
+    first, *_ = tried
     others = [first.double(), first.t(), first[:1], torch.nn.Parameter(first)]
-    others += [first.to("meta"), first.to_sparse()]
-    seen, where = empty(len(tried) * (NUMBERS + 4)), empty(len(tried))
-    count = of.looks(len(tried), tried, start(seen), len(seen))
-    alike = of.look_so(len(tried), tried, start(seen), start(where))
+    seen = [looks(of, [x]) for x in (*tried, *others, first.to("meta"))]
+    where = empty(len(tried))
     return (
-        count == len(tried) * NUMBERS + 4
-        and alike == 1
+        None not in seen
+        and len({*map(bytes, seen)}) == len(seen)
+        and seen[0] == looks(of, [first.clone()])
+        and [*seen[0][NUMBERS - 1 :]] == [first.dim(), *first.shape, *first.stride()]
+        and of.addresses(len(tried), tried, start(where)) == 1
         and [*where] == [x.data_ptr() for x in tried]
-        and not any(of.look_so(1, [x], start(seen), start(where)) for x in others)
     )
 
 

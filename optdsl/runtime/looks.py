@@ -1,57 +1,108 @@
-"""What tensors look like: their types, dtypes, layouts, devices, sizes and strides.
+"""The tensors of a step once more: whether they look alike, and where they begin.
 
-In: a column of tensors, some of which may be missing. Out: whether others look like them,
-and where those begin.
+In: the columns of a batch, and its tables of where they begin. Out: whether all but the
+gradients are where they were; of gradients, which are others in each step, the table is
+filled anew.
 """
 
+import ctypes
 from array import array
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from . import by_cpp
-from .by_cpp import NUMBERS, empty, start
+from .by_cpp import TOUCHED, Columns, empty, start
 from .carried import lacks
 from .objects import addresses
 
+if TYPE_CHECKING:
+    from .launch import Batch
 
-class Looks:
-    """What the tensors of a column look like: plain ones, or parameters."""
+Column = list[Tensor | None]
 
-    def __init__(self, column: Sequence[Tensor | None]) -> None:
-        listed = [*column]
-        self._count = len(listed)
-        self._numbers = _numbers(listed)
-        self._seen = None if self._numbers else [*map(_look, listed)]
 
-    def begin(self, tensors: list[Tensor | None]) -> array | None:
-        """Where other tensors begin, or None where they look otherwise or have no memory.
+class Look:
+    """What the tensors of a batch look like: of parameters and gradients the types, dtypes,
+    layouts, devices, sizes and strides; of states, which are the same objects, no more than
+    where they begin.
 
-        Raises:
-            RuntimeError: one of them begins nowhere.
-        """
+    Args:
+        batch: as it was launched. Its gradients are not kept alive for the next step.
+        grad: which column has them; None where kernels do not read them.
+    """
+
+    def __init__(self, batch: "Batch", grad: int | None) -> None:
+        self.columns: list[Column] = [*map(list, batch.columns)]
+        self.tables, self.grad = batch.tables, grad
+        params = self.columns[0]
+        # Numbers that may be the negative, or the conjugate, of those in memory.
+        self.odd = [p for p in params if p.numel() == 1 or p.is_complex()]
         asked = by_cpp.asked()
-        if self._numbers and asked:
-            where = empty(self._count)
-            found = asked.look_so(
-                len(tensors), tensors, start(self._numbers), start(where)
-            )
-            return where if found else None
-        where = addresses(tensors)
-        if [*map(_look, tensors)] != self._seen:
+        self.is_unchanged = (asked and self._in_cpp(asked)) or self._in_python()
+        if grad is not None:
+            batch.columns[grad] = self.columns[grad] = []
+
+    def is_same(self) -> bool:
+        """Whether all tensors look alike and are where they were; finds where gradients
+        begin.
+        """
+        try:
+            if self.grad is None and any(p.grad is None for p in self.columns[0]):
+                return False
+            if not self.is_unchanged():
+                return False
+        except RuntimeError:  # a tensor that begins nowhere
+            return False
+        pairs = ((p, p.grad) for p in self.odd)
+        return not any(x.is_neg() or x.is_conj() for pair in pairs for x in pair)
+
+    def _in_cpp(self, asked: by_cpp.Asked) -> Callable[[], bool] | None:
+        """What asks in one call; None where that call does not know a tensor."""
+        looks = [
+            by_cpp.looks(asked, column) if at in (0, self.grad) else array("q")
+            for at, column in enumerate(self.columns)
+        ]
+        if None in looks:
             return None
-        return None if 0 in where and lacks(tensors, where) else where
+        objects = [array("q", map(id, column)) for column in self.columns]
+        rows, count = len(self.columns[0]), len(self.columns)
+        heads = [*map(_heads, (objects, looks, self.tables))]
+        kept = [objects, *heads, touched := empty(TOUCHED * rows * count)]
+        grad = -1 if self.grad is None else self.grad
+        handed = Columns(rows, count, grad, *map(start, heads), start(touched))
+
+        def ask(kept: object = (kept, looks)) -> bool:
+            return asked.unchanged(ctypes.byref(handed)) == 1
+
+        return ask
+
+    def _in_python(self) -> Callable[[], bool]:
+        looks = {
+            at: [*map(_look, column)]
+            for at, column in enumerate(self.columns)
+            if at in (0, self.grad)
+        }
+
+        def ask() -> bool:
+            for at, column in enumerate(self.columns):
+                if at == self.grad:
+                    column = [p.grad for p in self.columns[0]]
+                    self.tables[at] = addresses(column)
+                where = addresses(column)
+                if where != self.tables[at] or (0 in where and lacks(column, where)):
+                    return False
+                if at in looks and [*map(_look, column)] != looks[at]:
+                    return False
+            return True
+
+        return ask
 
 
-def _numbers(column: list[Tensor | None]) -> array | None:
-    """What C++ sees of the tensors."""
-    if (asked := by_cpp.asked()) is None:
-        return None
-    axes = sum(x.dim() for x in column if x is not None)
-    found = empty(NUMBERS * len(column) + 2 * axes)
-    count = asked.looks(len(column), column, start(found), len(found))
-    return None if count < 0 else found
+def _heads(arrays: Sequence[array]) -> array:
+    """Where arrays lie, 0 for one without anything."""
+    return array("q", [start(each) if each else 0 for each in arrays])
 
 
 def _look(tensor: Tensor | None) -> Any:

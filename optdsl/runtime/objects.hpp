@@ -1,8 +1,10 @@
 // What is asked of many objects of Python in one call. The functions of Python and of torch
-// that know of objects are handed over, and so is where in an object a tensor keeps what it
+// that know of objects are handed over, and so is where in an object a tensor has what it
 // is a tensor of: nothing here knows what an object looks like.
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <vector>
 
 using Object = void *;
 using Handle = void *;  // of what torch's functions take
@@ -10,11 +12,10 @@ using Handle = void *;  // of what torch's functions take
 namespace {
 
 struct Known {
-    // Of Python. `type` and `attribute` give a reference away, `keep` takes one.
+    // Of Python; `attribute` and `type` give a reference away.
     Object (*item)(Object list, ptrdiff_t at);
-    int (*keep)(Object list, ptrdiff_t at, Object value);
     int (*next)(Object dict, ptrdiff_t *place, Object *key, Object *value);
-    Object (*attribute)(Object from, Object name);
+    Object (*attribute)(Object of, Object name);
     Object (*type)(Object of);
     void (*release)(Object reference);
     // Of torch. All but `begin`, which throws, say by a number that they fail.
@@ -28,20 +29,12 @@ struct Known {
     ptrdiff_t place;
 } known;
 
+struct Reference {
+    Object object;
+    ~Reference() { if (object != nullptr) known.release(object); }
+};
+
 Handle handle(Object tensor) { return static_cast<char *>(tensor) + known.place; }
-
-// What comes next is asked for some objects ahead: first the object, and when it is there
-// what its handle leads to.
-constexpr int64_t NEAR = 6, FAR = 12;
-
-void ask(Object list, int64_t at, int64_t count) {
-    if (at + FAR < count) __builtin_prefetch(known.item(list, at + FAR));
-    if (at + NEAR >= count) return;
-    const Object next = known.item(list, at + NEAR);
-    if (next == known.none) return;
-    const char *tensor = *static_cast<char **>(handle(next));
-    for (int line = 0; line < 4; ++line) __builtin_prefetch(tensor + 64 * line);
-}
 
 // Whether a tensor that begins nowhere has nothing to begin with; one whose storage was
 // given up has.
@@ -52,9 +45,8 @@ bool is_empty(Object tensor) {
 
 // What a tensor looks like, number by number, until one is not taken.
 template <class Take> bool look(Object tensor, Take take) {
-    const Object type = known.type(tensor);
-    known.release(type);
-    if (!take(int64_t(type))) return false;
+    const Reference type{known.type(tensor)};
+    if (!take(int64_t(type.object))) return false;
     if (tensor == known.none) return true;
     for (const auto kind : known.kinds) {
         int32_t found;
@@ -70,6 +62,38 @@ template <class Take> bool look(Object tensor, Take take) {
     }
     return true;
 }
+
+// What a step touched of a tensor lies all over memory: its object, what that is a tensor
+// of, and what is behind the first pointers there. The next step asks for it some rows
+// ahead, whether it still is there or not: to ask does no harm.
+struct Touched {
+    Object object;
+    char *tensor, *parts[3];
+
+    void keep(Object of) {
+        object = of;
+        tensor = *static_cast<char **>(handle(of));
+        std::memcpy(parts, tensor + sizeof *parts, sizeof parts);
+    }
+};
+constexpr int64_t ROWS_AHEAD = 4, LINE = 64, LINES = 3;
+
+// A compiler may leave out the call of a function that does nothing else.
+__attribute__((always_inline)) inline void ask(const Touched &of) {
+    __builtin_prefetch(of.object);
+    for (int64_t line = 0; line < LINES; ++line)
+        __builtin_prefetch(of.tensor + LINE * line);
+    for (const char *part : of.parts) __builtin_prefetch(part);
+}
+
+// The tensors of a launch, column by column.
+struct Columns {
+    int64_t rows, columns, grad;       // which column is that of gradients, or -1
+    const Object *const *objects;      // but for gradients
+    const int64_t *const *looks;       // none where these are not asked
+    void **const *begins;
+    Touched *touched;
+};
 
 }  // namespace
 
@@ -89,46 +113,50 @@ extern "C" int addresses(int64_t count, Object tensors, void **found) {
     return 1;
 }
 
-// The gradients of the parameters in a list, put into another one. It is 0 where Python has
-// an exception to raise.
-extern "C" int gradients(int64_t count, Object params, Object found) {
-    for (int64_t at = 0; at < count; ++at) {
-        ask(params, at, count);
-        const Object grad = known.attribute(known.item(params, at), known.grad);
-        if (grad == nullptr || known.keep(found, at, grad)) return 0;
-    }
-    return 1;
-}
-
 // What the tensors of a list look like: how many numbers that takes of those that there is
 // room for; or -1.
 extern "C" int64_t looks(int64_t count, Object tensors, int64_t *to, int64_t room) {
     int64_t number = 0;
+    const auto write = [&](int64_t each) {
+        if (number == room) return false;
+        to[number++] = each;
+        return true;
+    };
     for (int64_t at = 0; at < count; ++at)
-        if (!look(known.item(tensors, at), [&](int64_t each) {
-                if (number == room) return false;
-                to[number++] = each;
-                return true;
-            }))
-            return -1;
+        if (!look(known.item(tensors, at), write)) return -1;
     return number;
 }
 
-// Whether tensors look so and all have memory, and where they begin.
-extern "C" int look_so(
-    int64_t count, Object tensors, const int64_t *as, void **found) {
+// Whether tensors look alike and are where they were, but for the gradients, which are those
+// that the first column has now: where they begin is found. 0, too, where Python has an
+// exception to raise.
+extern "C" int unchanged(const Columns *all) {
+    const Columns of = *all;
+    std::vector<const int64_t *> looks(of.looks, of.looks + of.columns);
+    Touched *touched = of.touched;
+    const Touched *const end = touched + of.rows * of.columns;
     try {
-        for (int64_t at = 0; at < count; ++at) {
-            ask(tensors, at, count);
-            const Object tensor = known.item(tensors, at);
-            if (!look(tensor, [&](int64_t each) { return each == *as++; })) return 0;
-            if (tensor == known.none) {
-                found[at] = nullptr;
-                continue;
+        for (int64_t row = 0; row < of.rows; ++row)
+            for (int64_t column = 0; column < of.columns; ++column, ++touched) {
+                const Touched *const later = touched + ROWS_AHEAD * of.columns;
+                if (later < end) ask(*later);
+                const bool is_grad = column == of.grad;
+                const Reference grad{
+                    is_grad ? known.attribute(of.objects[0][row], known.grad) : nullptr};
+                const Object tensor = is_grad ? grad.object : of.objects[column][row];
+                if (tensor == nullptr) return 0;
+                const int64_t *as = looks[column];
+                if (as && !look(tensor, [&](int64_t each) { return each == *as++; }))
+                    return 0;
+                looks[column] = as;
+                if (tensor == known.none) continue;
+                touched->keep(tensor);
+                void *const begin = known.begin(tensor);
+                if (begin == nullptr && !is_empty(tensor)) return 0;
+                void *&before = of.begins[column][row];
+                if (!is_grad && begin != before) return 0;
+                before = begin;
             }
-            found[at] = known.begin(tensor);
-            if (found[at] == nullptr && !is_empty(tensor)) return 0;
-        }
     } catch (...) {
         return 0;
     }

@@ -1,8 +1,7 @@
 """What is asked of a thousand objects in each step, in one call.
 
-In: lists of tensors, or of dicts. Out: where the tensors begin; their gradients; whether
-they are the same; what was replaced in the dicts. Where C++ cannot ask, Python asks them
-one by one.
+In: lists of tensors, or of dicts. Out: where the tensors begin; whether they are the same;
+what was replaced in the dicts. Where C++ cannot ask, Python asks them one by one.
 """
 
 from array import array
@@ -36,15 +35,6 @@ def addresses(tensors: Sequence[Any]) -> array:
         return array("q", map(Tensor.data_ptr, tensors))
     except TypeError:
         return array("q", (0 if x is None else x.data_ptr() for x in tensors))
-
-
-def gradients(params: list[Tensor]) -> list[Tensor | None]:
-    """What the parameters have as `grad`."""
-    if (asked := by_cpp.asked()) is None:
-        return [p.grad for p in params]
-    found: list[Tensor | None] = [None] * len(params)
-    asked.gradients(len(params), params, found)
-    return found
 
 
 class Dicts:
