@@ -114,9 +114,8 @@ def asked() -> Asked | None:
     built = known and compiler.command() and library(_TEXT.read_text())
     if not built:
         return None
-    asking = ctypes.PyDLL(
-        "objects", handle=built._handle
-    )  # it keeps the lock of Python
+    # Unlike what `library` gives, it keeps the lock of Python while it runs.
+    asking = ctypes.PyDLL("objects", handle=built._handle)
     asking.know((_POINTER * len(known))(*known))
     result = Asked.of(asking)
     return result if _are_right(result, tried) else None

@@ -79,22 +79,21 @@ class Look:
         return ask
 
     def _in_python(self) -> Callable[[], bool]:
-        looks = {
-            at: [*map(_look, column)]
-            for at, column in enumerate(self.columns)
-            if at in (0, self.grad)
-        }
+        columns, tables, grad = self.columns, self.tables, self.grad
+        looks = {at: [*map(_look, columns[at])] for at in {0, grad} - {None}}
 
         def ask() -> bool:
-            for at, column in enumerate(self.columns):
-                if at == self.grad:
-                    column = [p.grad for p in self.columns[0]]
-                    self.tables[at] = addresses(column)
+            for at, column in enumerate(columns):
+                if at == grad:
+                    column = [p.grad for p in columns[0]]
                 where = addresses(column)
-                if where != self.tables[at] or (0 in where and lacks(column, where)):
+                if at != grad and where != tables[at]:
+                    return False
+                if 0 in where and lacks(column, where):
                     return False
                 if at in looks and [*map(_look, column)] != looks[at]:
                     return False
+                tables[at] = where
             return True
 
         return ask
