@@ -15,8 +15,9 @@ from optdsl.resources import library
 
 pytest.importorskip("triton", reason="Triton is for Linux")
 
-# Between them they have one pass and several, branches, sums over a tensor, over the model.
-FEW = ["radam", "prodigy"]
+# Between them they have one pass and several, branches, sums over a tensor, over the model,
+# lists.
+FEW = ["radam", "prodigy", "aggmo"]
 NAMES = [each for each in library() if "_CUDA" in of_library(each).python]
 PROGRAM = """
 import inspect, sys
@@ -32,7 +33,8 @@ WORDS |= dict.fromkeys(("hypers", "asked", "numbers", "parts"), "*fp64")
 
 for name, kind in (each.split(":") for each in sys.argv[1:]):
     cls = load_optimizer(name)
-    made = module(sys.modules[cls.__module__]._KERNELS.device.text)
+    rule = sys.modules[cls.__module__]._KERNELS
+    made = module(rule.device.text)
     kernels = {
         key: each for key, each in vars(made).items()
         if key.startswith(("numbers_", "pass_", "across_"))
@@ -47,7 +49,8 @@ for name, kind in (each.split(":") for each in sys.argv[1:]):
             if each.annotation is not inspect.Parameter.empty:
                 types[each.name] = "constexpr"
                 constants[each.name] = kind if each.name.endswith("_t") else True
-        constants |= {k: v for k, v in (("real", real), ("BLOCK", 2048)) if k in types}
+        values = {"real": real, "BLOCK": 2048, **dict.fromkeys(rule.counts, 3)}
+        constants |= {k: v for k, v in values.items() if k in types}
         options = Handed.of_chunks if key.startswith("pass_") else Handed.of_rows
         source = ASTSource(kernel, types, constants)
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)

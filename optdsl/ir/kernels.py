@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..types import Kind, Shape, Type
-from .nodes import Assign, Block, Call, Expr, Ref, Repeat
+from .nodes import Assign, Block, Call, Expr, Ref
 from .rules import Rule
-from .walks import statements
 
 REDUCTIONS = frozenset("sum mean norm dot max min any all".split())
 
@@ -184,14 +183,6 @@ class Program:
         """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
         if self.view is not None:
             return "a reduction along axes"
-        looped = any(
-            isinstance(each, Repeat)
-            for step in self.steps
-            if isinstance(step, (Numbers, Elements))
-            for each in statements(step.body)
-        )
-        if self.lists or looped:
-            return "a loop or a list"
         return ""
 
     def handed_on(self, step: Elements | Along) -> set[str]:

@@ -2,14 +2,18 @@
 built for.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton.language as tl
 from torch import Tensor
 
 from .device_tables import Rows, Values
-from .launch import Batch, Types
+from .launch import Batch
+
+if TYPE_CHECKING:
+    from .cuda import DeviceKernel
 
 KINDS = {
     torch.float32: tl.float32,
@@ -31,8 +35,7 @@ class Handed:
     Args:
         names: what the kernels call the types of columns, and the options.
         batch: the rows.
-        elements: how many of their types are of the parameter's size.
-        scratch: how many columns live as long as a step.
+        kernel: what their types are those of.
         rows: how the rows lie in blocks.
         values: where they begin, and what their groups say.
         scale: what a GradScaler found, and its scale; both may be None.
@@ -50,17 +53,18 @@ class Handed:
         self,
         names: tuple[tuple[str, ...], tuple[str, ...]],
         batch: Batch,
-        elements: int,
-        scratch: int,
+        kernel: "DeviceKernel",
         rows: Rows,
         values: Values,
         scale: tuple[Any, Any],
         device: torch.device,
     ) -> None:
-        types: Types = batch.types
-        real = tl.float64 if is_precise(types[:elements]) else tl.float32
-        kinds = [KINDS.get(each, real) for each in types]
-        kinds[elements:elements] = [real] * scratch
+        found = kernel.kinds(batch.types, batch.options)
+        elements = len(kernel.elements)
+        of_elements = (each for kinds in found[:elements] for each in kinds)
+        real = tl.float64 if is_precise(of_elements) else tl.float32
+        kinds = [KINDS.get(next(filter(None, each), None), real) for each in found]
+        kinds[elements:elements] = [real] * len(kernel.scratch)
         self.rows, self.chunks, self.groups = rows.rows, rows.chunks, rows.groups
         self.device = device
         self.arguments = {
@@ -98,6 +102,6 @@ class Handed:
         kernel[(programs,)](*(known[name] for name in kernel.arg_names), **how)
 
 
-def is_precise(types: Types) -> bool:
+def is_precise(types: Iterable[Any]) -> bool:
     """Whether elements are calculated in float64."""
     return bool({torch.float64, torch.complex128} & {*types})

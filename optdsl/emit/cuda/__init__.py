@@ -15,6 +15,7 @@ from ..names import Names, keys
 from .block import INDENT, gathered
 from .bodies import Bodies
 from .launches import Joint, Pass, Rows
+from .tables import bracketed
 
 _SHARED = (
     "clamp column count_of double elements epsilon_of floor_divide gradient if_there "
@@ -22,13 +23,17 @@ _SHARED = (
     "overflowed reciprocal sigmoid sign smaller smallest smallest_of spread square "
     "squares_of sum_of total"
 ).split()
+_LISTED = (
+    "each_column each_element each_flag each_left each_number filled keep_each "
+    "keep_each_number put"
+).split()
 _TABLES = (
     "columns rows chunks row_of starts bounds numel group hypers asked numbers parts "
     "found_inf grad_scale"
 ).split()
 _BUILT = ("real", "aligned", "BLOCK")
 _KEYWORDS = [
-    *(*_SHARED, *_TABLES, *_BUILT),
+    *(*_SHARED, *_LISTED, *_TABLES, *_BUILT),
     *"triton tl libdevice launch chunk row begin end left i n of at x".split(),
 ]
 
@@ -70,10 +75,9 @@ class Kernels:
         lines = [*kernels, "", "", *self._launch(calls)]
         fitted = [part for line in lines for part in (fit(line) if line else [""])]
         code = "\n".join(fitted)
-        shared = [x for x in _SHARED if re.search(rf"(?<![\w.]){x}\(", code)]
-        return "\n".join([*self._head(count, shared, code), code]) + "\n"
+        return "\n".join([*self._head(count, code), code]) + "\n"
 
-    def _head(self, count: str, shared: list[str], code: str) -> Iterator[str]:
+    def _head(self, count: str, code: str) -> Iterator[str]:
         yield f"# {self.rule.name} in {count} over memory."
         yield ""
         yield "import triton"
@@ -81,14 +85,8 @@ class Kernels:
         if "libdevice." in code:
             yield "from triton.language.extra import libdevice"
         yield ""
-        if shared:
-            line = f"from optdsl.runtime.arithmetic import {', '.join(shared)}"
-            head = "from optdsl.runtime.arithmetic import ("
-            yield from (
-                [line]
-                if len(line) <= 88
-                else [head, *(f"    {x}," for x in shared), ")"]
-            )
+        yield from _imported("arithmetic", _SHARED, code)
+        yield from _imported("entries", _LISTED, code)
         bodies = self.bodies
         yield ""
         yield "# What kernels are built for: the types of columns, and options."
@@ -97,8 +95,11 @@ class Kernels:
 
     @property
     def options(self) -> list[str]:
-        """Rows that have to be in one launch may differ in them: then they are numbers."""
-        return [] if self.rule.in_phases else self.bodies.options
+        """Conditions, and counts. Rows that have to be in one launch may differ in
+        conditions: then they are numbers.
+        """
+        conditions = [] if self.rule.in_phases else self.bodies.options
+        return [*conditions, *self.bodies.lists.counts]
 
     def _kernel(self, name: str, body: list[str]) -> Iterator[str]:
         words = {*re.findall(r"\w+", "\n".join(x for x in body if not _is_comment(x)))}
@@ -114,10 +115,21 @@ class Kernels:
         yield from (INDENT + line if line else "" for line in body)
 
     def _launch(self, calls: list[str]) -> Iterator[str]:
+        bodies, size = self.bodies, self.bodies.table_size
+        body = [f"x.numbers = x.new({bracketed(size)} * x.rows)"] * (size != "0")
+        body += calls
+        words = {*re.findall(r"\w+", "\n".join(body))}
         yield "def launch(x):"
-        if self.bodies.launches.table:
-            yield f"    x.numbers = x.new({len(self.bodies.launches.table)} * x.rows)"
-        yield from (INDENT + line for line in calls)
+        for each in self.program.fits:
+            sides = map(bodies.lists.count, (each.left, each.right))
+            yield f"    if {' > '.join(map(_of_group, sides))}:"
+            yield "        return False  # an entry is asked for that there is not"
+        for count in bodies.lists.counts:
+            if count in words:
+                yield f"    {count} = {_of_group(count)}"
+        yield from (INDENT + line for line in body)
+        if self.program.fits:
+            yield "    return True"
 
 
 def _call(name: str, launch: Rows | Pass | Joint) -> list[str]:
@@ -131,6 +143,21 @@ def _call(name: str, launch: Rows | Pass | Joint) -> list[str]:
     sums = len(gathered(launch.step.body))
     made = [f"x.parts = x.new({sums} * x.chunks)"] if sums else []
     return [*made, f"x.each_chunk({name})"]
+
+
+def _imported(module: str, names: list[str], code: str) -> list[str]:
+    """The lines that import what is called of a module."""
+    called = [x for x in names if re.search(rf"(?<![\w.]){x}\(", code)]
+    head = f"from optdsl.runtime.{module} import "
+    line = head + ", ".join(called)
+    if len(line) <= 88:
+        return [line] if called else []
+    return [f"{head}(", *(f"    {x}," for x in called), ")"]
+
+
+def _of_group(count: str) -> str:
+    """A count as the function that launches the kernels asks for it."""
+    return count if count.isdigit() else f'x.arguments["{count}"]'
 
 
 def _is_comment(line: str) -> bool:

@@ -80,7 +80,7 @@ class Printer:
         match expr:
             case ir.Const():
                 return _literal(expr), call
-            case ir.Ref() | ir.Index(value=ir.Ref(), index=int()):
+            case ir.Ref() | ir.Index(value=ir.Ref()):
                 return self.name(expr), call
             case ir.Unary(operator, operand):
                 return self._unary(operator, operand)
