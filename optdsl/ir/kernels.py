@@ -178,12 +178,8 @@ class Program:
     reduced: tuple[tuple[str, Level], ...] = ()
     least: int = 0
 
-    @property
-    def why_not_on_device(self) -> str:
-        """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
-        if self.view is not None:
-            return "a reduction along axes"
-        return ""
+    why_not_on_device = ""
+    """What kernels for GPUs lack of those for the CPU."""
 
     def handed_on(self, step: Elements | Along) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both

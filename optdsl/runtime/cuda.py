@@ -47,6 +47,7 @@ class DeviceKernel:
         self.kinds = kernel.kinds
         self.together = kernel.together
         self.view, self.least = kernel.view, kernel.least
+        self.reduced = kernel.reduced
         self.grads = kernel.grads
         self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
         self.known: WeakKeyDictionary[Any, dict] = WeakKeyDictionary()
@@ -239,7 +240,8 @@ class DeviceLaunch(Launch):
         has values of its own, since later ones may be freed when it is replayed.
         """
         known, copy, block = self.known, self.known["copy"], self.kernel.block
-        layout = (_stream(self.device), block, batch.numel, batch.of_groups)
+        sizes = batch.numel, batch.shapes, batch.of_groups
+        layout = (_stream(self.device), block, *sizes)
         rows, values = known.get("rows"), known.get("values")
         if known.get("layout") != layout:
             rows, values = Rows.of(batch, block, copy), None

@@ -9,6 +9,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from .device_matrices import Blocks, Matrices, length_of, tile_of
 from .device_tables import Rows, Values
 from .launch import Batch
 
@@ -44,6 +45,7 @@ class Handed:
 
     of_rows = {"num_warps": 1, **_PLAIN}
     of_chunks = {"num_warps": 8, **_PLAIN}
+    of_lines = {"num_warps": 4, **_PLAIN}
     numbers: Tensor | None = None
     """What one kernel worked out once a row, for others."""
     parts: Tensor | None = None
@@ -78,10 +80,28 @@ class Handed:
             "found_inf": scale[0],
             "grad_scale": scale[1],
         }
+        self.is_empty = 0 in batch.numel
+        self.blocks: dict[str, Blocks] = {}
+        self.sizes: dict[str, int] = {}
+        if rows.matrices is not None:
+            self._see(rows.matrices, rows.BLOCK)
+
+    def _see(self, matrices: Matrices, block: int) -> None:
+        """Rows as matrices."""
+        self.blocks, self.sizes = matrices.blocks, matrices.sizes
+        self.arguments["shapes"] = matrices.shapes
+        tables = {kind: each.before for kind, each in matrices.blocks.items()}
+        for name, table in (tables | matrices.parts).items():
+            self.arguments[f"{name}_before"] = table
+        self.arguments["LINES"], self.arguments["COLUMNS"] = tile_of(block)
 
     def new(self, count: int) -> Tensor:
         """Numbers that live as long as a step."""
         return torch.empty(max(count, 1), dtype=torch.float64, device=self.device)
+
+    def make(self, name: str, of: str) -> None:
+        """As many numbers as there are of lines, columns, matrices or parts of them."""
+        self.arguments[name] = self.new(self.sizes[of])
 
     def each_row(self, kernel: Any) -> None:
         self._launch(kernel, self.rows, self.of_rows)
@@ -96,9 +116,28 @@ class Handed:
         if self.chunks:
             self._launch(kernel, self.chunks, self.of_chunks)
 
-    def _launch(self, kernel: Any, programs: int, how: dict[str, Any]) -> None:
+    def each_line(self, kernel: Any) -> None:
+        self._along("lines", kernel)
+
+    def each_column(self, kernel: Any) -> None:
+        self._along("columns", kernel)
+
+    def each_matrix(self, kernel: Any) -> None:
+        self._along("matrices", kernel)
+
+    def _along(self, kind: str, kernel: Any) -> None:
+        of = self.blocks[kind]
+        length = length_of(self.arguments["BLOCK"])
+        given = {"row_of": of.row_of, "starts": of.starts, "BLOCK": length}
+        if of.chunks:
+            self._launch(kernel, of.chunks, self.of_lines, **given)
+
+    def _launch(
+        self, kernel: Any, programs: int, how: dict[str, Any], **given: Any
+    ) -> None:
         """Launch a kernel with what it says that it reads."""
-        known = self.arguments | {"numbers": self.numbers, "parts": self.parts}
+        made = {"numbers": self.numbers, "parts": self.parts}
+        known = self.arguments | made | given
         kernel[(programs,)](*(known[name] for name in kernel.arg_names), **how)
 
 

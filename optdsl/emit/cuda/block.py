@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ... import ir
-from ...ir.kernels import gathers
+from ...ir.kernels import Level, gathers, level
 from ...source import Source
 from ...stages import read_first, surely
 from .expr import Printer, is_element
@@ -171,11 +171,15 @@ GATHERINGS = {
 }
 
 
-def gathered(block: ir.Block) -> list[ir.Assign]:
-    """The reductions of a pass, in order; one a name."""
+def gathered(block: ir.Block, *to: Level) -> list[ir.Assign]:
+    """The reductions of a pass, in order, one a name: those to a number, or those to what
+    there is at other levels.
+    """
     found: dict[str, ir.Assign] = {}
     for each in ir.statements(block):
-        if isinstance(each, ir.Assign) and gathers(each):
+        if not isinstance(each, ir.Assign) or not gathers(each):
+            continue
+        if level(each.target.type) in (to or (Level.NUMBER,)):
             found.setdefault(each.target.name, each)
     return [*found.values()]
 

@@ -8,13 +8,22 @@ from collections.abc import Iterator
 from ... import ir
 from .block import GATHERINGS, Block, gathered, is_flag, takes
 from .expr import is_element
-from .launches import Joint, Pass, Rows
+from .launches import Joint, Pass, Rows, Single
 from .layout import comment
 from .tables import Tables, assignment
 
 
 class Bodies(Tables):
     """Prints the launches of one program."""
+
+    @property
+    def memory(self) -> dict[str, str]:
+        """What lives as long as a step, beside scratch, and what there are as many of."""
+        return {}
+
+    def needs_some(self) -> bool:
+        """Whether something is asked for that there may be none of, along an axis."""
+        return False
 
     def _place(self, target: ir.Ref) -> str:
         """The place in a list that is assigned, where it is one of a list."""
@@ -31,7 +40,7 @@ class Bodies(Tables):
         stores = self.launches.stores(at)
         if loads or stores:
             yield "n = numbers + row"
-        yield from self._of_row(_read(launch.body))
+        yield from self._of_row(read_names(launch.body))
         yield from self._from_table(loads)
         for name in launch.begins:
             column = "step" if name == "t" else name
@@ -61,15 +70,25 @@ class Bodies(Tables):
             yield self._column(column, "keep_number", kind, own(name))
 
     def _joins(self, launch: Rows) -> Iterator[str]:
-        if not launch.joined:
-            return
+        for of in launch.joins:
+            yield from self._bounds(of)
+            for k, each in enumerate(gathered(of.step.body)):
+                how = GATHERINGS[each.value.function]
+                found = f"{how.chunks}({self._parts(of, each, k)}, begin, end)"
+                count = (
+                    "tl.load(numel + row)" if isinstance(of, Pass) else "(end - begin)"
+                )
+                yield from comment(self.rule.source.cut(each.span))
+                value = how.end.format(found, count)
+                yield f"{self.names.own(each.target.name)} = {value}"
+
+    def _bounds(self, of: Pass | Single) -> Iterator[str]:
+        """Where the parts of a row begin and end."""
         yield "begin, end = tl.load(starts + row), tl.load(starts + row + 1)"
-        for k, each in enumerate(launch.joined):
-            how = GATHERINGS[each.value.function]
-            gathered = f"{how.chunks}(parts + {k} * chunks, begin, end)"
-            value = how.end.format(gathered, "tl.load(numel + row)")
-            yield from comment(self.rule.source.cut(each.span))
-            yield f"{self.names.own(each.target.name)} = {value}"
+
+    def _parts(self, of: Pass | Single, each: ir.Assign, k: int) -> str:
+        """Where the parts of a reduction are, the one in the k-th place."""
+        return f"parts + {k} * chunks"
 
     # ---- once a group
 
@@ -112,7 +131,9 @@ class Bodies(Tables):
         loads = self.launches.loads(at)
         if loads:
             yield "n = numbers + row"
-        names = _read(step.body) | ({"maximize"} if "grad" in step.loads else set())
+        names = read_names(step.body) | (
+            {"maximize"} if "grad" in step.loads else set()
+        )
         yield from self._of_row(names)
         yield from self._from_table(loads)
         for name in self.columns.elements:
@@ -179,7 +200,7 @@ class Bodies(Tables):
         return f"{self.names.own(name)} = {function}({parts}, real)"
 
 
-def _read(block: ir.Block) -> set:
+def read_names(block: ir.Block) -> set:
     """The names that a block mentions, and the places of tuples."""
     names: set = set()
     for statement in block:
