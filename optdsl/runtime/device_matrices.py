@@ -25,7 +25,11 @@ def tile_of(block: int) -> tuple[int, int]:
 
 
 def shapes_of(batch: Batch, block: int) -> list[Shape]:
-    """The matrices of each row. What is no matrix is as wide as a tile."""
+    """The matrices of each row, if rows are seen so. What is no matrix is as wide as a
+    tile.
+    """
+    if not batch.shapes:
+        return []
     _, columns = tile_of(block)
     found = zip(batch.shapes[::3], batch.shapes[1::3], batch.shapes[2::3], strict=True)
     return [

@@ -15,7 +15,8 @@ from ..names import Names, keys
 from .block import INDENT, gathered
 from .bodies import Bodies
 from .launches import Joint, Launch, Pass, Rows, Single
-from .matrices import KINDS, OfMatrices
+from .matrices import KINDS
+from .singles import OfMatrices
 from .tables import bracketed
 
 _SHARED = (
