@@ -24,8 +24,8 @@ from optdsl import OptdslError, from_string, load_optimizer
 # Here tiles are of 8 lines and 8 columns, and 8 lines, or 8 columns, are a block.
 BLOCK = 64
 SHAPES = (
-    (3,), (), (0,), (65,), (1, 1), (9, 1), (1, 17), (8, 8), (17, 9), (4, 3, 5),
-    (2, 2, 3, 4), (3, 9, 10), (5, 1, 2), (0, 4), (4, 0), (2, 0, 3), (0, 2, 3),
+    (), (0,), (65,), (1, 1), (9, 1), (1, 17), (8, 8), (17, 9), (4, 3, 5), (2, 1, 2, 3),
+    (0, 4), (4, 0), (2, 0, 3), (0, 2, 3),
 )  # fmt: skip
 CASES = [(name, at) for at in (1, 0) for name in RULES]
 
@@ -44,7 +44,7 @@ def test_shapes_of_all_kinds_in_one_step(name: str, at: int) -> None:
     twins.assert_close(**EXACT, equal_nan=True)
 
 
-@pytest.mark.parametrize("seed", every(9, range(90)))
+@pytest.mark.parametrize("seed", every(18, range(90)))
 def test_kernels_compute_a_random_rule(seed: int) -> None:
     """In tiles of 2 lines and 4 columns."""
     text = spec(seed)
@@ -141,6 +141,17 @@ def test_a_step_that_overflowed_changes_nothing() -> None:
             if step != 1:
                 twins.plain.step()
     assert rows == [2] * 3
+    twins.assert_close()
+
+
+@pytest.mark.parametrize("name", ["amos", "adamp"])
+def test_a_step_that_may_be_captured(name: str) -> None:
+    twins = Twins(name, lambda: parameters((9, 5), (7,)), capturable=True)
+    twins.plain.param_groups[0]["capturable"] = DEVICE.type == "cuda"
+    with triton_kernels(block=BLOCK) as rows:
+        for step in range(2):
+            twins.step(step)
+    assert rows == [2] * 2
     twins.assert_close()
 
 
