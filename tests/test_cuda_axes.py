@@ -44,6 +44,45 @@ def test_shapes_of_all_kinds_in_one_step(name: str, at: int) -> None:
     twins.assert_close(**EXACT, equal_nan=True)
 
 
+_ROWS = "dim=-1, keepdim=true"
+RULES_OF_LINES = {
+    "what is gathered is worked on": f"""
+    m = mean(grad, {_ROWS})
+    m = 2*m
+    p -= lr*m*grad/(1 + norm(m*p))""",
+    "elements of which each line is one": f"""
+    m = mean(grad, {_ROWS})
+    p = lr*m + 0*p""",
+    "flags of lines, and one of all of them": f"""
+    m = mean(grad, {_ROWS}) > 0
+    p -= lr*where(m, grad, p)
+    p -= lr*where(any(m), grad, p)""",
+    "the largest, and what is of a group": f"""
+    m = max(grad, {_ROWS})
+    total = sum(min(p, {_ROWS})*m)
+    of_group = sum(total, over=group)
+    p -= lr*m*of_group*grad/(1 + of_group*of_group)""",
+    "a state that is compared with a number": f"""
+    p -= lr*where(v > lr, grad, p)
+    v = 0.5*v + mean(grad*grad, {_ROWS})""",
+    "a gradient that is changed between passes": f"""
+    grad -= mean(grad, {_ROWS})
+    p -= lr*grad
+    grad /= 1 + norm(grad, {_ROWS})
+    p -= lr*grad""",
+}
+
+
+@pytest.mark.parametrize("rule", RULES_OF_LINES)
+def test_kernels_compute_a_rule(rule: str) -> None:
+    body = RULES_OF_LINES[rule]
+    state = f"state v = mean(zeros_like(grad), {_ROWS})\n" * ("v =" in body)
+    text = f"optimizer Mine\nhyper lr = 0.1\n{state}step:{body}\n"
+    with doubles():
+        start = scenario(checked(text), 1)
+        assert_kernels_compute(text, start, torch.float64, 2.0**-40, 1)
+
+
 @pytest.mark.parametrize("seed", every(18, range(90)))
 def test_kernels_compute_a_random_rule(seed: int) -> None:
     """In tiles of 2 lines and 4 columns."""

@@ -38,15 +38,16 @@ class OfMatrices(Tiles):
             yield f"{place} = ({begin}) * BLOCK + tl.arange(0, BLOCK)"
             yield f"inside = {place} < matrices * {side}"
             yield f"matrix = {place} // {side}"
-        if loads := self.launches.loads(at):
+        if numbers := self.launches.loads(at):
             yield "n = numbers + row"
         yield from self._of_row(read_names(step.body) if step else set())
-        yield from self._from_table(loads)
+        yield from self._from_table(numbers)
         joined = {each.target.name for each, _ in launch.joins}
-        kept = {x for x in joined if x in self._loaded_later(at)}
-        moved = {*step.loads, *step.stores} if step else set()
+        stores = {*step.stores} if step else set()
+        kept = joined & self._loaded_later(at) - stores
+        loads = {*self._loads(step, at)} - joined if step else set()
         for name in dict.fromkeys((*self.columns.elements, *self.kept)):
-            if name in kept or (name in moved and name not in joined):
+            if name in kept | stores | loads:
                 yield from self._find(name)
         for each, source in launch.joins:
             yield from comment(self.rule.source.cut(each.span))
@@ -55,12 +56,11 @@ class OfMatrices(Tiles):
             yield f"store({self.where[name]}, {place}, inside, {own(name)})"
         if step is None:
             return
-        known = {*joined, *self._loads(step, at)}
         for name in step.loads:
-            if name in known - joined:
+            if name in loads:
                 i = PLACES[self.reduced[name]]
                 yield from self._loaded(name, i, "inside", "tl.float64")
-        yield from self._once(step, known)
+        yield from self._once(step, joined | loads)
         for name in step.stores:
             yield from self._stored(name, place, "inside", name in step.loads)
         for each in gathered(step.body, Level.NUMBER, *AXES):

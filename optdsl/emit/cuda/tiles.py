@@ -90,7 +90,6 @@ class Tiles(Matrices):
         """What is worked out of one tile."""
         own, step = self.names.own, launch.step
         again = self.program.handed_on(step)
-        started: set[str] = set()
 
         def line(statement: ir.Assign) -> Iterator[str]:
             name = statement.target.name
@@ -101,18 +100,16 @@ class Tiles(Matrices):
                     value = f"kept({value}, {self.types[name]})"
                 yield f"{own(name)} = {value}"
                 return
-            how = GATHERINGS[statement.value.function]
             value = taken(statement, self.tiles)
             to = level(statement.target.type)
             if to is Level.COLUMN:
                 yield f"{own(name)} = {value}"
                 return
-            gather, _ = TILES[how.chunks]
+            gather, _ = TILES[GATHERINGS[statement.value.function].chunks]
             value = f"{gather}({value}, inside, {_REDUCED[to]})"
             yield f"{own(name)} = {value}"
 
         def start(ref: ir.Ref) -> str:
-            started.add(ref.name)
             shape = _SHAPES[level(ref.type)]
             if empty := self._empty(step.body, ref):
                 return f"{own(ref.name)} = tl.full({shape}, {empty}, tl.float64)"
@@ -121,9 +118,7 @@ class Tiles(Matrices):
             return f"{own(ref.name)} = tl.zeros({shape}, real)"
 
         block = Block(self.tiles, self.rule.source, line, start, self._whole)
-        gathers_to = (Level.NUMBER, Level.LINE, Level.COLUMN)
-        later = {*step.stores} | {
-            each.target.name for each in gathered(step.body, *gathers_to)
-        }
+        sums = gathered(step.body, Level.NUMBER, Level.LINE, Level.COLUMN)
+        later = {*step.stores, *(each.target.name for each in sums)}
         changed = {each.name for each in ir.targets(step.body)}
         yield from block.lines(step.body, {*step.loads}, later & changed)
