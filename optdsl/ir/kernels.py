@@ -148,6 +148,10 @@ class Count:
     value: Expr
 
 
+TURNS = "calls of torch between passes over memory"
+"""What kernels for GPUs lack."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """The step of a rule. `numbers` are all that are worked out once a tensor; `scratch`
@@ -163,6 +167,9 @@ class Program:
     column or matrix that a step hands on to another, with their levels: states, and locals,
     which are kept in float64 as long as the step takes. Tensors of fewer than the `least`
     axes come to nothing that is reduced: they may be seen as any shape of their size.
+
+    A program may be one `turn` of a step, a number from 1 on. No one looks whether Python
+    would raise for a number of it, since another turn has changed something by then.
     """
 
     rule: Rule
@@ -177,9 +184,12 @@ class Program:
     view: View | None = None
     reduced: tuple[tuple[str, Level], ...] = ()
     least: int = 0
+    turn: int = 0
 
-    why_not_on_device = ""
-    """What kernels for GPUs lack of those for the CPU."""
+    @property
+    def why_not_on_device(self) -> str:
+        """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
+        return TURNS if self.turn else ""
 
     def handed_on(self, step: Elements | Along) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both
@@ -190,3 +200,28 @@ class Program:
         loads = {x for each in passes for x in each.loads}
         outlive = {"p", *(each.name for each in self.rule.own)}
         return loads & {*step.stores} & outlive
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A step that kernels and torch take turns in: programs, and rules that torch runs on
+    lists. `handed` are the names of what one turn hands on to another: in each a state, a
+    tensor like the parameter that lives as long as the step takes.
+    """
+
+    parts: tuple[Program | Rule, ...]
+    handed: tuple[str, ...]
+
+    why_not_on_device = TURNS
+
+    @property
+    def programs(self) -> list[Program]:
+        return [each for each in self.parts if isinstance(each, Program)]
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return tuple(x for each in self.programs for x in each.options)
+
+    @property
+    def asked(self) -> tuple[tuple[str, Expr], ...]:
+        return tuple(x for each in self.programs for x in each.asked)
