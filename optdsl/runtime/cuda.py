@@ -69,10 +69,9 @@ class DeviceKernel:
         """As for the CPU, but a hyper that is a tensor of the device stays one."""
         hypers, options = self.hypers(group)
         values = tuple(map(_number, hypers))
-        (*conditions,) = options
-        at = len(conditions) - len(self.counts)
-        chosen = tuple(map(bool, conditions[:at]))
-        counts = tuple(map(int, conditions[at:]))
+        said = [*options]
+        at = len(said) - len(self.counts)
+        chosen, counts = tuple(map(bool, said[:at])), tuple(map(int, said[at:]))
         if self.together:
             return (*values, *map(float, chosen)), counts
         return values, (*chosen, *counts)
@@ -224,15 +223,10 @@ class DeviceLaunch(Launch):
             if self.kernel.has_scale(self.optimizer):
                 optimizer = self.optimizer
                 scale = optimizer.found_inf, getattr(optimizer, "grad_scale", None)
-            handed = Handed(
-                (kernels.TYPES, kernels.OPTIONS),
-                batch,
-                self.kernel,
-                rows,
-                values,
-                scale,
-                self.device,
-            )
+            names = kernels.TYPES, kernels.OPTIONS
+            counts = len(self.kernel.elements), len(self.kernel.scratch)
+            tables = rows, values, scale
+            handed = Handed(names, batch, kinds, *counts, *tables, self.device)
             return kernels.launch(handed) is not False
 
     def _tables(self, batch: Batch, pointers: list[array]) -> tuple[Rows, Values]:

@@ -3,7 +3,8 @@ built for.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 
 import torch
 import triton.language as tl
@@ -11,10 +12,7 @@ from torch import Tensor
 
 from .device_matrices import Blocks, Matrices, length_of, tile_of
 from .device_tables import Rows, Values
-from .launch import Batch
-
-if TYPE_CHECKING:
-    from .cuda import DeviceKernel
+from .launch import Batch, Types
 
 KINDS = {
     torch.float32: tl.float32,
@@ -36,7 +34,9 @@ class Handed:
     Args:
         names: what the kernels call the types of columns, and the options.
         batch: the rows.
-        kernel: what their types are those of.
+        kinds: the types of each name: one, or that of each entry of a list.
+        elements: how many of these are of the parameter's size, or of lines of it.
+        scratch: how many columns live as long as a step.
         rows: how the rows lie in blocks.
         values: where they begin, and what their groups say.
         scale: what a GradScaler found, and its scale; both may be None.
@@ -55,22 +55,21 @@ class Handed:
         self,
         names: tuple[tuple[str, ...], tuple[str, ...]],
         batch: Batch,
-        kernel: "DeviceKernel",
+        kinds: list[Types],
+        elements: int,
+        scratch: int,
         rows: Rows,
         values: Values,
         scale: tuple[Any, Any],
         device: torch.device,
     ) -> None:
-        found = kernel.kinds(batch.types, batch.options)
-        elements = len(kernel.elements)
-        of_elements = (each for kinds in found[:elements] for each in kinds)
-        real = tl.float64 if is_precise(of_elements) else tl.float32
-        kinds = [KINDS.get(next(filter(None, each), None), real) for each in found]
-        kinds[elements:elements] = [real] * len(kernel.scratch)
+        real = tl.float64 if is_precise(chain(*kinds[:elements])) else tl.float32
+        types = [KINDS.get(next(filter(None, each), None), real) for each in kinds]
+        types[elements:elements] = [real] * scratch
         self.rows, self.chunks, self.groups = rows.rows, rows.chunks, rows.groups
         self.device = device
         self.arguments = {
-            **dict(zip(names[0], kinds, strict=True)),
+            **dict(zip(names[0], types, strict=True)),
             **dict(zip(names[1], batch.options, strict=True)),
             "real": real,
             "aligned": values.aligned,
@@ -80,7 +79,7 @@ class Handed:
             "found_inf": scale[0],
             "grad_scale": scale[1],
         }
-        self.is_empty = 0 in batch.numel
+        self.has_empty = 0 in batch.numel
         self.blocks: dict[str, Blocks] = {}
         self.sizes: dict[str, int] = {}
         if rows.matrices is not None:

@@ -148,7 +148,7 @@ class Kernels:
         words = {*re.findall(r"\w+", "\n".join(body))}
         yield "def launch(x):"
         if self.bodies.needs_some():
-            yield "    if x.is_empty:"
+            yield "    if x.has_empty:"
             yield "        return False  # of nothing there is no largest"
         for each in self.program.fits:
             sides = map(bodies.lists.count, (each.left, each.right))
