@@ -129,6 +129,16 @@ def test_short_floats_are_near_the_step_in_float64(
         assert ((p.detach().double() - exact).abs() <= allowed).all()
 
 
+@pytest.mark.parametrize("width", [32, 33])
+def test_lines_that_are_even_and_others(width: int) -> None:
+    """Where all are multiples of 16 elements several are loaded at once."""
+    twins = Twins("adafactor", lambda: parameters((4, 32), (2, 3, width), (48,)))
+    with triton_kernels(block=1024):
+        for step in range(2):
+            twins.step(step)
+    twins.assert_close()
+
+
 def test_groups_with_their_own_numbers_are_one_launch() -> None:
     params, others = parameters((9, 5), (4, 20)), parameters((9, 5), (4, 20))
 

@@ -60,8 +60,9 @@ for name, kind in (each.split(":") for each in sys.argv[1:]):
         }.get(key.split("_")[0], Handed.of_lines)
         source = ASTSource(kernel, types, constants)
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-        if key.startswith("pass_") and not rule.view:
-            # Where tensors begin at multiples of 16 bytes, several elements at once.
+        if key.startswith("pass_"):
+            # Where tensors begin at multiples of 16 bytes, several elements at once; of
+            # matrices, where lines are even.
             loads = ("ld.global.v2", "ld.global.v4")
             assert any(each in built.asm["ptx"] for each in loads)
         print(name, key)

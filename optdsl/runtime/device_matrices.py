@@ -38,6 +38,14 @@ def shapes_of(batch: Batch, block: int) -> list[Shape]:
     ]
 
 
+def is_even(shapes: Sequence[Shape], batch: Batch) -> bool:
+    """Whether all lines, and all rows, have multiples of 16 elements."""
+    rows = zip(shapes, batch.numel, strict=True)
+    return all(
+        not numel or width % 16 == numel % 16 == 0 for (*_, width), numel in rows
+    )
+
+
 def tiles_of(shapes: Sequence[Shape], block: int) -> list[int]:
     """How many tiles each row has. Their lines are counted through all its matrices."""
     lines, columns = tile_of(block)
@@ -64,8 +72,10 @@ class Blocks:
 class Matrices:
     """Blocks of lines, of columns and single matrices. What passes gather, a part a tile,
     begins for each row behind so many others: `parts` of each kind, of `sizes` in all.
+    Where all is `even`, lines and rows have multiples of 16 elements.
     """
 
+    even: bool
     shapes: Tensor
     blocks: dict[str, Blocks]
     parts: dict[str, Tensor]
@@ -102,7 +112,9 @@ class Matrices:
         return tables
 
     @classmethod
-    def of(cls, host: Sequence[array], device: Sequence[Tensor]) -> "Matrices":
+    def of(
+        cls, even: bool, host: Sequence[array], device: Sequence[Tensor]
+    ) -> "Matrices":
         blocks, at = {}, 1
         for kind in ("lines", "columns", "matrices"):
             _, starts, before = host[at : at + 3]
@@ -111,7 +123,7 @@ class Matrices:
         parts = dict(zip(("line_parts", "column_parts"), device[at:], strict=True))
         sizes = {kind: each.total for kind, each in blocks.items()}
         sizes |= {kind: each[-1] for kind, each in zip(parts, host[at:], strict=True)}
-        return cls(device[0], blocks, parts, sizes)
+        return cls(even, device[0], blocks, parts, sizes)
 
 
 def length_of(block: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .device_matrices import Matrices, shapes_of, tiles_of
+from .device_matrices import Matrices, is_even, shapes_of, tiles_of
 from .launch import Batch
 
 Words = array  # of 64 bits each, some of which are floats
@@ -83,7 +83,9 @@ class Rows:
         tables = _carried([*listed, *(x.tobytes() for x in more)], copy)
         sizes = len(chunks), len(batch.of_groups), starts[-1]
         own, of_matrices = tables[: len(listed)], tables[len(listed) :]
-        matrices = Matrices.of(more, of_matrices) if more else None
+        matrices = None
+        if more:
+            matrices = Matrices.of(is_even(shapes, batch), more, of_matrices)
         return cls(block, *sizes, *own, matrices)
 
 

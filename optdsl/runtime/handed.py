@@ -88,7 +88,7 @@ class Handed:
     def _see(self, matrices: Matrices, block: int) -> None:
         """Rows as matrices."""
         self.blocks, self.sizes = matrices.blocks, matrices.sizes
-        self.arguments["shapes"] = matrices.shapes
+        self.arguments |= {"shapes": matrices.shapes, "even": matrices.even}
         tables = {kind: each.before for kind, each in matrices.blocks.items()}
         for name, table in (tables | matrices.parts).items():
             self.arguments[f"{name}_before"] = table

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 0c2c0474afcd.
+# Compiled by optdsl from adafactor.opt, content 545bfe6f26b5.
 
 import math
 import warnings
@@ -1338,6 +1338,7 @@ def pass_1(
     maximize: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1347,13 +1348,17 @@ def pass_1(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     ndim = tl.load(asked + 1 * rows + row)
     p_at = column(columns, rows, row, 0, p_t, aligned)
@@ -1520,6 +1525,7 @@ def pass_2(
     maximize: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1529,13 +1535,17 @@ def pass_2(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     matrix = line // height
     n = numbers + row
@@ -1607,6 +1617,7 @@ def pass_3(
     weight_decay_is_not_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1616,13 +1627,17 @@ def pass_3(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     matrix = line // height
     n = numbers + row

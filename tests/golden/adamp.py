@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 90e23d40e0e1.
+# Compiled by optdsl from adamp.opt, content 224dea509ca6.
 
 import math
 import warnings
@@ -1538,6 +1538,7 @@ def pass_1(
     nesterov: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1547,13 +1548,17 @@ def pass_1(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     n = numbers + row
     of = hypers + 7 * tl.load(group + row)
@@ -1830,6 +1835,7 @@ def pass_2(
     weight_decay_is_not_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1839,13 +1845,17 @@ def pass_2(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     n = numbers + row
     of = hypers + 7 * tl.load(group + row)

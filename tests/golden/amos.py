@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content 6f530305d689.
+# Compiled by optdsl from amos.opt, content 0babf21c5b06.
 
 import math
 import warnings
@@ -1200,6 +1200,7 @@ def pass_1(
     maximize: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1209,13 +1210,17 @@ def pass_1(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     grad_at = column(columns, rows, row, 1, grad_t, aligned)
     grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
@@ -1297,6 +1302,7 @@ def pass_2(
     momentum_above_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1306,13 +1312,17 @@ def pass_2(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     of = hypers + 6 * tl.load(group + row)
     momentum = tl.load(of + 4)

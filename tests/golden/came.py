@@ -10,7 +10,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from came.opt, content 5d36a9fc4fe6.
+# Compiled by optdsl from came.opt, content e4479a6083ce.
 
 import math
 import warnings
@@ -1520,6 +1520,7 @@ def pass_1(
     maximize: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1529,13 +1530,17 @@ def pass_1(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     of = hypers + 8 * tl.load(group + row)
     eps_0 = tl.load(of + 1)
@@ -1711,6 +1716,7 @@ def pass_2(
     maximize: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1720,13 +1726,17 @@ def pass_2(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     matrix = line // height
     n = numbers + row
@@ -1795,6 +1805,7 @@ def pass_3(
     maximize: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1804,13 +1815,17 @@ def pass_3(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     matrix = line // height
     n = numbers + row
@@ -2014,6 +2029,7 @@ def pass_4(
     weight_decay_is_not_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -2023,13 +2039,17 @@ def pass_4(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     matrix = line // height
     of = hypers + 8 * tl.load(group + row)

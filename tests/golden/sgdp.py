@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content fa3bfe7b2fea.
+# Compiled by optdsl from sgdp.opt, content afd772c959d8.
 
 import math
 import warnings
@@ -1229,6 +1229,7 @@ def pass_1(
     nesterov: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1238,13 +1239,17 @@ def pass_1(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     of = hypers + 7 * tl.load(group + row)
     momentum = tl.load(of + 1)
@@ -1504,6 +1509,7 @@ def pass_2(
     weight_decay_is_not_0: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
+    even: tl.constexpr,
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -1513,13 +1519,17 @@ def pass_2(
     row = tl.load(row_of + chunk)
     matrices = tl.load(shapes + row)
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
     # A tile of lines of all matrices, and of columns of them.
     tile = chunk - tl.load(starts + row)
     tiles = tl.cdiv(width, COLUMNS)
     line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
     across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     i = line * width + across
-    inside = (across < width) & (i < tl.load(numel + row))
+    inside = (across < width) & (i < size)
     seen = line < matrices * height
     n = numbers + row
     of = hypers + 7 * tl.load(group + row)

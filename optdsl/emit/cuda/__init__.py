@@ -41,14 +41,14 @@ _OF_MATRICES = (
     "shapes lines_before columns_before matrices_before line_parts_before "
     "column_parts_before"
 ).split()
-_BUILT = ("real", "aligned", "BLOCK", "LINES", "COLUMNS")
+_BUILT = ("real", "aligned", "even", "BLOCK", "LINES", "COLUMNS")
 _KEYWORDS = [
     *(*_SHARED, *_LISTED, *_TABLES, *_BUILT),
     *"triton tl libdevice launch chunk row begin end left i n of at x".split(),
 ]
 _KEYWORDS_OF_MATRICES = [
     *(*_TILED, *_OF_MATRICES),
-    *"matrices height width matrix line across tile tiles inside seen".split(),
+    *"matrices height width size matrix line across tile tiles inside seen".split(),
 ]
 
 

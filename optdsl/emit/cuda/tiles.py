@@ -31,13 +31,17 @@ class Tiles(Matrices):
         yield "chunk = tl.program_id(0)"
         yield "row = tl.load(row_of + chunk)"
         yield from self._seen()
+        yield "size = tl.load(numel + row)"
+        yield "if even:"
+        yield "    # Several elements are loaded at once."
+        yield "    width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)"
         yield "# A tile of lines of all matrices, and of columns of them."
         yield "tile = chunk - tl.load(starts + row)"
         yield "tiles = tl.cdiv(width, COLUMNS)"
         yield "line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]"
         yield "across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]"
         yield "i = line * width + across"
-        yield "inside = (across < width) & (i < tl.load(numel + row))"
+        yield "inside = (across < width) & (i < size)"
         sums = gathered(step.body)
         along = gathered(step.body, Level.LINE, Level.COLUMN)
         moved = {self.reduced.get(x) for x in step.loads} - {None}
