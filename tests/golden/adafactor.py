@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 545bfe6f26b5.
+# Compiled by optdsl from adafactor.opt, content de6c65fef23d.
 
 import math
 import warnings
@@ -1424,7 +1424,6 @@ def lines_1(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     ndim = tl.load(asked + 1 * rows + row)
     size_last_1 = tl.load(asked + 2 * rows + row)
@@ -1467,7 +1466,6 @@ def columns_1(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     across = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = across < matrices * width
-    matrix = across // width
     n = numbers + row
     ndim = tl.load(asked + 1 * rows + row)
     size_last_2 = tl.load(asked + 3 * rows + row)

@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 224dea509ca6.
+# Compiled by optdsl from adamp.opt, content c259d31240fc.
 
 import math
 import warnings
@@ -1644,7 +1644,6 @@ def lines_1(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     ndim = tl.load(asked + 0 * rows + row)
     numel_ = tl.load(asked + 1 * rows + row)
@@ -1801,7 +1800,6 @@ def lines_2(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     of = hypers + 7 * tl.load(group + row)
     eps = tl.load(of + 3)

@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content 0babf21c5b06.
+# Compiled by optdsl from amos.opt, content d81bee81a164.
 
 import math
 import warnings
@@ -1176,7 +1176,6 @@ def lines_1(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     product = tl.load(n + 0 * rows)
     product_2 = tl.load(n + 1 * rows)
@@ -1250,7 +1249,6 @@ def lines_2(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     of = hypers + 6 * tl.load(group + row)
     lr = tl.load(of + 0)
@@ -1274,7 +1272,7 @@ def lines_2(
     falling = load(falling_at, line, inside, tl.float64)
     slower = load(slower_at, line, inside, tl.float64)
     # v = lerp(v, g2, 1 - beta)
-    v = lerp(v, g2, (1.0 - beta))
+    v = lerp(v, g2, 1.0 - beta)
     # inverse = (1 - beta**t)/max(v, eps)
     inverse = difference / larger(v, eps)
     # gamma = lr**2*g2*inverse*falling
@@ -1282,7 +1280,7 @@ def lines_2(
     # b = b + gamma*(1 + b)
     b = b + gamma * (1.0 + b)
     # rate = lr*scale*sqrt(inverse)/slower
-    rate = (lr * scale) * tl.sqrt(inverse) / slower
+    rate = lr * scale * tl.sqrt(inverse) / slower
     # decay = 0.5*gamma/slower
     decay = 0.5 * gamma / slower
     store(v_at, line, inside, v)

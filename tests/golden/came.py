@@ -10,7 +10,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from came.opt, content e4479a6083ce.
+# Compiled by optdsl from came.opt, content 97ecee494567.
 
 import math
 import warnings
@@ -1588,7 +1588,6 @@ def lines_1(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     ndim = tl.load(asked + 0 * rows + row)
     beta2 = tl.load(n + 0 * rows)
@@ -1605,7 +1604,7 @@ def lines_1(
     mean = tl.full([BLOCK], 0.0, tl.float64)
     if ndim > 1.0:
         # exp_avg_sq_row = lerp(exp_avg_sq_row, row_mean(square), 1 - beta2)
-        exp_avg_sq_row = lerp(exp_avg_sq_row, total_ / larger_, (1.0 - beta2))
+        exp_avg_sq_row = lerp(exp_avg_sq_row, total_ / larger_, 1.0 - beta2)
         # scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
         scaled_row = exp_avg_sq_row
         # mean(row, dim=-2, keepdim=true)
@@ -1633,7 +1632,6 @@ def columns_1(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     across = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = across < matrices * width
-    matrix = across // width
     n = numbers + row
     ndim = tl.load(asked + 0 * rows + row)
     beta2 = tl.load(n + 0 * rows)
@@ -1650,7 +1648,7 @@ def columns_1(
     rsqrt_2 = tl.full([BLOCK], 0.0, tl.float64)
     if ndim > 1.0:
         # exp_avg_sq_col = lerp(exp_avg_sq_col, col_mean(square), 1 - beta2)
-        exp_avg_sq_col = lerp(exp_avg_sq_col, total_2 / larger_2, (1.0 - beta2))
+        exp_avg_sq_col = lerp(exp_avg_sq_col, total_2 / larger_2, 1.0 - beta2)
         # scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
         scaled_col = exp_avg_sq_col
         # rsqrt(col)
@@ -1899,7 +1897,6 @@ def lines_3(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     ndim = tl.load(asked + 0 * rows + row)
     beta3 = tl.load(n + 5 * rows)
@@ -1918,7 +1915,7 @@ def lines_3(
     mean_2 = tl.full([BLOCK], 0.0, tl.float64)
     if ndim > 1.0:
         # exp_avg_res_row = lerp(exp_avg_res_row, row_mean(residual), 1 - beta3)
-        exp_avg_res_row = lerp(exp_avg_res_row, total_3 / larger_4, (1.0 - beta3))
+        exp_avg_res_row = lerp(exp_avg_res_row, total_3 / larger_4, 1.0 - beta3)
         # scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
         scaled_row_2 = exp_avg_res_row
         # mean(row, dim=-2, keepdim=true)
@@ -1946,7 +1943,6 @@ def columns_2(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     across = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = across < matrices * width
-    matrix = across // width
     n = numbers + row
     ndim = tl.load(asked + 0 * rows + row)
     beta3 = tl.load(n + 5 * rows)
@@ -1963,7 +1959,7 @@ def columns_2(
     rsqrt_4 = tl.full([BLOCK], 0.0, tl.float64)
     if ndim > 1.0:
         # exp_avg_res_col = lerp(exp_avg_res_col, col_mean(residual), 1 - beta3)
-        exp_avg_res_col = lerp(exp_avg_res_col, total_4 / larger_5, (1.0 - beta3))
+        exp_avg_res_col = lerp(exp_avg_res_col, total_4 / larger_5, 1.0 - beta3)
         # scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
         scaled_col_2 = exp_avg_res_col
         # rsqrt(col)

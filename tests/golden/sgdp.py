@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content afd772c959d8.
+# Compiled by optdsl from sgdp.opt, content eb5ca73c5b04.
 
 import math
 import warnings
@@ -1322,7 +1322,6 @@ def lines_1(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     ndim = tl.load(asked + 0 * rows + row)
     numel_ = tl.load(asked + 1 * rows + row)
@@ -1476,7 +1475,6 @@ def lines_2(
     height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
     line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
     inside = line < matrices * height
-    matrix = line // height
     n = numbers + row
     of = hypers + 7 * tl.load(group + row)
     eps = tl.load(of + 4)

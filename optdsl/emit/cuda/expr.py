@@ -65,7 +65,7 @@ class Printer:
     def element(self, expr: ir.Expr, least: int = 0) -> str:
         """What is worked out once an element, of a number where it is one."""
         if not is_element(expr) or self._of_lines(expr):
-            return self._rounded(expr)
+            return self._rounded(expr, least)
         return _bracketed(*self._element(expr), least)
 
     def _of_lines(self, expr: ir.Expr) -> bool:
@@ -130,7 +130,7 @@ class Printer:
 
     # ---- elements
 
-    def _rounded(self, expr: ir.Expr) -> str:
+    def _rounded(self, expr: ir.Expr, least: int = 0) -> str:
         if self.lines is not None and self._of_lines(expr):
             if expr.type.element == "flag":
                 return self.lines.element(expr, PRECEDENCE["unary"])
@@ -140,7 +140,7 @@ class Printer:
         if self._is_built_in(expr):
             return self.number(expr, PRECEDENCE["unary"])
         if self.real == "tl.float64":
-            return self.number(expr, PRECEDENCE["unary"])
+            return self.number(expr, least)
         return f"{self.number(expr, PRECEDENCE['call'])}.to({self.real})"
 
     def _element(self, expr: ir.Expr) -> tuple[str, int]:

@@ -37,7 +37,8 @@ class OfMatrices(Tiles):
             side = _SIDES[of]
             yield f"{place} = ({begin}) * BLOCK + tl.arange(0, BLOCK)"
             yield f"inside = {place} < matrices * {side}"
-            yield f"matrix = {place} // {side}"
+            if Level.MATRIX in {self.reduced[x] for x in (step.loads if step else ())}:
+                yield f"matrix = {place} // {side}"
         if numbers := self.launches.loads(at):
             yield "n = numbers + row"
         yield from self._of_row(read_names(step.body) if step else set())
