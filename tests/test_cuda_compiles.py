@@ -15,8 +15,9 @@ from optdsl.resources import library
 
 pytest.importorskip("triton", reason="Triton is for Linux")
 
-# Between them they have one pass and several, branches, sums over a tensor, over the model.
-FEW = ["radam", "prodigy"]
+# Between them they have one pass and several, branches, sums over a tensor, over the model,
+# lists, lines and columns and matrices.
+FEW = ["radam", "prodigy", "aggmo", "adafactor"]
 NAMES = [each for each in library() if "_CUDA" in of_library(each).python]
 PROGRAM = """
 import inspect, sys
@@ -24,6 +25,7 @@ import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from optdsl import load_optimizer
+from optdsl.runtime.device_matrices import tile_of
 from optdsl.runtime.handed import Handed
 from optdsl.runtime.triton_text import module
 
@@ -32,10 +34,11 @@ WORDS |= dict.fromkeys(("hypers", "asked", "numbers", "parts"), "*fp64")
 
 for name, kind in (each.split(":") for each in sys.argv[1:]):
     cls = load_optimizer(name)
-    made = module(sys.modules[cls.__module__]._KERNELS.device.text)
+    rule = sys.modules[cls.__module__]._KERNELS
+    made = module(rule.device.text)
     kernels = {
         key: each for key, each in vars(made).items()
-        if key.startswith(("numbers_", "pass_", "across_"))
+        if key.startswith(("numbers_", "pass_", "across_", "lines_", "columns_", "matrices_"))
     }
     assert kernels
     kind = getattr(tl, kind)
@@ -43,16 +46,23 @@ for name, kind in (each.split(":") for each in sys.argv[1:]):
     for key, kernel in kernels.items():
         types, constants = {}, {}
         for each in inspect.signature(kernel.fn).parameters.values():
-            types[each.name] = WORDS.get(each.name, "*i64")
+            made = each.name.endswith(("_all", "_parts"))
+            types[each.name] = "*fp64" if made else WORDS.get(each.name, "*i64")
             if each.annotation is not inspect.Parameter.empty:
                 types[each.name] = "constexpr"
                 constants[each.name] = kind if each.name.endswith("_t") else True
-        constants |= {k: v for k, v in (("real", real), ("BLOCK", 2048)) if k in types}
-        options = Handed.of_chunks if key.startswith("pass_") else Handed.of_rows
+        lines, columns = tile_of(2048)
+        values = {"real": real, "BLOCK": 2048, "LINES": lines, "COLUMNS": columns}
+        values |= dict.fromkeys(rule.counts, 3)
+        constants |= {k: v for k, v in values.items() if k in types}
+        options = {
+            "pass": Handed.of_chunks, "numbers": Handed.of_rows, "across": Handed.of_rows,
+        }.get(key.split("_")[0], Handed.of_lines)
         source = ASTSource(kernel, types, constants)
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
         if key.startswith("pass_"):
-            # Where tensors begin at multiples of 16 bytes, several elements at once.
+            # Where tensors begin at multiples of 16 bytes, several elements at once; of
+            # matrices, where lines are even.
             loads = ("ld.global.v2", "ld.global.v4")
             assert any(each in built.asm["ptx"] for each in loads)
         print(name, key)

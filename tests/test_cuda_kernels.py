@@ -438,7 +438,7 @@ def test_the_source_of_a_kernel_can_be_seen() -> None:
 
 
 @ON_GPU
-@pytest.mark.parametrize("name", ["adamw", "lamb", "prodigy"])
+@pytest.mark.parametrize("name", ["adamw", "lamb", "prodigy", "aggmo", "amos"])
 def test_a_captured_step_is_the_same_step(name: str) -> None:
     options = {"capturable": True}
     cls = load_optimizer(name)
@@ -466,7 +466,7 @@ def test_a_captured_step_is_the_same_step(name: str) -> None:
 
 
 @ON_GPU
-@pytest.mark.parametrize("name", ["adamw", "lamb", "prodigy"])
+@pytest.mark.parametrize("name", ["adamw", "lamb", "prodigy", "aggmo", "amos"])
 def test_a_step_does_not_wait_for_the_device(name: str) -> None:
     params = parameters(5, 5000)
     optimizer = load_optimizer(name)(params, fused=True)

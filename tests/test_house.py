@@ -48,7 +48,7 @@ ONLY_IN = {
     "rich": {"bench", "verify", "explain"},
 }
 # Imported where Triton is installed and tensors lie on a GPU, and not before.
-FOR_A_GPU = {"arithmetic", "handed"}
+FOR_A_GPU = {"arithmetic", "entries", "handed", "tiles"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

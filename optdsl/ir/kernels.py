@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..types import Kind, Shape, Type
-from .nodes import Assign, Block, Call, Expr, Ref, Repeat
+from .nodes import Assign, Block, Call, Expr, Ref
 from .rules import Rule
-from .walks import statements
 
 REDUCTIONS = frozenset("sum mean norm dot max min any all".split())
 
@@ -190,19 +189,7 @@ class Program:
     @property
     def why_not_on_device(self) -> str:
         """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
-        if self.turn:
-            return TURNS
-        if self.view is not None:
-            return "a reduction along axes"
-        looped = any(
-            isinstance(each, Repeat)
-            for step in self.steps
-            if isinstance(step, (Numbers, Elements))
-            for each in statements(step.body)
-        )
-        if self.lists or looped:
-            return "a loop or a list"
-        return ""
+        return TURNS if self.turn else ""
 
     def handed_on(self, step: Elements | Along) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both

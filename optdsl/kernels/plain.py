@@ -174,7 +174,8 @@ class Plain:
             case ir.Call() if _is_reduction(expr):
                 value = self._reduction(expr, before)
                 name = self._free(expr.function if expr.function != "sum" else "total")
-                type_ = ir.SCALAR if expr.dim is None else expr.type
+                scalar = replace(ir.SCALAR, element=expr.type.element)
+                type_ = scalar if expr.dim is None else expr.type
                 target = ir.Ref(name, ir.Role.LOCAL, type_, expr.span)
                 before.append(ir.Assign(target, value, expr.span))
                 return target

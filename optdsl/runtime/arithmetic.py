@@ -49,9 +49,9 @@ def gradient(at, i, left, maximize, grad_scale, real: tl.constexpr):
 def keep(at, i, left, x):
     """Store a block of a tensor, as far as it goes."""
     if left >= i.shape[0]:
-        tl.store(at + i, x.to(at.dtype.element_ty))
+        tl.store(at + i, rounded(x, at.dtype.element_ty))
     else:
-        tl.store(at + i, x.to(at.dtype.element_ty), mask=i < left)
+        tl.store(at + i, rounded(x, at.dtype.element_ty), mask=i < left)
 
 
 @triton.jit
@@ -71,7 +71,7 @@ def keep_number(columns, rows, row, place, kind: tl.constexpr, x):
 
 @triton.jit
 def rounded(x, kind: tl.constexpr):
-    """A float64 number in another precision."""
+    """Numbers in another precision: short ones are rounded from float32."""
     if kind == tl.float64:
         y = x
     else:

@@ -41,9 +41,13 @@ class DeviceKernel:
         self.text = text
         self.hypers: Hypers = kernel.hypers
         self.elements = kernel.elements
+        self.numbers = kernel.numbers
         self.scratch = kernel.scratch
+        self.counts = kernel.counts
+        self.kinds = kernel.kinds
         self.together = kernel.together
         self.view, self.least = kernel.view, kernel.least
+        self.reduced = kernel.reduced
         self.grads = kernel.grads
         self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
         self.known: WeakKeyDictionary[Any, dict] = WeakKeyDictionary()
@@ -61,14 +65,16 @@ class DeviceKernel:
         """Whether the gradients of this step have a scale that is left to kernels."""
         return optimizer in self.scaled and hasattr(optimizer, "found_inf")
 
-    def numbers_of(self, group: dict[str, Any]) -> tuple[tuple, tuple[bool, ...]]:
+    def numbers_of(self, group: dict[str, Any]) -> tuple[tuple, tuple[int, ...]]:
         """As for the CPU, but a hyper that is a tensor of the device stays one."""
         hypers, options = self.hypers(group)
         values = tuple(map(_number, hypers))
-        chosen = tuple(map(bool, options))
+        said = [*options]
+        at = len(said) - len(self.counts)
+        chosen, counts = tuple(map(bool, said[:at])), tuple(map(int, said[at:]))
         if self.together:
-            return (*values, *map(float, chosen)), ()
-        return values, chosen
+            return (*values, *map(float, chosen)), counts
+        return values, (*chosen, *counts)
 
 
 def _number(hyper: Any) -> Any:
@@ -198,7 +204,10 @@ class DeviceLaunch(Launch):
         from .handed import Handed  # it needs Triton
 
         kernels = module(self.kernel.text)
-        count = len(self.kernel.elements)
+        kinds = self.kernel.kinds(batch.types, batch.options)
+        if any(len({*each} - {None}) > 1 for each in kinds):
+            return False  # entries of one list are of one type
+        count = len(batch.tables) - len(self.kernel.numbers)
         scratch = [*(_scratch(batch, count, self.device) for _ in self.kernel.scratch)]
         pointers = [
             *batch.tables[:count],
@@ -214,24 +223,24 @@ class DeviceLaunch(Launch):
             if self.kernel.has_scale(self.optimizer):
                 optimizer = self.optimizer
                 scale = optimizer.found_inf, getattr(optimizer, "grad_scale", None)
-            counts = count, len(self.kernel.scratch)
             names = kernels.TYPES, kernels.OPTIONS
-            kernels.launch(
-                Handed(names, batch, *counts, rows, values, scale, self.device)
-            )
-        return True
+            counts = len(self.kernel.elements), len(self.kernel.scratch)
+            tables = rows, values, scale
+            handed = Handed(names, batch, kinds, *counts, *tables, self.device)
+            return kernels.launch(handed) is not False
 
     def _tables(self, batch: Batch, pointers: list[array]) -> tuple[Rows, Values]:
         """The tables of the step before, as far as nothing has changed. A captured step
         has values of its own, since later ones may be freed when it is replayed.
         """
         known, copy, block = self.known, self.known["copy"], self.kernel.block
-        layout = (_stream(self.device), block, batch.numel, batch.of_groups)
+        sizes = batch.numel, batch.shapes, batch.of_groups
+        layout = (_stream(self.device), block, *sizes)
         rows, values = known.get("rows"), known.get("values")
         if known.get("layout") != layout:
             rows, values = Rows.of(batch, block, copy), None
         parts = parts_of(batch, pointers)
-        each = len(self.kernel.elements) + len(self.kernel.scratch)
+        each = len(pointers) - len(self.kernel.numbers)
         if is_capturing(self.device):
             copy.held.append(rows.numel)
             return rows, Values.of(parts, each * rows.rows, copy)

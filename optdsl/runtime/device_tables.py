@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device_matrices import Matrices, is_even, shapes_of, tiles_of
 from .launch import Batch
 
 Words = array  # of 64 bits each, some of which are floats
@@ -53,7 +54,8 @@ def is_capturing(device: torch.device) -> bool:
 @dataclass(slots=True)
 class Rows:
     """How the rows of a batch lie in blocks: of each its size, its group, and its first
-    block; of each group its first row; of each block its row.
+    block; of each group its first row; of each block its row. Where they are seen as
+    matrices, blocks are tiles of these.
     """
 
     BLOCK: int
@@ -65,18 +67,26 @@ class Rows:
     starts: Tensor
     bounds: Tensor
     row_of: Tensor
+    matrices: Matrices | None
 
     @classmethod
     def of(cls, batch: Batch, block: int, copy: Copies) -> "Rows":
-        chunks = [-(-each // block) for each in batch.numel]
+        shapes = shapes_of(batch, block)
+        more = Matrices.tables(shapes, block) if shapes else []
+        chunks = tiles_of(shapes, block) or [-(-each // block) for each in batch.numel]
         starts = array("q", accumulate(chunks, initial=0))
         bounds = array("q", accumulate(batch.of_groups, initial=0))
         places = torch.arange(len(chunks))
         row_of = places.repeat_interleave(torch.tensor(chunks, dtype=torch.int64))
         parts = [batch.numel, batch.group, starts, bounds]
-        tables = _carried([*(x.tobytes() for x in parts), _bytes(row_of)], copy)
+        listed = [*(x.tobytes() for x in parts), _bytes(row_of)]
+        tables = _carried([*listed, *(x.tobytes() for x in more)], copy)
         sizes = len(chunks), len(batch.of_groups), starts[-1]
-        return cls(block, *sizes, *tables)
+        own, of_matrices = tables[: len(listed)], tables[len(listed) :]
+        matrices = None
+        if more:
+            matrices = Matrices.of(is_even(shapes, batch), more, of_matrices)
+        return cls(block, *sizes, *own, matrices)
 
 
 def _bytes(tensor: Tensor) -> bytes:

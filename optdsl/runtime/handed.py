@@ -2,12 +2,15 @@
 built for.
 """
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
 import triton.language as tl
 from torch import Tensor
 
+from .device_matrices import Blocks, Matrices, length_of, tile_of
 from .device_tables import Rows, Values
 from .launch import Batch, Types
 
@@ -31,7 +34,8 @@ class Handed:
     Args:
         names: what the kernels call the types of columns, and the options.
         batch: the rows.
-        elements: how many of their types are of the parameter's size.
+        kinds: the types of each name: one, or that of each entry of a list.
+        elements: how many of these are of the parameter's size, or of lines of it.
         scratch: how many columns live as long as a step.
         rows: how the rows lie in blocks.
         values: where they begin, and what their groups say.
@@ -41,6 +45,7 @@ class Handed:
 
     of_rows = {"num_warps": 1, **_PLAIN}
     of_chunks = {"num_warps": 8, **_PLAIN}
+    of_lines = {"num_warps": 4, **_PLAIN}
     numbers: Tensor | None = None
     """What one kernel worked out once a row, for others."""
     parts: Tensor | None = None
@@ -50,6 +55,7 @@ class Handed:
         self,
         names: tuple[tuple[str, ...], tuple[str, ...]],
         batch: Batch,
+        kinds: list[Types],
         elements: int,
         scratch: int,
         rows: Rows,
@@ -57,14 +63,13 @@ class Handed:
         scale: tuple[Any, Any],
         device: torch.device,
     ) -> None:
-        types: Types = batch.types
-        real = tl.float64 if is_precise(types[:elements]) else tl.float32
-        kinds = [KINDS.get(each, real) for each in types]
-        kinds[elements:elements] = [real] * scratch
+        real = tl.float64 if is_precise(chain(*kinds[:elements])) else tl.float32
+        types = [KINDS.get(next(filter(None, each), None), real) for each in kinds]
+        types[elements:elements] = [real] * scratch
         self.rows, self.chunks, self.groups = rows.rows, rows.chunks, rows.groups
         self.device = device
         self.arguments = {
-            **dict(zip(names[0], kinds, strict=True)),
+            **dict(zip(names[0], types, strict=True)),
             **dict(zip(names[1], batch.options, strict=True)),
             "real": real,
             "aligned": values.aligned,
@@ -74,10 +79,28 @@ class Handed:
             "found_inf": scale[0],
             "grad_scale": scale[1],
         }
+        self.has_empty = 0 in batch.numel
+        self.blocks: dict[str, Blocks] = {}
+        self.sizes: dict[str, int] = {}
+        if rows.matrices is not None:
+            self._see(rows.matrices, rows.BLOCK)
+
+    def _see(self, matrices: Matrices, block: int) -> None:
+        """Rows as matrices."""
+        self.blocks, self.sizes = matrices.blocks, matrices.sizes
+        self.arguments |= {"shapes": matrices.shapes, "even": matrices.even}
+        tables = {kind: each.before for kind, each in matrices.blocks.items()}
+        for name, table in (tables | matrices.parts).items():
+            self.arguments[f"{name}_before"] = table
+        self.arguments["LINES"], self.arguments["COLUMNS"] = tile_of(block)
 
     def new(self, count: int) -> Tensor:
         """Numbers that live as long as a step."""
         return torch.empty(max(count, 1), dtype=torch.float64, device=self.device)
+
+    def make(self, name: str, of: str) -> None:
+        """As many numbers as there are of lines, columns, matrices or parts of them."""
+        self.arguments[name] = self.new(self.sizes[of])
 
     def each_row(self, kernel: Any) -> None:
         self._launch(kernel, self.rows, self.of_rows)
@@ -92,12 +115,31 @@ class Handed:
         if self.chunks:
             self._launch(kernel, self.chunks, self.of_chunks)
 
-    def _launch(self, kernel: Any, programs: int, how: dict[str, Any]) -> None:
+    def each_line(self, kernel: Any) -> None:
+        self._along("lines", kernel)
+
+    def each_column(self, kernel: Any) -> None:
+        self._along("columns", kernel)
+
+    def each_matrix(self, kernel: Any) -> None:
+        self._along("matrices", kernel)
+
+    def _along(self, kind: str, kernel: Any) -> None:
+        of = self.blocks[kind]
+        length = length_of(self.arguments["BLOCK"])
+        given = {"row_of": of.row_of, "starts": of.starts, "BLOCK": length}
+        if of.chunks:
+            self._launch(kernel, of.chunks, self.of_lines, **given)
+
+    def _launch(
+        self, kernel: Any, programs: int, how: dict[str, Any], **given: Any
+    ) -> None:
         """Launch a kernel with what it says that it reads."""
-        known = self.arguments | {"numbers": self.numbers, "parts": self.parts}
+        made = {"numbers": self.numbers, "parts": self.parts}
+        known = self.arguments | made | given
         kernel[(programs,)](*(known[name] for name in kernel.arg_names), **how)
 
 
-def is_precise(types: Types) -> bool:
+def is_precise(types: Iterable[Any]) -> bool:
     """Whether elements are calculated in float64."""
     return bool({torch.float64, torch.complex128} & {*types})

@@ -147,7 +147,7 @@ class Kernel:
         return self._built[key]
 
     def _build(self, types: Types, options: Options) -> Callable | None:
-        if any(len({*kinds} - {None}) > 1 for kinds in self._kinds(types, options)):
+        if any(len({*kinds} - {None}) > 1 for kinds in self.kinds(types, options)):
             return None  # entries of one list are of one type
         shared = [_SHARED.read_text(), *[_OF_AXES.read_text()] * bool(self.view)]
         text = "\n".join([*shared, self.prelude(types, options), self.text])
@@ -162,7 +162,7 @@ class Kernel:
         """The C++ that says which types, options and counts the kernels are built for."""
         said = self._said(options)
         names = (*self.elements, *self.numbers)
-        kinds = dict(zip(names, self._kinds(types, options), strict=True))
+        kinds = dict(zip(names, self.kinds(types, options), strict=True))
         of_elements = {kind for name in self.elements for kind in kinds[name]}
         real = "double" if of_elements & {torch.float64, torch.complex128} else "float"
         lines = [f"using real = {real};"]
@@ -182,7 +182,7 @@ class Kernel:
         own = () if self.together else self.options
         return dict(zip((*own, *self.counts), options, strict=True))
 
-    def _kinds(self, types: Types, options: Options) -> list[Types]:
+    def kinds(self, types: Types, options: Options) -> list[Types]:
         """The types of each name: one, or that of each entry of a list."""
         said, left = self._said(options), iter(types)
         lengths = (self.lists.get(x, 1) for x in (*self.elements, *self.numbers))

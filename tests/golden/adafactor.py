@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content 48116e1547ce.
+# Compiled by optdsl from adafactor.opt, content 2daaac8e2ebf.
 
 import math
 import warnings
@@ -1262,6 +1262,441 @@ extern "C" int step_adafactor(const Table *table) {
 }
 """
 
+_CUDA = r"""# Adafactor in 3 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    epsilon_of,
+    keep_number,
+    kept,
+    larger,
+    lerp,
+    number,
+    overflowed,
+    smaller,
+    square,
+    sum_of,
+)
+from optdsl.runtime.tiles import (
+    added,
+    join_columns,
+    join_lines,
+    load,
+    load_gradient,
+    store,
+    store_columns,
+    there,
+    total_in,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "row_var_t", "col_var_t", "variance_t", "step_t")
+OPTIONS = ("maximize", "eps_decide", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, asked, numbers, found_inf,
+    p_t: tl.constexpr,
+    step_t: tl.constexpr,
+    eps_decide: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    beta2_decay = tl.load(of + 1)
+    eps_0 = tl.load(of + 2)
+    eps_1 = tl.load(of + 3)
+    numel_ = tl.load(asked + 0 * rows + row)
+    t = number(columns, rows, row, 5, step_t) + 1
+    # least, scale = eps
+    scale = eps_1
+    # floor = finfo_eps(p) if least == none else least
+    floor = epsilon_of(p_t) if eps_decide else eps_0
+    # new = t**beta2_decay
+    new = libdevice.pow(t, beta2_decay)
+    # size_root = max(1, numel(p))**0.5
+    size_root = libdevice.pow(larger(double(1.0), numel_), double(0.5))
+    tl.store(n + 0 * rows, scale)
+    tl.store(n + 1 * rows, size_root)
+    tl.store(n + 2 * rows, t)
+    tl.store(n + 3 * rows, new)
+    tl.store(n + 4 * rows, floor)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, asked, parts, found_inf, grad_scale,
+    shapes, line_parts_before, column_parts_before, norm_2_parts, norm_3_parts,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    ndim = tl.load(asked + 1 * rows + row)
+    p_at = column(columns, rows, row, 0, p_t, aligned)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    p = load(p_at, i, inside, real)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    # norm(p)
+    norm = total_in(square(p.to(tl.float64)), inside, None)
+    norm_2 = tl.full([LINES, 1], 0.0, tl.float64)
+    norm_3 = tl.full([LINES, COLUMNS], 0.0, tl.float64)
+    if ndim > 1.0:
+        # norm(grad, dim=-1, keepdim=true)
+        norm_2 = total_in(square(grad.to(tl.float64)), inside, 1)
+        # norm(grad, dim=-2, keepdim=true)
+        norm_3 = square(grad.to(tl.float64))
+    tl.store(parts + 0 * chunks + chunk, norm)
+    norm_2_part = norm_2_parts + tl.load(line_parts_before + row)
+    norm_2_part += tile % tiles * matrices * height
+    store(norm_2_part, line, seen, norm_2)
+    norm_3_part = norm_3_parts + tl.load(column_parts_before + row)
+    store_columns(
+        norm_3_part, norm_3, inside, line, across, matrices, height, width, total_in
+    )
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, group, hypers, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    scale = tl.load(n + 0 * rows)
+    size_root = tl.load(n + 1 * rows)
+    t = tl.load(n + 2 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # norm(p)
+    norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # alpha = max(scale, item(norm(p))/size_root)*min(lr, 1/t**0.5)
+    alpha = larger(scale, norm / size_root) * smaller(
+        lr, 1.0 / libdevice.pow(t, double(0.5))
+    )
+    tl.store(n + 5 * rows, alpha)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_1(
+    columns, rows, row_of, starts, asked, numbers, found_inf, shapes, lines_before,
+    line_parts_before, norm_2_parts, mean_parts,
+    row_var_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    n = numbers + row
+    ndim = tl.load(asked + 1 * rows + row)
+    size_last_1 = tl.load(asked + 2 * rows + row)
+    new = tl.load(n + 3 * rows)
+    row_var_at = column(columns, rows, row, 2, row_var_t, aligned)
+    # norm(grad, dim=-1, keepdim=true)
+    tiles = tl.cdiv(width, COLUMNS)
+    norm_2_part = norm_2_parts + tl.load(line_parts_before + row)
+    norm_2 = tl.sqrt(
+        join_lines(norm_2_part, line, inside, matrices * height, tiles, 0.0, added)
+    )
+    row_var_in = there(columns, rows, row, 2, inside)
+    row_var = load(row_var_at, line, row_var_in, tl.float64)
+    mean = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0:
+        # row_var = lerp(row_var, norm(grad, dim=-1, keepdim=true)**2/size(grad,
+        #     -1), new)
+        row_var = kept(lerp(row_var, square(norm_2) / size_last_1, new), row_var_t)
+        # mean(row_var, dim=-2, keepdim=true)
+        mean = row_var
+    store(row_var_at, line, row_var_in, row_var)
+    mean_part = mean_parts + tl.load(lines_before + row)
+    store(mean_part, line, inside, mean)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def columns_1(
+    columns, rows, row_of, starts, asked, numbers, found_inf, shapes,
+    column_parts_before, norm_3_parts,
+    col_var_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LINES: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    across = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = across < matrices * width
+    n = numbers + row
+    ndim = tl.load(asked + 1 * rows + row)
+    size_last_2 = tl.load(asked + 3 * rows + row)
+    new = tl.load(n + 3 * rows)
+    col_var_at = column(columns, rows, row, 3, col_var_t, aligned)
+    # norm(grad, dim=-2, keepdim=true)
+    norm_3_part = norm_3_parts + tl.load(column_parts_before + row)
+    norm_3 = tl.sqrt(
+        join_columns(norm_3_part, across, inside, height, width, LINES, 0.0, added)
+    )
+    col_var_in = there(columns, rows, row, 3, inside)
+    col_var = load(col_var_at, across, col_var_in, tl.float64)
+    if ndim > 1.0:
+        # col_var = lerp(col_var, norm(grad, dim=-2, keepdim=true)**2/size(grad,
+        #     -2), new)
+        col_var = kept(lerp(col_var, square(norm_3) / size_last_2, new), col_var_t)
+    store(col_var_at, across, col_var_in, col_var)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def matrices_1(
+    rows, row_of, starts, asked, numbers, found_inf, shapes, lines_before,
+    matrices_before, larger__all, mean_parts,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    matrix = chunk - tl.load(starts + row)
+    inside = matrix < matrices
+    n = numbers + row
+    ndim = tl.load(asked + 1 * rows + row)
+    floor = tl.load(n + 4 * rows)
+    larger__at = larger__all + tl.load(matrices_before + row)
+    # mean(row_var, dim=-2, keepdim=true)
+    mean_part = mean_parts + tl.load(lines_before + row)
+    mean = sum_of(mean_part, matrix * height, (matrix + 1) * height) / height
+    larger_ = tl.full([], 0.0, tl.float64)
+    if ndim > 1.0:
+        # max(mean(row_var, dim=-2, keepdim=true), floor)
+        larger_ = larger(mean, floor)
+    store(larger__at, matrix, inside, larger_)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_2(
+    columns, rows, chunks, row_of, starts, numel, asked, numbers, parts, found_inf,
+    grad_scale, shapes, matrices_before, larger__all,
+    grad_t: tl.constexpr,
+    row_var_t: tl.constexpr,
+    col_var_t: tl.constexpr,
+    variance_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    matrix = line // height
+    n = numbers + row
+    ndim = tl.load(asked + 1 * rows + row)
+    new = tl.load(n + 3 * rows)
+    floor = tl.load(n + 4 * rows)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    row_var_at = column(columns, rows, row, 2, row_var_t, aligned)
+    col_var_at = column(columns, rows, row, 3, col_var_t, aligned)
+    variance_at = column(columns, rows, row, 4, variance_t, aligned)
+    larger__at = larger__all + tl.load(matrices_before + row)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    variance_in = there(columns, rows, row, 4, inside)
+    variance = load(variance_at, i, variance_in, real)
+    row_var_in = there(columns, rows, row, 2, seen)
+    row_var = load(row_var_at, line, row_var_in, tl.float64)
+    col_var_in = there(columns, rows, row, 3, inside & seen)
+    col_var = load(col_var_at, matrix * width + across, col_var_in, real)
+    larger_ = load(larger__at, matrix, seen, tl.float64)
+    if ndim > 1.0:
+        # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+        second = row_var.to(real) * col_var / larger_.to(real)
+    else:
+        # variance = lerp(variance, grad*grad, new)
+        variance = kept(lerp(variance, grad * grad, new.to(real)), variance_t)
+        # second = max(variance, floor*floor)
+        second = larger(variance, (floor * floor).to(real))
+    # update = rsqrt(max(second, floor*floor))*grad
+    update = tl.rsqrt(larger(second, (floor * floor).to(real))) * grad
+    # norm(update)
+    norm_4 = total_in(square(update.to(tl.float64)), inside, None)
+    store(variance_at, i, variance_in, variance)
+    tl.store(parts + 0 * chunks + chunk, norm_4)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_3(
+    columns, rows, chunks, starts, group, hypers, numbers, parts, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    d = tl.load(of + 4)
+    size_root = tl.load(n + 1 * rows)
+    t = tl.load(n + 2 * rows)
+    alpha = tl.load(n + 5 * rows)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # norm(update)
+    norm_4 = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # alpha/max(1.0, item(norm(update))/(size_root*d))
+    quotient = alpha / larger(double(1.0), norm_4 / (size_root * d))
+    tl.store(n + 6 * rows, quotient)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_3(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale, shapes, matrices_before, larger__all,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    row_var_t: tl.constexpr,
+    col_var_t: tl.constexpr,
+    variance_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    matrix = line // height
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 5)
+    ndim = tl.load(asked + 1 * rows + row)
+    floor = tl.load(n + 4 * rows)
+    quotient = tl.load(n + 6 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    row_var_at = column(columns, rows, row, 2, row_var_t, aligned)
+    col_var_at = column(columns, rows, row, 3, col_var_t, aligned)
+    variance_at = column(columns, rows, row, 4, variance_t, aligned)
+    larger__at = larger__all + tl.load(matrices_before + row)
+    p = load(p_at, i, inside, real)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    variance_in = there(columns, rows, row, 4, inside)
+    variance = load(variance_at, i, variance_in, real)
+    row_var_in = there(columns, rows, row, 2, seen)
+    row_var = load(row_var_at, line, row_var_in, tl.float64)
+    col_var_in = there(columns, rows, row, 3, inside & seen)
+    col_var = load(col_var_at, matrix * width + across, col_var_in, real)
+    larger_ = load(larger__at, matrix, seen, tl.float64)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    if ndim > 1.0:
+        # second = row_var @ col_var/max(mean(row_var, dim=-2, keepdim=true), floor)
+        second = row_var.to(real) * col_var / larger_.to(real)
+    else:
+        # second = max(variance, floor*floor)
+        second = larger(variance, (floor * floor).to(real))
+    # update = rsqrt(max(second, floor*floor))*grad
+    update = tl.rsqrt(larger(second, (floor * floor).to(real))) * grad
+    # p -= alpha/max(1.0, item(norm(update))/(size_root*d))*update
+    p = p - quotient.to(real) * update
+    store(p_at, i, inside, p)
+
+
+def launch(x):
+    x.numbers = x.new(7 * x.rows)
+    x.make("larger__all", "matrices")
+    x.make("norm_2_parts", "line_parts")
+    x.make("norm_3_parts", "column_parts")
+    x.make("mean_parts", "lines")
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_line(lines_1)
+    x.each_column(columns_1)
+    x.each_matrix(matrices_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_2)
+    x.each_row(numbers_3)
+    x.each_chunk(pass_3)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_adafactor",
     _CPU,
@@ -1273,4 +1708,5 @@ _KERNELS = _Kernel and _Kernel(
     view="last",
     least=2,
     reduced={"row_var": "line", "col_var": "column"},
+    cuda=_CUDA,
 )

@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 9c17a4a57be9.
+# Compiled by optdsl from adamp.opt, content 33ab2f2dad4c.
 
 import math
 import warnings
@@ -1460,6 +1460,469 @@ extern "C" int step_adamp(const Table *table) {
 }
 """
 
+_CUDA = r"""# AdamP in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    keep_number,
+    kept,
+    larger,
+    largest_of,
+    lerp,
+    number,
+    overflowed,
+    smaller,
+    square,
+    sum_of,
+)
+from optdsl.runtime.tiles import added, join_lines, load, load_gradient, store, total_in
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "exp_avg_sq_t", "step_t")
+OPTIONS = ("maximize", "nesterov", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, asked, numbers, found_inf,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 7 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    eps = tl.load(of + 3)
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    t = number(columns, rows, row, 4, step_t) + 1
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # (1 - beta2**t)**0.5
+    power = libdevice.pow(1.0 - libdevice.pow(beta2, t), double(0.5))
+    cosine_eps = double(0.0)
+    cosine_2_eps = double(0.0)
+    if ndim > 1.0 and numel_ > 0.0:
+        # cosine(pg, gg, pp, eps)
+        cosine_eps = eps
+        # cosine(sum(pg), sum(gg), sum(pp), eps)
+        cosine_2_eps = eps
+    # lr/(1 - beta1**t)
+    quotient = lr / (1.0 - libdevice.pow(beta1, t))
+    tl.store(n + 0 * rows, beta1)
+    tl.store(n + 1 * rows, beta2)
+    tl.store(n + 2 * rows, power)
+    tl.store(n + 3 * rows, cosine_eps)
+    tl.store(n + 4 * rows, cosine_2_eps)
+    tl.store(n + 5 * rows, t)
+    tl.store(n + 8 * rows, quotient)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale, shapes, line_parts_before, by_channel_parts, by_channel_2_parts,
+    by_channel_3_parts, by_channel_4_parts,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    nesterov: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    n = numbers + row
+    of = hypers + 7 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    beta1 = tl.load(n + 0 * rows)
+    beta2 = tl.load(n + 1 * rows)
+    power = tl.load(n + 2 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned)
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned)
+    p = load(p_at, i, inside, real)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    exp_avg = load(exp_avg_at, i, inside, real)
+    exp_avg_sq = load(exp_avg_sq_at, i, inside, real)
+    # exp_avg = lerp(exp_avg, grad, 1 - beta1)
+    exp_avg = kept(lerp(exp_avg, grad, (1.0 - beta1).to(real)), exp_avg_t)
+    # exp_avg_sq = beta2*exp_avg_sq + (1 - beta2)*grad*grad
+    exp_avg_sq = kept(
+        beta2.to(real) * exp_avg_sq + (1.0 - beta2).to(real) * grad * grad, exp_avg_sq_t
+    )
+    # momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
+    momentum = (
+        beta1.to(real) * exp_avg + (1.0 - beta1).to(real) * grad
+        if nesterov
+        else exp_avg
+    )
+    # update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
+    update = momentum / (tl.sqrt(exp_avg_sq) / power.to(real) + eps.to(real))
+    by_channel = tl.full([LINES, 1], 0.0, tl.float64)
+    by_channel_2 = tl.full([LINES, 1], 0.0, tl.float64)
+    by_channel_3 = tl.full([LINES, 1], 0.0, tl.float64)
+    by_channel_4 = tl.full([LINES, 1], 0.0, tl.float64)
+    if ndim > 1.0 and numel_ > 0.0:
+        # by_channel(p*grad)
+        by_channel_x = p * grad
+        # return transpose(sum(transpose(x), dim=0, keepdim=true))
+        by_channel = total_in(by_channel_x.to(tl.float64), inside, 1)
+        # by_channel(p*p)
+        by_channel_x_2 = p * p
+        # return transpose(sum(transpose(x), dim=0, keepdim=true))
+        by_channel_2 = total_in(by_channel_x_2.to(tl.float64), inside, 1)
+        # by_channel(grad*grad)
+        by_channel_x_3 = grad * grad
+        # return transpose(sum(transpose(x), dim=0, keepdim=true))
+        by_channel_3 = total_in(by_channel_x_3.to(tl.float64), inside, 1)
+        # by_channel(p*update)
+        by_channel_x_4 = p * update
+        # return transpose(sum(transpose(x), dim=0, keepdim=true))
+        by_channel_4 = total_in(by_channel_x_4.to(tl.float64), inside, 1)
+    store(exp_avg_at, i, inside, exp_avg)
+    store(exp_avg_sq_at, i, inside, exp_avg_sq)
+    by_channel_part = by_channel_parts + tl.load(line_parts_before + row)
+    by_channel_part += tile % tiles * matrices * height
+    store(by_channel_part, line, seen, by_channel)
+    by_channel_2_part = by_channel_2_parts + tl.load(line_parts_before + row)
+    by_channel_2_part += tile % tiles * matrices * height
+    store(by_channel_2_part, line, seen, by_channel_2)
+    by_channel_3_part = by_channel_3_parts + tl.load(line_parts_before + row)
+    by_channel_3_part += tile % tiles * matrices * height
+    store(by_channel_3_part, line, seen, by_channel_3)
+    by_channel_4_part = by_channel_4_parts + tl.load(line_parts_before + row)
+    by_channel_4_part += tile % tiles * matrices * height
+    store(by_channel_4_part, line, seen, by_channel_4)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_1(
+    rows, row_of, starts, asked, numbers, found_inf, shapes, lines_before,
+    line_parts_before, pu_all, pp_all, by_channel_parts, by_channel_2_parts,
+    by_channel_3_parts, by_channel_4_parts, max__parts, cosine_2_xy_parts,
+    cosine_2_xx_parts, cosine_2_yy_parts, total__parts, total_2_parts,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    cosine_eps = tl.load(n + 3 * rows)
+    pu_at = pu_all + tl.load(lines_before + row)
+    pp_at = pp_all + tl.load(lines_before + row)
+    # return transpose(sum(transpose(x), dim=0, keepdim=true))
+    tiles = tl.cdiv(width, COLUMNS)
+    by_channel_part = by_channel_parts + tl.load(line_parts_before + row)
+    by_channel = join_lines(
+        by_channel_part, line, inside, matrices * height, tiles, 0.0, added
+    )
+    # return transpose(sum(transpose(x), dim=0, keepdim=true))
+    tiles = tl.cdiv(width, COLUMNS)
+    by_channel_2_part = by_channel_2_parts + tl.load(line_parts_before + row)
+    by_channel_2 = join_lines(
+        by_channel_2_part, line, inside, matrices * height, tiles, 0.0, added
+    )
+    # return transpose(sum(transpose(x), dim=0, keepdim=true))
+    tiles = tl.cdiv(width, COLUMNS)
+    by_channel_3_part = by_channel_3_parts + tl.load(line_parts_before + row)
+    by_channel_3 = join_lines(
+        by_channel_3_part, line, inside, matrices * height, tiles, 0.0, added
+    )
+    # return transpose(sum(transpose(x), dim=0, keepdim=true))
+    tiles = tl.cdiv(width, COLUMNS)
+    by_channel_4_part = by_channel_4_parts + tl.load(line_parts_before + row)
+    by_channel_4 = join_lines(
+        by_channel_4_part, line, inside, matrices * height, tiles, 0.0, added
+    )
+    pp = tl.full([BLOCK], 0.0, tl.float64)
+    pu = tl.full([BLOCK], 0.0, tl.float64)
+    max_ = tl.full([BLOCK], float("-inf"), tl.float64)
+    cosine_2_xy = tl.full([BLOCK], 0.0, tl.float64)
+    cosine_2_xx = tl.full([BLOCK], 0.0, tl.float64)
+    cosine_2_yy = tl.full([BLOCK], 0.0, tl.float64)
+    total_ = tl.full([BLOCK], 0.0, tl.float64)
+    total_2 = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0 and numel_ > 0.0:
+        # pg = by_channel(p*grad)
+        pg = by_channel
+        # pp = by_channel(p*p)
+        pp = by_channel_2
+        # gg = by_channel(grad*grad)
+        gg = by_channel_3
+        # pu = by_channel(p*update)
+        pu = by_channel_4
+        # cosine(pg, gg, pp, eps)
+        cosine_xy = pg
+        cosine_xx = gg
+        cosine_yy = pp
+        # max(cosine(pg, gg, pp, eps))
+        max_ = tl.abs(cosine_xy) / (
+            larger(tl.sqrt(cosine_xx), cosine_eps)
+            * larger(tl.sqrt(cosine_yy), cosine_eps)
+        )
+        # cosine(sum(pg), sum(gg), sum(pp), eps)
+        cosine_2_xy = pg
+        cosine_2_xx = gg
+        cosine_2_yy = pp
+        # sum(pu)
+        total_ = pu
+        # sum(pp)
+        total_2 = pp
+    store(pu_at, line, inside, pu)
+    store(pp_at, line, inside, pp)
+    max__part = max__parts + tl.load(lines_before + row)
+    store(max__part, line, inside, max_)
+    cosine_2_xy_part = cosine_2_xy_parts + tl.load(lines_before + row)
+    store(cosine_2_xy_part, line, inside, cosine_2_xy)
+    cosine_2_xx_part = cosine_2_xx_parts + tl.load(lines_before + row)
+    store(cosine_2_xx_part, line, inside, cosine_2_xx)
+    cosine_2_yy_part = cosine_2_yy_parts + tl.load(lines_before + row)
+    store(cosine_2_yy_part, line, inside, cosine_2_yy)
+    total__part = total__parts + tl.load(lines_before + row)
+    store(total__part, line, inside, total_)
+    total_2_part = total_2_parts + tl.load(lines_before + row)
+    store(total_2_part, line, inside, total_2)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_2(
+    columns, rows, group, hypers, asked, numbers, found_inf, lines_before, max__parts,
+    cosine_2_xy_parts, cosine_2_xx_parts, cosine_2_yy_parts, total__parts,
+    total_2_parts,
+    step_t: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 7 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    delta = tl.load(of + 5)
+    wd_ratio = tl.load(of + 6)
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    size_0 = tl.load(asked + 2 * rows + row)
+    cosine_2_eps = tl.load(n + 4 * rows)
+    t = tl.load(n + 5 * rows)
+    begin, end = tl.load(lines_before + row), tl.load(lines_before + row + 1)
+    # max(cosine(pg, gg, pp, eps))
+    max_ = largest_of(max__parts, begin, end)
+    # cosine(sum(pg), sum(gg), sum(pp), eps)
+    cosine_2_xy = sum_of(cosine_2_xy_parts, begin, end)
+    # cosine(sum(pg), sum(gg), sum(pp), eps)
+    cosine_2_xx = sum_of(cosine_2_xx_parts, begin, end)
+    # cosine(sum(pg), sum(gg), sum(pp), eps)
+    cosine_2_yy = sum_of(cosine_2_yy_parts, begin, end)
+    # sum(pu)
+    total_ = sum_of(total__parts, begin, end)
+    # sum(pp)
+    total_2 = sum_of(total_2_parts, begin, end)
+    channel = double(0.0)
+    along = double(0.0)
+    share = double(0.0)
+    if ndim > 1.0 and numel_ > 0.0:
+        # channel = max(cosine(pg, gg, pp, eps))*sqrt(numel(p)/size(p, 0))
+        channel = max_ * tl.sqrt(numel_ / size_0)
+        # layer = cosine(sum(pg), sum(gg), sum(pp), eps)*sqrt(numel(p))
+        layer = (
+            tl.abs(cosine_2_xy)
+            / (
+                larger(tl.sqrt(cosine_2_xx), cosine_2_eps)
+                * larger(tl.sqrt(cosine_2_yy), cosine_2_eps)
+            )
+            * tl.sqrt(numel_)
+        )
+        # along = where(layer < delta, sum(pu)/(sqrt(sum(pp)) + eps)**2, 0)
+        along = tl.where(
+            layer < delta,
+            total_ / libdevice.pow(tl.sqrt(total_2) + eps, double(2.0)),
+            double(0.0),
+        )
+        # share = where(min(channel, layer) < delta, wd_ratio, 1)
+        share = tl.where(smaller(channel, layer) < delta, wd_ratio, double(1.0))
+    tl.store(n + 6 * rows, along)
+    tl.store(n + 7 * rows, channel)
+    tl.store(n + 9 * rows, share)
+    keep_number(columns, rows, row, 4, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_2(
+    rows, row_of, starts, group, hypers, asked, numbers, found_inf, shapes,
+    lines_before, pu_all, pp_all, where_all,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    n = numbers + row
+    of = hypers + 7 * tl.load(group + row)
+    eps = tl.load(of + 3)
+    delta = tl.load(of + 5)
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    along = tl.load(n + 6 * rows)
+    channel = tl.load(n + 7 * rows)
+    pu_at = pu_all + tl.load(lines_before + row)
+    pp_at = pp_all + tl.load(lines_before + row)
+    where_at = where_all + tl.load(lines_before + row)
+    pu = load(pu_at, line, inside, tl.float64)
+    pp = load(pp_at, line, inside, tl.float64)
+    where = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0 and numel_ > 0.0:
+        # where(channel < delta, pu/(sqrt(pp) + eps)**2, along)
+        where = tl.where(channel < delta, pu / square(tl.sqrt(pp) + eps), along)
+    store(where_at, line, inside, where)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale, shapes, lines_before, where_all,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    nesterov: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    n = numbers + row
+    of = hypers + 7 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eps = tl.load(of + 3)
+    weight_decay = tl.load(of + 4)
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    beta1 = tl.load(n + 0 * rows)
+    power = tl.load(n + 2 * rows)
+    quotient = tl.load(n + 8 * rows)
+    share = tl.load(n + 9 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned)
+    exp_avg_sq_at = column(columns, rows, row, 3, exp_avg_sq_t, aligned)
+    where_at = where_all + tl.load(lines_before + row)
+    p = load(p_at, i, inside, real)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    exp_avg = load(exp_avg_at, i, inside, real)
+    exp_avg_sq = load(exp_avg_sq_at, i, inside, real)
+    where = load(where_at, line, seen, tl.float64)
+    # momentum = beta1*exp_avg + (1 - beta1)*grad if nesterov else exp_avg
+    momentum = (
+        beta1.to(real) * exp_avg + (1.0 - beta1).to(real) * grad
+        if nesterov
+        else exp_avg
+    )
+    # update = momentum/(sqrt(exp_avg_sq)/(1 - beta2**t)**0.5 + eps)
+    update = momentum / (tl.sqrt(exp_avg_sq) / power.to(real) + eps.to(real))
+    if ndim > 1.0 and numel_ > 0.0:
+        # update -= where(channel < delta, pu/(sqrt(pp) + eps)**2, along)*p
+        update = update - where.to(real) * p
+        if weight_decay_is_not_0:
+            # p *= 1 - lr*weight_decay*share
+            p = p * (1.0 - lr * weight_decay * share).to(real)
+    elif weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    # p -= lr/(1 - beta1**t)*update
+    p = p - quotient.to(real) * update
+    store(p_at, i, inside, p)
+
+
+def launch(x):
+    x.numbers = x.new(10 * x.rows)
+    x.make("pu_all", "lines")
+    x.make("pp_all", "lines")
+    x.make("where_all", "lines")
+    x.make("by_channel_parts", "line_parts")
+    x.make("by_channel_2_parts", "line_parts")
+    x.make("by_channel_3_parts", "line_parts")
+    x.make("by_channel_4_parts", "line_parts")
+    x.make("max__parts", "lines")
+    x.make("cosine_2_xy_parts", "lines")
+    x.make("cosine_2_xx_parts", "lines")
+    x.make("cosine_2_yy_parts", "lines")
+    x.make("total__parts", "lines")
+    x.make("total_2_parts", "lines")
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+    x.each_line(lines_1)
+    x.each_row(numbers_2)
+    x.each_line(lines_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_adamp",
     _CPU,
@@ -1469,4 +1932,6 @@ _KERNELS = _Kernel and _Kernel(
     options=("maximize", "nesterov", "weight_decay_is_not_0"),
     view="first",
     least=2,
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -12,7 +12,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from aggmo.opt, content 01a977e0d2be.
+# Compiled by optdsl from aggmo.opt, content 6ce5a58d8479.
 
 import math
 import warnings
@@ -573,6 +573,103 @@ extern "C" int step_agg_mo(const Table *table) {
 }
 """
 
+_CUDA = r"""# AggMo in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    keep,
+    overflowed,
+)
+from optdsl.runtime.entries import (
+    each_column,
+    each_element,
+    each_left,
+    each_number,
+    keep_each,
+    put,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "betas_length")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, numbers, found_inf,
+    betas_length: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + (2 + betas_length) * tl.load(group + row)
+    lr = tl.load(of + 0)
+    # lr/len(betas)
+    quotient = lr / double(betas_length)
+    tl.store(n + 0 * rows, quotient)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    betas_length: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + (2 + betas_length) * tl.load(group + row)
+    betas = each_number(of + 1, 1, betas_length)
+    weight_decay = tl.load(of + 1 + betas_length)
+    quotient = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = each_column(
+        columns, rows, row, 2, momentum_buffer_t, aligned, begin, betas_length
+    )
+    momentum_buffer_left = each_left(columns, rows, row, 2, left, betas_length)
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = each_element(momentum_buffer_at, i, momentum_buffer_left, real)
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        grad = grad + weight_decay.to(real) * p
+    for i_ in tl.static_range(betas_length):
+        # momentum_buffer[i] = betas[i]*momentum_buffer[i] + grad
+        momentum_buffer = put(
+            momentum_buffer, i_, betas[i_].to(real) * momentum_buffer[i_] + grad
+        )
+        # p -= lr/len(betas)*momentum_buffer[i]
+        p = p - quotient.to(real) * momentum_buffer[i_]
+    keep(p_at, i, left, p)
+    keep_each(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_agg_mo",
     _CPU,
@@ -581,4 +678,6 @@ _KERNELS = _Kernel and _Kernel(
     options=("maximize", "weight_decay_is_not_0"),
     counts=("betas_length",),
     lists={"momentum_buffer": "betas_length"},
+    cuda=_CUDA,
+    scaled=True,
 )

@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content a3dbc568ce2c.
+# Compiled by optdsl from amos.opt, content 3e9fdd9ec8a2.
 
 import math
 import warnings
@@ -1086,6 +1086,284 @@ extern "C" int step_amos(const Table *table) {
 }
 """
 
+_CUDA = r"""# Amos in 2 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    keep_number,
+    larger,
+    lerp,
+    number,
+    overflowed,
+)
+from optdsl.runtime.tiles import (
+    added,
+    join_lines,
+    load,
+    load_gradient,
+    store,
+    there,
+    total_in,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "v_t", "b_t", "exp_avg_t", "step_t")
+OPTIONS = ("maximize", "eta_is_not_none", "momentum_above_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    columns, rows, group, hypers, asked, numbers, found_inf,
+    step_t: tl.constexpr,
+    eta_is_not_none: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    eta = tl.load(of + 1)
+    beta = tl.load(of + 2)
+    zeta = tl.load(of + 3)
+    ndim = tl.load(asked + 0 * rows + row)
+    size_0 = tl.load(asked + 1 * rows + row)
+    numel_ = tl.load(asked + 2 * rows + row)
+    t = number(columns, rows, row, 5, step_t) + 1
+    if eta_is_not_none:
+        # scale = eta
+        scale = eta
+    elif ndim < 2.0:
+        # scale = 0.5
+        scale = double(0.5)
+    else:
+        # scale = (max(1, size(p, 0))/max(1, numel(p)))**0.5
+        scale = libdevice.pow(
+            larger(double(1.0), size_0) / larger(double(1.0), numel_), double(0.5)
+        )
+    # 1 - beta**t
+    difference = 1.0 - libdevice.pow(beta, t)
+    # zeta*lr**0.5
+    product = zeta * libdevice.pow(lr, double(0.5))
+    # lr**2
+    power = libdevice.pow(lr, double(2.0))
+    # zeta*(lr*scale)**0.5
+    product_2 = zeta * libdevice.pow(lr * scale, double(0.5))
+    tl.store(n + 0 * rows, product)
+    tl.store(n + 1 * rows, product_2)
+    tl.store(n + 2 * rows, difference)
+    tl.store(n + 3 * rows, power)
+    tl.store(n + 4 * rows, scale)
+    keep_number(columns, rows, row, 5, step_t, t)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_1(
+    columns, rows, row_of, starts, numbers, found_inf, shapes, lines_before,
+    falling_all, slower_all,
+    b_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    n = numbers + row
+    product = tl.load(n + 0 * rows)
+    product_2 = tl.load(n + 1 * rows)
+    b_at = column(columns, rows, row, 3, b_t, aligned)
+    falling_at = falling_all + tl.load(lines_before + row)
+    slower_at = slower_all + tl.load(lines_before + row)
+    b = load(b_at, line, inside, tl.float64)
+    # falling = rsqrt(1 + zeta*lr**0.5*b)
+    falling = tl.rsqrt(1.0 + product * b)
+    # slower = 1 + zeta*(lr*scale)**0.5*b
+    slower = 1.0 + product_2 * b
+    store(falling_at, line, inside, falling)
+    store(slower_at, line, inside, slower)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, found_inf, grad_scale, shapes,
+    line_parts_before, g2_parts,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    # g2 = mean(grad*grad, dim=-1, keepdim=true)
+    g2 = total_in((grad * grad).to(tl.float64), inside, 1)
+    g2_part = g2_parts + tl.load(line_parts_before + row)
+    g2_part += tile % tiles * matrices * height
+    store(g2_part, line, seen, g2)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_2(
+    columns, rows, row_of, starts, group, hypers, numbers, found_inf, shapes,
+    lines_before, line_parts_before, falling_all, slower_all, rate_all, decay_all,
+    g2_parts,
+    v_t: tl.constexpr,
+    b_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    n = numbers + row
+    of = hypers + 6 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    beta = tl.load(of + 2)
+    eps = tl.load(of + 5)
+    difference = tl.load(n + 2 * rows)
+    power = tl.load(n + 3 * rows)
+    scale = tl.load(n + 4 * rows)
+    v_at = column(columns, rows, row, 2, v_t, aligned)
+    b_at = column(columns, rows, row, 3, b_t, aligned)
+    falling_at = falling_all + tl.load(lines_before + row)
+    slower_at = slower_all + tl.load(lines_before + row)
+    rate_at = rate_all + tl.load(lines_before + row)
+    decay_at = decay_all + tl.load(lines_before + row)
+    # g2 = mean(grad*grad, dim=-1, keepdim=true)
+    tiles = tl.cdiv(width, COLUMNS)
+    g2_part = g2_parts + tl.load(line_parts_before + row)
+    g2 = join_lines(g2_part, line, inside, matrices * height, tiles, 0.0, added) / width
+    v = load(v_at, line, inside, tl.float64)
+    b = load(b_at, line, inside, tl.float64)
+    falling = load(falling_at, line, inside, tl.float64)
+    slower = load(slower_at, line, inside, tl.float64)
+    # v = lerp(v, g2, 1 - beta)
+    v = lerp(v, g2, 1.0 - beta)
+    # inverse = (1 - beta**t)/max(v, eps)
+    inverse = difference / larger(v, eps)
+    # gamma = lr**2*g2*inverse*falling
+    gamma = power * g2 * inverse * falling
+    # b = b + gamma*(1 + b)
+    b = b + gamma * (1.0 + b)
+    # rate = lr*scale*sqrt(inverse)/slower
+    rate = lr * scale * tl.sqrt(inverse) / slower
+    # decay = 0.5*gamma/slower
+    decay = 0.5 * gamma / slower
+    store(v_at, line, inside, v)
+    store(b_at, line, inside, b)
+    store(rate_at, line, inside, rate)
+    store(decay_at, line, inside, decay)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale, shapes,
+    lines_before, rate_all, decay_all,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    maximize: tl.constexpr,
+    momentum_above_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    of = hypers + 6 * tl.load(group + row)
+    momentum = tl.load(of + 4)
+    p_at = column(columns, rows, row, 0, p_t, aligned)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    exp_avg_at = column(columns, rows, row, 4, exp_avg_t, aligned)
+    rate_at = rate_all + tl.load(lines_before + row)
+    decay_at = decay_all + tl.load(lines_before + row)
+    p = load(p_at, i, inside, real)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    exp_avg_in = there(columns, rows, row, 4, inside)
+    exp_avg = load(exp_avg_at, i, exp_avg_in, real)
+    rate = load(rate_at, line, seen, tl.float64)
+    decay = load(decay_at, line, seen, tl.float64)
+    # update = rate*grad + decay*p
+    update = rate.to(real) * grad + decay.to(real) * p
+    if momentum_above_0:
+        # exp_avg = lerp(exp_avg, update, 1 - momentum)
+        exp_avg = lerp(exp_avg, update, (1.0 - momentum).to(real))
+        # update = exp_avg
+        update = exp_avg
+    # p -= update
+    p = p - update
+    store(p_at, i, inside, p)
+    store(exp_avg_at, i, exp_avg_in, exp_avg)
+
+
+def launch(x):
+    x.numbers = x.new(5 * x.rows)
+    x.make("falling_all", "lines")
+    x.make("slower_all", "lines")
+    x.make("rate_all", "lines")
+    x.make("decay_all", "lines")
+    x.make("g2_parts", "line_parts")
+    x.each_row(numbers_1)
+    x.each_line(lines_1)
+    x.each_chunk(pass_1)
+    x.each_line(lines_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_amos",
     _CPU,
@@ -1096,4 +1374,5 @@ _KERNELS = _Kernel and _Kernel(
     options=("maximize", "eta_is_not_none", "momentum_above_0"),
     view="last",
     reduced={"v": "line", "b": "line"},
+    cuda=_CUDA,
 )

@@ -10,7 +10,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from came.opt, content ad095a27e23b.
+# Compiled by optdsl from came.opt, content 9b89e9a71511.
 
 import math
 import warnings
@@ -1430,6 +1430,685 @@ extern "C" int step_came(const Table *table) {
 }
 """
 
+_CUDA = r"""# CAME in 4 passes over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    kept,
+    larger,
+    lerp,
+    overflowed,
+    square,
+    sum_of,
+)
+from optdsl.runtime.tiles import (
+    added,
+    join_columns,
+    join_lines,
+    load,
+    load_gradient,
+    store,
+    store_columns,
+    there,
+    total_in,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = (
+    "p_t",
+    "grad_t",
+    "exp_avg_t",
+    "exp_avg_sq_row_t",
+    "exp_avg_sq_col_t",
+    "exp_avg_res_row_t",
+    "exp_avg_res_col_t",
+    "exp_avg_sq_t",
+)
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, asked, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 8 * tl.load(group + row)
+    betas_0 = tl.load(of + 4)
+    betas_1 = tl.load(of + 5)
+    betas_2 = tl.load(of + 6)
+    ndim = tl.load(asked + 0 * rows + row)
+    size_last_1 = tl.load(asked + 1 * rows + row)
+    size_last_2 = tl.load(asked + 2 * rows + row)
+    # beta1, beta2, beta3 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    beta3 = betas_2
+    larger_ = double(0.0)
+    larger_2 = double(0.0)
+    if ndim > 1.0:
+        # max(1, size(x, -1))
+        larger_ = larger(double(1.0), size_last_1)
+        # max(1, size(x, -2))
+        larger_2 = larger(double(1.0), size_last_2)
+    larger_4 = double(0.0)
+    larger_5 = double(0.0)
+    if ndim > 1.0:
+        # max(1, size(x, -1))
+        larger_4 = larger(double(1.0), size_last_1)
+        # max(1, size(x, -2))
+        larger_5 = larger(double(1.0), size_last_2)
+    tl.store(n + 0 * rows, beta2)
+    tl.store(n + 1 * rows, larger_)
+    tl.store(n + 2 * rows, larger_2)
+    tl.store(n + 3 * rows, beta1)
+    tl.store(n + 5 * rows, beta3)
+    tl.store(n + 6 * rows, larger_4)
+    tl.store(n + 7 * rows, larger_5)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    shapes, line_parts_before, column_parts_before, total__parts, total_2_parts,
+    grad_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    of = hypers + 8 * tl.load(group + row)
+    eps_0 = tl.load(of + 1)
+    ndim = tl.load(asked + 0 * rows + row)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    # square = grad*grad + eps[0]
+    square_ = grad * grad + eps_0.to(real)
+    total_ = tl.full([LINES, 1], 0.0, tl.float64)
+    total_2 = tl.full([LINES, COLUMNS], 0.0, tl.float64)
+    if ndim > 1.0:
+        # row_mean(square)
+        row_mean_x = square_
+        # sum(x, dim=-1, keepdim=true)
+        total_ = total_in(row_mean_x.to(tl.float64), inside, 1)
+        # col_mean(square)
+        col_mean_x = square_
+        # sum(x, dim=-2, keepdim=true)
+        total_2 = col_mean_x.to(tl.float64)
+        # scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+        scaled_x = grad
+    total__part = total__parts + tl.load(line_parts_before + row)
+    total__part += tile % tiles * matrices * height
+    store(total__part, line, seen, total_)
+    total_2_part = total_2_parts + tl.load(column_parts_before + row)
+    store_columns(
+        total_2_part, total_2, inside, line, across, matrices, height, width, total_in
+    )
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_1(
+    columns, rows, row_of, starts, asked, numbers, found_inf, shapes, lines_before,
+    line_parts_before, scaled_row_all, total__parts, mean_parts,
+    exp_avg_sq_row_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    beta2 = tl.load(n + 0 * rows)
+    larger_ = tl.load(n + 1 * rows)
+    exp_avg_sq_row_at = column(columns, rows, row, 3, exp_avg_sq_row_t, aligned)
+    scaled_row_at = scaled_row_all + tl.load(lines_before + row)
+    # sum(x, dim=-1, keepdim=true)
+    tiles = tl.cdiv(width, COLUMNS)
+    total__part = total__parts + tl.load(line_parts_before + row)
+    total_ = join_lines(total__part, line, inside, matrices * height, tiles, 0.0, added)
+    exp_avg_sq_row_in = there(columns, rows, row, 3, inside)
+    exp_avg_sq_row = load(exp_avg_sq_row_at, line, exp_avg_sq_row_in, tl.float64)
+    scaled_row = tl.full([BLOCK], 0.0, tl.float64)
+    mean = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0:
+        # exp_avg_sq_row = lerp(exp_avg_sq_row, row_mean(square), 1 - beta2)
+        exp_avg_sq_row = lerp(exp_avg_sq_row, total_ / larger_, 1.0 - beta2)
+        # scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+        scaled_row = exp_avg_sq_row
+        # mean(row, dim=-2, keepdim=true)
+        mean = scaled_row
+    store(exp_avg_sq_row_at, line, exp_avg_sq_row_in, exp_avg_sq_row)
+    store(scaled_row_at, line, inside, scaled_row)
+    mean_part = mean_parts + tl.load(lines_before + row)
+    store(mean_part, line, inside, mean)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def columns_1(
+    columns, rows, row_of, starts, asked, numbers, found_inf, shapes, columns_before,
+    column_parts_before, rsqrt_2_all, total_2_parts,
+    exp_avg_sq_col_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LINES: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    across = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = across < matrices * width
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    beta2 = tl.load(n + 0 * rows)
+    larger_2 = tl.load(n + 2 * rows)
+    exp_avg_sq_col_at = column(columns, rows, row, 4, exp_avg_sq_col_t, aligned)
+    rsqrt_2_at = rsqrt_2_all + tl.load(columns_before + row)
+    # sum(x, dim=-2, keepdim=true)
+    total_2_part = total_2_parts + tl.load(column_parts_before + row)
+    total_2 = join_columns(
+        total_2_part, across, inside, height, width, LINES, 0.0, added
+    )
+    exp_avg_sq_col_in = there(columns, rows, row, 4, inside)
+    exp_avg_sq_col = load(exp_avg_sq_col_at, across, exp_avg_sq_col_in, tl.float64)
+    rsqrt_2 = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0:
+        # exp_avg_sq_col = lerp(exp_avg_sq_col, col_mean(square), 1 - beta2)
+        exp_avg_sq_col = lerp(exp_avg_sq_col, total_2 / larger_2, 1.0 - beta2)
+        # scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+        scaled_col = exp_avg_sq_col
+        # rsqrt(col)
+        rsqrt_2 = tl.rsqrt(scaled_col)
+    store(exp_avg_sq_col_at, across, exp_avg_sq_col_in, exp_avg_sq_col)
+    store(rsqrt_2_at, across, inside, rsqrt_2)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def matrices_1(
+    rows, row_of, starts, found_inf, shapes, lines_before, matrices_before, mean_all,
+    mean_parts,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    matrix = chunk - tl.load(starts + row)
+    inside = matrix < matrices
+    mean_at = mean_all + tl.load(matrices_before + row)
+    # mean(row, dim=-2, keepdim=true)
+    mean_part = mean_parts + tl.load(lines_before + row)
+    mean = sum_of(mean_part, matrix * height, (matrix + 1) * height) / height
+    store(mean_at, matrix, inside, mean)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_2(
+    rows, row_of, starts, asked, found_inf, shapes, lines_before, matrices_before,
+    mean_all, scaled_row_all, rsqrt_all,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    matrix = line // height
+    ndim = tl.load(asked + 0 * rows + row)
+    mean_at = mean_all + tl.load(matrices_before + row)
+    scaled_row_at = scaled_row_all + tl.load(lines_before + row)
+    rsqrt_at = rsqrt_all + tl.load(lines_before + row)
+    scaled_row = load(scaled_row_at, line, inside, tl.float64)
+    mean = load(mean_at, matrix, inside, tl.float64)
+    rsqrt = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0:
+        # rsqrt(row/mean(row, dim=-2, keepdim=true))
+        rsqrt = tl.rsqrt(scaled_row / mean)
+    store(rsqrt_at, line, inside, rsqrt)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_2(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, asked, numbers, parts,
+    found_inf, grad_scale, shapes, lines_before, columns_before, rsqrt_all, rsqrt_2_all,
+    grad_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    matrix = line // height
+    n = numbers + row
+    of = hypers + 8 * tl.load(group + row)
+    eps_0 = tl.load(of + 1)
+    ndim = tl.load(asked + 0 * rows + row)
+    beta2 = tl.load(n + 0 * rows)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    exp_avg_sq_at = column(columns, rows, row, 7, exp_avg_sq_t, aligned)
+    rsqrt_at = rsqrt_all + tl.load(lines_before + row)
+    rsqrt_2_at = rsqrt_2_all + tl.load(columns_before + row)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    exp_avg_sq_in = there(columns, rows, row, 7, inside)
+    exp_avg_sq = load(exp_avg_sq_at, i, exp_avg_sq_in, real)
+    rsqrt = load(rsqrt_at, line, seen, tl.float64)
+    rsqrt_2 = load(rsqrt_2_at, matrix * width + across, inside & seen, real)
+    # square = grad*grad + eps[0]
+    square_ = grad * grad + eps_0.to(real)
+    if ndim > 1.0:
+        # scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+        scaled_x = grad
+        # update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+        update = scaled_x * rsqrt.to(real) * rsqrt_2
+    else:
+        # exp_avg_sq = lerp(exp_avg_sq, square, 1 - beta2)
+        exp_avg_sq = kept(
+            lerp(exp_avg_sq, square_, (1.0 - beta2).to(real)), exp_avg_sq_t
+        )
+        # update = grad*rsqrt(exp_avg_sq)
+        update = grad * tl.rsqrt(exp_avg_sq)
+    # norm(update)
+    norm = total_in(square(update.to(tl.float64)), inside, None)
+    store(exp_avg_sq_at, i, exp_avg_sq_in, exp_avg_sq)
+    tl.store(parts + 0 * chunks + chunk, norm)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, group, hypers, asked, numbers, parts, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 8 * tl.load(group + row)
+    clip_threshold = tl.load(of + 3)
+    numel_ = tl.load(asked + 3 * rows + row)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # norm(update)
+    norm = tl.sqrt(sum_of(parts + 0 * chunks, begin, end))
+    # max(1, norm(update)/numel(p)**0.5/clip_threshold)
+    larger_3 = larger(
+        double(1.0), norm / libdevice.pow(numel_, double(0.5)) / clip_threshold
+    )
+    tl.store(n + 4 * rows, larger_3)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_3(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale, shapes, lines_before, columns_before, line_parts_before,
+    column_parts_before, rsqrt_all, rsqrt_2_all, total_3_parts, total_4_parts,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    exp_avg_sq_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    matrix = line // height
+    n = numbers + row
+    of = hypers + 8 * tl.load(group + row)
+    eps_1 = tl.load(of + 2)
+    ndim = tl.load(asked + 0 * rows + row)
+    beta1 = tl.load(n + 3 * rows)
+    larger_3 = tl.load(n + 4 * rows)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned)
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned)
+    exp_avg_sq_at = column(columns, rows, row, 7, exp_avg_sq_t, aligned)
+    rsqrt_at = rsqrt_all + tl.load(lines_before + row)
+    rsqrt_2_at = rsqrt_2_all + tl.load(columns_before + row)
+    grad = load_gradient(grad_at, i, inside, maximize, grad_scale, real)
+    exp_avg = load(exp_avg_at, i, inside, real)
+    exp_avg_sq_in = there(columns, rows, row, 7, inside)
+    exp_avg_sq = load(exp_avg_sq_at, i, exp_avg_sq_in, real)
+    rsqrt = load(rsqrt_at, line, seen, tl.float64)
+    rsqrt_2 = load(rsqrt_2_at, matrix * width + across, inside & seen, real)
+    if ndim > 1.0:
+        # scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+        scaled_x = grad
+        # update = scaled(grad, exp_avg_sq_row, exp_avg_sq_col)
+        update = scaled_x * rsqrt.to(real) * rsqrt_2
+    else:
+        # update = grad*rsqrt(exp_avg_sq)
+        update = grad * tl.rsqrt(exp_avg_sq)
+    # update /= max(1, norm(update)/numel(p)**0.5/clip_threshold)
+    update = update / larger_3.to(real)
+    # exp_avg = lerp(exp_avg, update, 1 - beta1)
+    exp_avg = kept(lerp(exp_avg, update, (1.0 - beta1).to(real)), exp_avg_t)
+    total_3 = tl.full([LINES, 1], 0.0, tl.float64)
+    total_4 = tl.full([LINES, COLUMNS], 0.0, tl.float64)
+    if ndim > 1.0:
+        # residual = (update - exp_avg)**2 + eps[1]
+        residual = square(update - exp_avg) + eps_1.to(real)
+        # row_mean(residual)
+        row_mean_x_2 = residual
+        # sum(x, dim=-1, keepdim=true)
+        total_3 = total_in(row_mean_x_2.to(tl.float64), inside, 1)
+        # col_mean(residual)
+        col_mean_x_2 = residual
+        # sum(x, dim=-2, keepdim=true)
+        total_4 = col_mean_x_2.to(tl.float64)
+        # scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+        scaled_x_2 = exp_avg
+    store(exp_avg_at, i, inside, exp_avg)
+    total_3_part = total_3_parts + tl.load(line_parts_before + row)
+    total_3_part += tile % tiles * matrices * height
+    store(total_3_part, line, seen, total_3)
+    total_4_part = total_4_parts + tl.load(column_parts_before + row)
+    store_columns(
+        total_4_part, total_4, inside, line, across, matrices, height, width, total_in
+    )
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_3(
+    columns, rows, row_of, starts, asked, numbers, found_inf, shapes, lines_before,
+    line_parts_before, scaled_row_2_all, total_3_parts, mean_2_parts,
+    exp_avg_res_row_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    beta3 = tl.load(n + 5 * rows)
+    larger_4 = tl.load(n + 6 * rows)
+    exp_avg_res_row_at = column(columns, rows, row, 5, exp_avg_res_row_t, aligned)
+    scaled_row_2_at = scaled_row_2_all + tl.load(lines_before + row)
+    # sum(x, dim=-1, keepdim=true)
+    tiles = tl.cdiv(width, COLUMNS)
+    total_3_part = total_3_parts + tl.load(line_parts_before + row)
+    total_3 = join_lines(
+        total_3_part, line, inside, matrices * height, tiles, 0.0, added
+    )
+    exp_avg_res_row_in = there(columns, rows, row, 5, inside)
+    exp_avg_res_row = load(exp_avg_res_row_at, line, exp_avg_res_row_in, tl.float64)
+    scaled_row_2 = tl.full([BLOCK], 0.0, tl.float64)
+    mean_2 = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0:
+        # exp_avg_res_row = lerp(exp_avg_res_row, row_mean(residual), 1 - beta3)
+        exp_avg_res_row = lerp(exp_avg_res_row, total_3 / larger_4, 1.0 - beta3)
+        # scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+        scaled_row_2 = exp_avg_res_row
+        # mean(row, dim=-2, keepdim=true)
+        mean_2 = scaled_row_2
+    store(exp_avg_res_row_at, line, exp_avg_res_row_in, exp_avg_res_row)
+    store(scaled_row_2_at, line, inside, scaled_row_2)
+    mean_2_part = mean_2_parts + tl.load(lines_before + row)
+    store(mean_2_part, line, inside, mean_2)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def columns_2(
+    columns, rows, row_of, starts, asked, numbers, found_inf, shapes, columns_before,
+    column_parts_before, rsqrt_4_all, total_4_parts,
+    exp_avg_res_col_t: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LINES: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    across = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = across < matrices * width
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    beta3 = tl.load(n + 5 * rows)
+    larger_5 = tl.load(n + 7 * rows)
+    exp_avg_res_col_at = column(columns, rows, row, 6, exp_avg_res_col_t, aligned)
+    rsqrt_4_at = rsqrt_4_all + tl.load(columns_before + row)
+    # sum(x, dim=-2, keepdim=true)
+    total_4_part = total_4_parts + tl.load(column_parts_before + row)
+    total_4 = join_columns(
+        total_4_part, across, inside, height, width, LINES, 0.0, added
+    )
+    exp_avg_res_col_in = there(columns, rows, row, 6, inside)
+    exp_avg_res_col = load(exp_avg_res_col_at, across, exp_avg_res_col_in, tl.float64)
+    rsqrt_4 = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0:
+        # exp_avg_res_col = lerp(exp_avg_res_col, col_mean(residual), 1 - beta3)
+        exp_avg_res_col = lerp(exp_avg_res_col, total_4 / larger_5, 1.0 - beta3)
+        # scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+        scaled_col_2 = exp_avg_res_col
+        # rsqrt(col)
+        rsqrt_4 = tl.rsqrt(scaled_col_2)
+    store(exp_avg_res_col_at, across, exp_avg_res_col_in, exp_avg_res_col)
+    store(rsqrt_4_at, across, inside, rsqrt_4)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def matrices_2(
+    rows, row_of, starts, found_inf, shapes, lines_before, matrices_before, mean_2_all,
+    mean_2_parts,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    matrix = chunk - tl.load(starts + row)
+    inside = matrix < matrices
+    mean_2_at = mean_2_all + tl.load(matrices_before + row)
+    # mean(row, dim=-2, keepdim=true)
+    mean_2_part = mean_2_parts + tl.load(lines_before + row)
+    mean_2 = sum_of(mean_2_part, matrix * height, (matrix + 1) * height) / height
+    store(mean_2_at, matrix, inside, mean_2)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def lines_4(
+    rows, row_of, starts, asked, found_inf, shapes, lines_before, matrices_before,
+    mean_2_all, scaled_row_2_all, rsqrt_3_all,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    line = (chunk - tl.load(starts + row)) * BLOCK + tl.arange(0, BLOCK)
+    inside = line < matrices * height
+    matrix = line // height
+    ndim = tl.load(asked + 0 * rows + row)
+    mean_2_at = mean_2_all + tl.load(matrices_before + row)
+    scaled_row_2_at = scaled_row_2_all + tl.load(lines_before + row)
+    rsqrt_3_at = rsqrt_3_all + tl.load(lines_before + row)
+    scaled_row_2 = load(scaled_row_2_at, line, inside, tl.float64)
+    mean_2 = load(mean_2_at, matrix, inside, tl.float64)
+    rsqrt_3 = tl.full([BLOCK], 0.0, tl.float64)
+    if ndim > 1.0:
+        # rsqrt(row/mean(row, dim=-2, keepdim=true))
+        rsqrt_3 = tl.rsqrt(scaled_row_2 / mean_2)
+    store(rsqrt_3_at, line, inside, rsqrt_3)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_4(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, shapes,
+    lines_before, columns_before, rsqrt_3_all, rsqrt_4_all,
+    p_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    even: tl.constexpr,
+    LINES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    matrices = tl.load(shapes + row)
+    height, width = tl.load(shapes + rows + row), tl.load(shapes + 2 * rows + row)
+    size = tl.load(numel + row)
+    if even:
+        # Several elements are loaded at once.
+        width, size = tl.multiple_of(width, 16), tl.multiple_of(size, 16)
+    # A tile of lines of all matrices, and of columns of them.
+    tile = chunk - tl.load(starts + row)
+    tiles = tl.cdiv(width, COLUMNS)
+    line = tile // tiles * LINES + tl.arange(0, LINES)[:, None]
+    across = tile % tiles * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    i = line * width + across
+    inside = (across < width) & (i < size)
+    seen = line < matrices * height
+    matrix = line // height
+    of = hypers + 8 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 7)
+    ndim = tl.load(asked + 0 * rows + row)
+    p_at = column(columns, rows, row, 0, p_t, aligned)
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned)
+    rsqrt_3_at = rsqrt_3_all + tl.load(lines_before + row)
+    rsqrt_4_at = rsqrt_4_all + tl.load(columns_before + row)
+    p = load(p_at, i, inside, real)
+    exp_avg = load(exp_avg_at, i, inside, real)
+    rsqrt_3 = load(rsqrt_3_at, line, seen, tl.float64)
+    rsqrt_4 = load(rsqrt_4_at, matrix * width + across, inside & seen, real)
+    if weight_decay_is_not_0:
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    if ndim > 1.0:
+        # scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+        scaled_x_2 = exp_avg
+        # p -= lr*scaled(exp_avg, exp_avg_res_row, exp_avg_res_col)
+        p = p - lr.to(real) * (scaled_x_2 * rsqrt_3.to(real) * rsqrt_4)
+    else:
+        # p -= lr*exp_avg
+        p = p - lr.to(real) * exp_avg
+    store(p_at, i, inside, p)
+
+
+def launch(x):
+    x.numbers = x.new(8 * x.rows)
+    x.make("mean_all", "matrices")
+    x.make("scaled_row_all", "lines")
+    x.make("rsqrt_all", "lines")
+    x.make("rsqrt_2_all", "columns")
+    x.make("mean_2_all", "matrices")
+    x.make("scaled_row_2_all", "lines")
+    x.make("rsqrt_3_all", "lines")
+    x.make("rsqrt_4_all", "columns")
+    x.make("total__parts", "line_parts")
+    x.make("total_2_parts", "column_parts")
+    x.make("mean_parts", "lines")
+    x.make("total_3_parts", "line_parts")
+    x.make("total_4_parts", "column_parts")
+    x.make("mean_2_parts", "lines")
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+    x.each_line(lines_1)
+    x.each_column(columns_1)
+    x.each_matrix(matrices_1)
+    x.each_line(lines_2)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_2)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_3)
+    x.each_line(lines_3)
+    x.each_column(columns_2)
+    x.each_matrix(matrices_2)
+    x.each_line(lines_4)
+    x.each_chunk(pass_4)
+"""
+
 _KERNELS = _Kernel and _Kernel(
     "step_came",
     _CPU,
@@ -1460,4 +2139,5 @@ _KERNELS = _Kernel and _Kernel(
         "exp_avg_res_row": "line",
         "exp_avg_res_col": "column",
     },
+    cuda=_CUDA,
 )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ... import ir
-from ...ir.kernels import gathers
+from ...ir.kernels import Level, gathers, level
 from ...source import Source
-from ...stages import surely
+from ...stages import read_first, surely
 from .expr import Printer, is_element
 from .layout import comment
 
@@ -20,14 +20,15 @@ Line = Callable[[ir.Assign], Iterator[str]]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Prints blocks of one kind: `line` prints an assignment, and `start` one that makes
-    a name known.
+    """Prints blocks of one kind: `line` prints an assignment, `start` one that makes a name
+    known, and `whole` a whole number that is known when a kernel is built.
     """
 
     printer: Printer
     source: Source
     line: Line
     start: Callable[[ir.Ref], str]
+    whole: Callable[[ir.Expr], str]
 
     def lines(self, block: ir.Block, known: set[str], later: set[str]) -> list[str]:
         """The lines of a block, before which some names are `known`, and behind which
@@ -45,6 +46,14 @@ class Block:
                 result += self._branches(statement, known, read)
                 known |= surely((statement,))
                 continue
+            if isinstance(statement, ir.Repeat):
+                read = later | _mentioned(block[at + 1 :])
+                read |= {*read_first(statement.body, set())}
+                for ref in _to_start(statement, known, read):
+                    result.append(self.start(ref))
+                    known.add(ref.name)
+                result += self._rounds(statement, known, read)
+                continue
             equation = self.source.cut(statement.span)
             if equation != quoted:
                 result += comment(equation)
@@ -52,6 +61,12 @@ class Block:
             result += self.line(statement)
             known |= ir.assigned((statement,))
         return result
+
+    def _rounds(self, loop: ir.Repeat, known: set[str], later: set[str]) -> list[str]:
+        """A loop whose rounds stand one behind the other when the kernel is built."""
+        at = "_" if loop.target is None else self.whole(loop.target)
+        body = [INDENT + line for line in self.lines(loop.body, known, later)]
+        return [f"for {at} in tl.static_range({self.whole(loop.count)}):", *body]
 
     def _branches(
         self, branch: ir.If, known: set[str], later: set[str], word: str = "if"
@@ -74,17 +89,24 @@ class Block:
         return [*result, "else:", *inner]
 
 
-def _to_start(branch: ir.If, known: set[str], later: set[str]) -> list[ir.Ref]:
-    """What a branch assigns for the first time, on some ways, and is read behind it; and
-    what it gathers, which starts from nothing.
+def _to_start(
+    branch: ir.If | ir.Repeat, known: set[str], later: set[str]
+) -> list[ir.Ref]:
+    """What a branch, or a round, assigns for the first time, on some ways, and is read
+    behind it; what a branch gathers, which starts from nothing; and lists.
     """
     sure = surely((branch,))
+    in_rounds = isinstance(branch, ir.Repeat)
     found = {
         each.target.name: each.target
         for each in ir.statements((branch,))
         if isinstance(each, ir.Assign)
         and each.target.name not in known
-        and (each.target.name in later - sure or gathers(each))
+        and (
+            each.target.name in later - sure
+            or gathers(each)
+            or (in_rounds and each.target.index is not None)
+        )
     }
     return [*found.values()]
 
@@ -149,11 +171,15 @@ GATHERINGS = {
 }
 
 
-def gathered(block: ir.Block) -> list[ir.Assign]:
-    """The reductions of a pass, in order; one a name."""
+def gathered(block: ir.Block, *to: Level) -> list[ir.Assign]:
+    """The reductions of a pass, in order, one a name: those to a number, or those to what
+    there is at other levels.
+    """
     found: dict[str, ir.Assign] = {}
     for each in ir.statements(block):
-        if isinstance(each, ir.Assign) and gathers(each):
+        if not isinstance(each, ir.Assign) or not gathers(each):
+            continue
+        if level(each.target.type) in (to or (Level.NUMBER,)):
             found.setdefault(each.target.name, each)
     return [*found.values()]
 

@@ -6,98 +6,28 @@ In: a program. Out: the bodies of its launches, which read tables under their na
 from collections.abc import Iterator
 
 from ... import ir
-from ...ir.kernels import Program
-from ..cpu.table import Columns, columns_of
-from ..names import Names
 from .block import GATHERINGS, Block, gathered, is_flag, takes
-from .expr import Printer, is_element
-from .launches import Joint, Launches, Pass, Rows
+from .expr import is_element
+from .launches import Joint, Pass, Rows, Single
 from .layout import comment
+from .tables import Tables, assignment
 
 
-class Bodies:
-    """Prints the launches of one program, all in the same names."""
+class Bodies(Tables):
+    """Prints the launches of one program."""
 
-    def __init__(self, program: Program, names: Names) -> None:
-        self.program = program
-        self.rule = program.rule
-        self.columns: Columns = columns_of(program)
-        self.launches = Launches(program, self.columns)
-        self.names = names
-        own = self.names.own
-        self.options = [
-            own(x) for x in ("maximize", *(o.name for o in program.options))
-        ]
-        self.printer = Printer(self._name, self._is_built_in, self._kept)
-        self.all_columns = (*self.columns.elements, *self.columns.numbers)
-        self.types = {x: self.names.claim(f"{own(x)}_t") for x in self.all_columns}
-        self.types |= {x: "real" for x in self.columns.scratch}
-        self.where = {
-            x: self.names.claim(f"{own(x)}_at") for x in self.columns.elements
-        }
-        self.lefts = {
-            x: self.names.claim(f"{own(x)}_left") for x in self.columns.optional
-        }
-        self.items = {
-            (each.name, k): self.names.claim(f"{own(each.name)}_{k}")
-            for each in self.columns.hypers
-            for k in range(each.type.length if each.type.element == "tuple" else 0)
-        }
+    @property
+    def memory(self) -> dict[str, str]:
+        """What lives as long as a step, beside scratch, and what there are as many of."""
+        return {}
 
-    def _kept(self, ref: ir.Ref) -> str:
-        return self.types[ref.name]
+    def needs_some(self) -> bool:
+        """Whether something is asked for that there may be none of, along an axis."""
+        return False
 
-    def _name(self, ref: ir.Ref | ir.Index) -> str:
-        if isinstance(ref, ir.Index):
-            return self.items[ref.value.name, ref.index]
-        return self.names.own(ref.name)
-
-    def _is_built_in(self, ref: ir.Ref) -> bool:
-        of_group = ref.role is ir.Role.OPTION or ref.name == "maximize"
-        return of_group and not self.rule.in_phases
-
-    # ---- what every kernel reads of a row
-
-    def _of_row(self, names: set[str]) -> Iterator[str]:
-        """What a group says, and what the host has looked up, as far as it is mentioned."""
-        own, columns = self.names.own, self.columns
-        place, lines = 0, []
-        for hyper in columns.hypers:
-            several = hyper.type.length if hyper.type.element == "tuple" else 0
-            for k in range(several):
-                if (hyper.name, k) in names:
-                    lines.append(
-                        f"{self.items[hyper.name, k]} = tl.load(of + {place + k})"
-                    )
-            if not several and hyper.name in names:
-                lines.append(f"{own(hyper.name)} = tl.load(of + {place})")
-            place += max(1, several)
-        if self.rule.in_phases:
-            for k, name in enumerate(
-                ("maximize", *(x.name for x in self.program.options))
-            ):
-                if name in names:
-                    lines.append(f"{own(name)} = tl.load(of + {place + k}) != 0")
-            place += len(self.options)
-        if lines:
-            yield f"of = hypers + {place} * tl.load(group + row)"
-            yield from lines
-        for k, name in enumerate(columns.asked):
-            if name in names:
-                flag = " != 0" * (name == "first")
-                yield f"{own(name)} = tl.load(asked + {k} * rows + row){flag}"
-
-    def _from_table(self, names: set[str]) -> Iterator[str]:
-        flags = {each.name for each in self.program.numbers if is_flag(each)}
-        for place, name in enumerate(self.launches.table):
-            if name in names:
-                flag = " != 0" * (name in flags)
-                yield f"{self.names.own(name)} = tl.load(n + {place} * rows){flag}"
-
-    def _column(self, name: str, function: str = "column", *more: str) -> str:
-        place = self.all_columns.index(name)
-        parts = ["columns", "rows", "row", str(place), *more]
-        return f"{function}({', '.join(parts)})"
+    def _place(self, target: ir.Ref) -> str:
+        """The place in a list that is assigned, where it is one of a list."""
+        return "" if target.index is None else self._whole(target.index)
 
     # ---- once a row
 
@@ -110,7 +40,7 @@ class Bodies:
         stores = self.launches.stores(at)
         if loads or stores:
             yield "n = numbers + row"
-        yield from self._of_row(_read(launch.body))
+        yield from self._of_row(read_names(launch.body))
         yield from self._from_table(loads)
         for name in launch.begins:
             column = "step" if name == "t" else name
@@ -120,14 +50,17 @@ class Bodies:
         yield from self._joins(launch)
 
         def line(statement: ir.Assign) -> Iterator[str]:
-            yield f"{own(statement.target.name)} = {self.printer.value(statement.value)}"
+            name, value = statement.target.name, self.printer.value(statement.value)
+            yield assignment(own(name), self._place(statement.target), value)
 
         def start(ref: ir.Ref) -> str:
             nothing = "tl.full([], False, tl.int1)" if is_flag(ref) else "double(0.0)"
+            if ref.name in self.lists:
+                nothing = f"filled({nothing}, {self.lists.length(ref.name)})"
             return f"{own(ref.name)} = {nothing}"
 
         known = loads | {*launch.begins} | {x.target.name for x in launch.joined}
-        block = Block(self.printer, self.rule.source, line, start)
+        block = Block(self.printer, self.rule.source, line, start, self._whole)
         later = self.launches.later(at) | {*launch.keeps}
         yield from block.lines(launch.body, known, later)
         yield from self._to_table(stores)
@@ -137,22 +70,25 @@ class Bodies:
             yield self._column(column, "keep_number", kind, own(name))
 
     def _joins(self, launch: Rows) -> Iterator[str]:
-        if not launch.joined:
-            return
-        yield "begin, end = tl.load(starts + row), tl.load(starts + row + 1)"
-        for k, each in enumerate(launch.joined):
-            how = GATHERINGS[each.value.function]
-            gathered = f"{how.chunks}(parts + {k} * chunks, begin, end)"
-            value = how.end.format(gathered, "tl.load(numel + row)")
-            yield from comment(self.rule.source.cut(each.span))
-            yield f"{self.names.own(each.target.name)} = {value}"
+        for of in launch.joins:
+            yield from self._bounds(of)
+            for k, each in enumerate(gathered(of.step.body)):
+                how = GATHERINGS[each.value.function]
+                found = f"{how.chunks}({self._parts(of, each, k)}, begin, end)"
+                count = (
+                    "tl.load(numel + row)" if isinstance(of, Pass) else "(end - begin)"
+                )
+                yield from comment(self.rule.source.cut(each.span))
+                value = how.end.format(found, count)
+                yield f"{self.names.own(each.target.name)} = {value}"
 
-    def _to_table(self, names: set[str]) -> Iterator[str]:
-        flags = {each.name for each in self.program.numbers if is_flag(each)}
-        for place, name in enumerate(self.launches.table):
-            if name in names:
-                value = self.names.own(name) + ".to(tl.float64)" * (name in flags)
-                yield f"tl.store(n + {place} * rows, {value})"
+    def _bounds(self, of: Pass | Single) -> Iterator[str]:
+        """Where the parts of a row begin and end."""
+        yield "begin, end = tl.load(starts + row), tl.load(starts + row + 1)"
+
+    def _parts(self, of: Pass | Single, each: ir.Assign, k: int) -> str:
+        """Where the parts of a reduction are, the one in the k-th place."""
+        return f"parts + {k} * chunks"
 
     # ---- once a group
 
@@ -168,16 +104,16 @@ class Bodies:
         else:
             yield "begin, end = 0, rows"
         yield from comment(self.rule.source.cut(step.call.span))
-        part = f"numbers + {table.index(step.part.name)} * rows"
+        part = f"numbers + {self.in_table(step.part.name)}"
         end = {"all": "({0} == {1})", "any": "({0} > 0)"}.get(function, how.end)
         value = end.format(f"{how.rows}({part}, begin, end)", "(end - begin)")
         if is_flag(step.target) or function in ("all", "any"):
             value = f"{value}.to(tl.float64)"
         if step.target.name in table:
-            place = table.index(step.target.name)
+            place = self.in_table(step.target.name)
             yield f"{self.names.own(step.target.name)} = {value}"
             target = self.names.own(step.target.name)
-            yield f"spread(numbers + {place} * rows, begin, end, {target})"
+            yield f"spread(numbers + {place}, begin, end, {target})"
 
     # ---- once an element
 
@@ -195,23 +131,16 @@ class Bodies:
         loads = self.launches.loads(at)
         if loads:
             yield "n = numbers + row"
-        names = _read(step.body) | ({"maximize"} if "grad" in step.loads else set())
+        names = read_names(step.body) | (
+            {"maximize"} if "grad" in step.loads else set()
+        )
         yield from self._of_row(names)
         yield from self._from_table(loads)
         for name in self.columns.elements:
             if name in (*step.loads, *step.stores):
-                where = self._column(name, "column", self.types[name], "aligned")
-                yield f"{self.where[name]} = {where} + begin"
-                if name in self.lefts:
-                    yield f"{self.lefts[name]} = {self._column(name, 'if_there', 'left')}"
+                yield from self._find(name)
         for name in step.loads:
-            left = self.lefts.get(name, "left")
-            parts = f"{self.where[name]}, i, {left}"
-            if name == "grad":
-                maximize = self.options[0]
-                yield f"{own(name)} = gradient({parts}, {maximize}, grad_scale, real)"
-            else:
-                yield f"{own(name)} = elements({parts}, real)"
+            yield self._load(name)
         started: set[str] = set()
 
         def line(statement: ir.Assign) -> Iterator[str]:
@@ -222,7 +151,7 @@ class Bodies:
                 if name in again:
                     # All passes see the number that is in memory.
                     value = f"kept({value}, {self.types[name]})"
-                yield f"{target} = {value}"
+                yield assignment(target, self._place(statement.target), value)
             else:
                 goes_on = statement.target.name in started
                 yield takes(target, statement, self.printer, goes_on)
@@ -236,18 +165,42 @@ class Bodies:
             function = next(x.value.function for x in sums if x.target.name == ref.name)
             return f"{own(ref.name)} = double({GATHERINGS[function].empty})"
 
-        block = Block(self.printer, self.rule.source, line, start)
+        block = Block(self.printer, self.rule.source, line, start, self._whole)
         sums = gathered(step.body)
         later = {*step.stores, *(each.target.name for each in sums)}
         yield from block.lines(step.body, {*step.loads}, later & changed)
         for name in step.stores:
+            function = "keep_each" if name in self.lists else "keep"
             left = self.lefts.get(name, "left")
-            yield f"keep({self.where[name]}, i, {left}, {own(name)})"
+            yield f"{function}({self.where[name]}, i, {left}, {own(name)})"
         for k, each in enumerate(sums):
             yield f"tl.store(parts + {k} * chunks + chunk, {own(each.target.name)})"
 
+    def _find(self, name: str) -> Iterator[str]:
+        """Where a block of a tensor is, or of each tensor of a list, and how much is left
+        of those that may be missing.
+        """
+        where, left, kind = self.where[name], self.lefts.get(name), self.types[name]
+        if name in self.lists:
+            count = self.lists.length(name)
+            found = self._column(name, "each_column", kind, "aligned", "begin", count)
+            yield f"{where} = {found}"
+            yield f"{left} = {self._column(name, 'each_left', 'left', count)}"
+            return
+        yield f"{where} = {self._column(name, 'column', kind, 'aligned')} + begin"
+        if left is not None:
+            yield f"{left} = {self._column(name, 'if_there', 'left')}"
 
-def _read(block: ir.Block) -> set:
+    def _load(self, name: str) -> str:
+        parts = f"{self.where[name]}, i, {self.lefts.get(name, 'left')}"
+        if name == "grad":
+            maximize = self.options[0]
+            return f"grad = gradient({parts}, {maximize}, grad_scale, real)"
+        function = "each_element" if name in self.lists else "elements"
+        return f"{self.names.own(name)} = {function}({parts}, real)"
+
+
+def read_names(block: ir.Block) -> set:
     """The names that a block mentions, and the places of tuples."""
     names: set = set()
     for statement in block:

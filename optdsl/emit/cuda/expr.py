@@ -10,6 +10,7 @@ they meet.
 from collections.abc import Callable
 
 from ... import ir
+from ...ir.kernels import Level, level
 from ..cpu.expr import compared
 
 PRECEDENCE = {
@@ -37,7 +38,9 @@ def is_element(expr: ir.Expr) -> bool:
 class Printer:
     """Prints expressions; `name` spells a reference, or one item of a tuple, `is_built_in`
     says which are known when a kernel is built, and `kept` the type that a state has in
-    memory.
+    memory. What is worked out once an element is of a `shape` and of the precision `real`.
+    Where elements are those of matrices, `lines` prints what there is once a line, or once
+    a matrix, which they meet in its own precision.
     """
 
     def __init__(
@@ -45,19 +48,30 @@ class Printer:
         name: Name,
         is_built_in: Callable[[ir.Ref], bool],
         kept: Callable[[ir.Ref], str],
+        real: str = "real",
+        shape: str = "[BLOCK]",
+        lines: "Printer | None" = None,
     ) -> None:
         self.name = name
         self.is_built_in = is_built_in
         self.kept = kept
+        self.real = real
+        self.shape = shape
+        self.lines = lines
 
     def number(self, expr: ir.Expr, least: int = 0) -> str:
         return _bracketed(*self._number(expr), least)
 
     def element(self, expr: ir.Expr, least: int = 0) -> str:
         """What is worked out once an element, of a number where it is one."""
-        if not is_element(expr):
-            return self._rounded(expr)
+        if not is_element(expr) or self._of_lines(expr):
+            return self._rounded(expr, least)
         return _bracketed(*self._element(expr), least)
+
+    def _of_lines(self, expr: ir.Expr) -> bool:
+        """Whether it has one number of each line, or of each matrix."""
+        of = level(expr.type)
+        return self.lines is not None and of in (Level.LINE, Level.MATRIX)
 
     def value(self, expr: ir.Expr) -> str:
         """A number that is one of Triton's, whatever it is made of."""
@@ -80,7 +94,7 @@ class Printer:
         match expr:
             case ir.Const():
                 return _literal(expr), call
-            case ir.Ref() | ir.Index(value=ir.Ref(), index=int()):
+            case ir.Ref() | ir.Index(value=ir.Ref()):
                 return self.name(expr), call
             case ir.Unary(operator, operand):
                 return self._unary(operator, operand)
@@ -116,12 +130,18 @@ class Printer:
 
     # ---- elements
 
-    def _rounded(self, expr: ir.Expr) -> str:
+    def _rounded(self, expr: ir.Expr, least: int = 0) -> str:
+        if self.lines is not None and self._of_lines(expr):
+            if expr.type.element == "flag":
+                return self.lines.element(expr, PRECEDENCE["unary"])
+            return f"{self.lines.element(expr, PRECEDENCE['call'])}.to({self.real})"
         if expr.type.element == "flag":
             return self.number(expr, PRECEDENCE["unary"])
         if self._is_built_in(expr):
             return self.number(expr, PRECEDENCE["unary"])
-        return f"{self.number(expr, PRECEDENCE['call'])}.to(real)"
+        if self.real == "tl.float64":
+            return self.number(expr, least)
+        return f"{self.number(expr, PRECEDENCE['call'])}.to({self.real})"
 
     def _element(self, expr: ir.Expr) -> tuple[str, int]:
         call = PRECEDENCE["call"]
@@ -142,6 +162,12 @@ class Printer:
             case ir.Binary("and" | "or" as operator, left, right):
                 written = _OF_ELEMENTS[operator]
                 return self._infix(written, written, left, right, self.element)
+            case ir.Binary(operator, left, right) if self.real == "tl.float64" and (
+                state := compared(expr)
+            ):
+                kind = self.kept(state)
+                sides = (f"kept({self._block(x)}, {kind})" for x in (left, right))
+                return f" {operator} ".join(sides), PRECEDENCE[operator]
             case ir.Binary(operator, left, right):
                 return self._infix(operator, operator, left, right, self._of_element)
             case ir.Choose(condition, then, otherwise) | ir.Call(
@@ -149,11 +175,12 @@ class Printer:
             ):
                 return self._choice(condition, then, otherwise, self._block)
             case ir.Call("zeros_like"):
-                return "tl.zeros([BLOCK], real)", call
+                return f"tl.zeros({self.shape}, {self.real})", call
             case ir.Call("ones_like"):
-                return "tl.full([BLOCK], 1.0, real)", call
+                return f"tl.full({self.shape}, 1.0, {self.real})", call
             case ir.Call("full_like", (_, value)):
-                return f"tl.full([BLOCK], {self._rounded(value)}, real)", call
+                filled = f"{self.shape}, {self._rounded(value)}, {self.real}"
+                return f"tl.full({filled})", call
             case ir.Call(function, arguments):
                 parts = [self.element(each) for each in arguments]
                 if function not in _SHARED:
@@ -164,22 +191,25 @@ class Printer:
     def _of_element(self, expr: ir.Expr, least: int = 0) -> str:
         """An operand of arithmetic."""
         if expr.type.element == "flag":
-            return f"({self.element(expr)}).to(real)"
+            return f"({self.element(expr)}).to({self.real})"
         return self.element(expr, least)
 
     def _block(self, expr: ir.Expr) -> str:
         """What libdevice takes: it does not know Python's numbers."""
         if not is_element(expr) and self._is_built_in(expr):
-            kind = "tl.int1" if expr.type.element == "flag" else "real"
-            return f"tl.full([], {self.number(expr)}, {kind})"
+            return f"tl.full([], {self.number(expr)}, {self._kind(expr)})"
         return self.element(expr)
 
-    def _whole(self, expr: ir.Expr) -> str:
+    def _kind(self, expr: ir.Expr) -> str:
+        return "tl.int1" if expr.type.element == "flag" else self.real
+
+    def whole(self, expr: ir.Expr) -> str:
         """A block, also of a number."""
+        if self._of_lines(expr):
+            return f"tl.broadcast_to({self.element(expr)}, {self.shape})"
         if is_element(expr):
             return self.element(expr)
-        kind = "tl.int1" if expr.type.element == "flag" else "real"
-        return f"tl.full([BLOCK], {self._rounded(expr)}, {kind})"
+        return f"tl.full({self.shape}, {self._rounded(expr)}, {self._kind(expr)})"
 
     # ---- both
 
@@ -205,7 +235,7 @@ class Printer:
         """By an option one of two, of which the other is not built; else of both."""
         if not is_element(condition) and self._is_built_in(condition):
             tested = self.number(condition, PRECEDENCE["or"])
-            chosen = self._whole if part == self._block else part
+            chosen = self.whole if part == self._block else part
             parts = [_bracketed_choice(chosen(each)) for each in (then, otherwise)]
             return f"{parts[0]} if {tested} else {parts[1]}", PRECEDENCE["choose"]
         tested = self.element if is_element(condition) else self.number

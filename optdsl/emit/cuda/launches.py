@@ -9,7 +9,7 @@ program waits for another.
 from dataclasses import dataclass, field
 
 from ... import ir
-from ...ir.kernels import Across, Elements, Numbers, Program
+from ...ir.kernels import Across, Along, Elements, Level, Numbers, Program, level
 from ...stages import read_first, surely
 from ..cpu.table import Columns
 from .block import gathered, is_number
@@ -17,16 +17,16 @@ from .block import gathered, is_number
 
 @dataclass(slots=True)
 class Rows:
-    """Once a row: it joins what a pass gathered, works out numbers and keeps states."""
+    """Once a row: it joins what others gathered, works out numbers and keeps states."""
 
     body: ir.Block = ()
-    joins: "Pass | None" = None
+    joins: "tuple[Pass | Single, ...]" = ()
     keeps: tuple[str, ...] = ()
     begins: tuple[str, ...] = ()
 
     @property
     def joined(self) -> list[ir.Assign]:
-        return gathered(self.joins.step.body) if self.joins else []
+        return [x for each in self.joins if each.step for x in gathered(each.step.body)]
 
     def writes(self) -> set[str]:
         names = {each.target.name for each in self.joined}
@@ -37,7 +37,7 @@ class Rows:
         ways only, and others read `after`, keeps its value on the others.
         """
         known = {each.target.name for each in self.joined} | {*self.begins}
-        names = {*read_first(self.body, {*known})}
+        names = {*read_first(self.body, {*known}), *_asked_for(self.body)}
         names |= (ir.assigned(self.body) - surely(self.body)) & (after | {*self.keeps})
         return (names | {*self.keeps} - surely(self.body)) & before - known
 
@@ -53,9 +53,38 @@ class Pass:
         return set()
 
     def reads(self, before: set[str], after: set[str]) -> set[str]:
-        refs = (ref for each in self.step.body for ref in ir.reads(each))
-        own = {each.target.name for each in gathered(self.step.body)}
-        return {ref.name for ref in refs if is_number(ref)} & before - own
+        return _numbers(self.step.body) & before
+
+
+@dataclass(slots=True)
+class Single:
+    """Once a line, once a column or once a matrix: it joins what others gathered, each
+    with what that is, and works out what there is one of.
+    """
+
+    level: Level
+    number: int
+    step: Along | None
+    joins: "tuple[tuple[ir.Assign, Pass | Single], ...]"
+
+    def writes(self) -> set[str]:
+        return set()
+
+    def reads(self, before: set[str], after: set[str]) -> set[str]:
+        return _numbers(self.step.body) & before if self.step else set()
+
+
+def _asked_for(body: ir.Block) -> set[str]:
+    """What decides which way a body takes."""
+    branches = (each for each in ir.statements(body) if isinstance(each, ir.If))
+    return {ref.name for each in branches for ref in ir.reads(each.condition)}
+
+
+def _numbers(body: ir.Block) -> set[str]:
+    """The numbers that a pass reads."""
+    refs = (ref for each in body for ref in ir.reads(each))
+    own = {each.target.name for each in gathered(body)}
+    return {ref.name for ref in refs if is_number(ref)} - own
 
 
 @dataclass(slots=True)
@@ -72,7 +101,7 @@ class Joint:
         return {self.step.part.name}
 
 
-Launch = Rows | Pass | Joint
+Launch = Rows | Pass | Single | Joint
 
 
 @dataclass
@@ -99,13 +128,24 @@ class Launches:
 
     def _place(self) -> None:
         begins = self.states
-        gathers: Pass | None = None
-        passes = joints = 0
+        gathers: list[Pass | Single] = []
+        waiting: dict[str, tuple[ir.Assign, Pass | Single]] = {}
+        passes = joints = singles = 0
 
         def rows(body: ir.Block) -> None:
-            nonlocal begins, gathers
-            self.all.append(Rows(body, gathers, begins=begins))
-            begins, gathers = (), None
+            nonlocal begins
+            self.all.append(Rows(body, (*gathers,), begins=begins))
+            begins = ()
+            gathers.clear()
+
+        def single(of: Level, step: Along | None) -> None:
+            """Once a line, ...: it joins all that is waiting for this."""
+            nonlocal singles
+            singles += 1
+            joins = [x for x in waiting.values() if level(x[0].target.type) is of]
+            for each, _ in joins:
+                del waiting[each.target.name]
+            self.all.append(Single(of, singles, step, (*joins,)))
 
         for step in self.program.steps:
             if isinstance(step, Numbers):
@@ -116,11 +156,23 @@ class Launches:
             if isinstance(step, Across):
                 joints += 1
                 self.all.append(Joint(step, joints))
+                continue
+            own = step.level if isinstance(step, Along) else None
+            needed = [
+                level(waiting[x][0].target.type) for x in step.loads if x in waiting
+            ]
+            for of in dict.fromkeys(needed):
+                if of is not own:
+                    single(of, None)
+            if isinstance(step, Along):
+                single(step.level, step)
             else:
                 passes += 1
                 self.all.append(Pass(step, passes))
-                if gathered(step.body):
-                    gathers = self.all[-1]
+            if gathered(step.body):
+                gathers.append(self.all[-1])
+            for each in gathered(step.body, Level.LINE, Level.COLUMN, Level.MATRIX):
+                waiting[each.target.name] = each, self.all[-1]
         if begins or gathers:
             rows(())
 
