@@ -124,6 +124,8 @@ def kernels(targets: ir.Targets) -> list[str]:
         arguments.append(f"lists={{{', '.join(listed)}}}")
     if targets.kernels.rule.in_phases:
         arguments.append("together=True")
+    if targets.kernels.elementwise:
+        arguments.append("elementwise=True")
     if (view := targets.kernels.view) is not None:
         arguments.append(f'view="{view.value}"')
         if targets.kernels.least:

@@ -42,7 +42,7 @@ class DeviceKernel:
         self.hypers: Hypers = kernel.hypers
         self.elements = kernel.elements
         self.scratch = kernel.scratch
-        self.together = kernel.together
+        self.together, self.elementwise = kernel.together, kernel.elementwise
         self.view, self.least = kernel.view, kernel.least
         self.grads = kernel.grads
         self.plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()

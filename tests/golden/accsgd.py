@@ -10,7 +10,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from accsgd.opt, content 75ea22b6e5aa.
+# Compiled by optdsl from accsgd.opt, content 4b5dccd7c2cc.
 
 import math
 import warnings
@@ -705,6 +705,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

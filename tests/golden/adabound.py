@@ -10,7 +10,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from adabound.opt, content c5e5d26d585c.
+# Compiled by optdsl from adabound.opt, content 1a06609f4709.
 
 import math
 import warnings
@@ -1186,6 +1186,7 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("max_exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "amsbound", "base_lr_above_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

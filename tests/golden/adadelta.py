@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content 653ccbf9eafe.
+# Compiled by optdsl from adadelta.opt, content aff536939a8d.
 
 import math
 import warnings
@@ -766,6 +766,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "square_avg", "acc_delta"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content dd82392efc99.
+# Compiled by optdsl from adagrad.opt, content 0c6ee04a9d61.
 
 import math
 import warnings
@@ -835,6 +835,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "sum__"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -12,7 +12,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from adamod.opt, content 9628a96c03b0.
+# Compiled by optdsl from adamod.opt, content 295042cedc0d.
 
 import math
 import warnings
@@ -1001,6 +1001,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq", "exp_avg_lr"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

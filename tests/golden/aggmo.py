@@ -12,7 +12,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from aggmo.opt, content cf6b8888473f.
+# Compiled by optdsl from aggmo.opt, content e47b462996c4.
 
 import math
 import warnings
@@ -579,4 +579,5 @@ _KERNELS = _Kernel and _Kernel(
     options=("maximize", "weight_decay_is_not_0"),
     counts=("betas_length",),
     lists={"momentum_buffer": "betas_length"},
+    elementwise=True,
 )

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 28f08fcc7cd2.
+# Compiled by optdsl from asgd.opt, content 841d092eea76.
 
 import math
 import warnings
@@ -979,6 +979,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "ax"),
     numbers=("eta", "mu", "step"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

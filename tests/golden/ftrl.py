@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content ee940ae9b4e3.
+# Compiled by optdsl from ftrl.opt, content a70ac990dea4.
 
 import math
 import warnings
@@ -703,6 +703,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "z", "n_"),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

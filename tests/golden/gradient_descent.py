@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 66482bc71ffa.
+# Compiled by optdsl from gradient_descent.opt, content 8893313e6533.
 
 import math
 import warnings
@@ -467,6 +467,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad"),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -11,7 +11,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from grams.opt, content 7525e5e1211c.
+# Compiled by optdsl from grams.opt, content af035c3a4068.
 
 import math
 import warnings
@@ -923,6 +923,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 2a28e496c28c.
+# Compiled by optdsl from l2decay.opt, content cd89cce03fdc.
 
 import math
 import warnings
@@ -488,5 +488,6 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad"),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
 )

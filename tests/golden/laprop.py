@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content 9eba5ce70c78.
+# Compiled by optdsl from laprop.opt, content 9d835312b3cc.
 
 import math
 import warnings
@@ -902,6 +902,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

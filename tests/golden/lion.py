@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 44e1e093c3d3.
+# Compiled by optdsl from lion.opt, content 0372be20320e.
 
 import math
 import warnings
@@ -626,6 +626,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "exp_avg"),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

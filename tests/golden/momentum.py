@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content c4455440992e.
+# Compiled by optdsl from momentum.opt, content 2e57a1ab3a48.
 
 import math
 import warnings
@@ -525,6 +525,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "buf"),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content c741c6dab280.
+# Compiled by optdsl from pnm.opt, content ec4277b58bba.
 
 import math
 import warnings
@@ -951,6 +951,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "pos_momentum", "neg_momentum"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

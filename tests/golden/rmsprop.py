@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 713e4a7b8e2b.
+# Compiled by optdsl from rmsprop.opt, content 558eed01ea98.
 
 import math
 import warnings
@@ -932,6 +932,7 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("grad_avg", "momentum_buffer"),
     options=("maximize", "weight_decay_is_not_0", "centered", "momentum_above_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

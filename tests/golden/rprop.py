@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 573ea1dfe09d.
+# Compiled by optdsl from rprop.opt, content 411ec929709b.
 
 import math
 import warnings
@@ -721,6 +721,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "prev", "step_size"),
     numbers=("step",),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

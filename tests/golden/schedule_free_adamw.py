@@ -5,7 +5,7 @@ Follows the authors' schedulefree 1.4. Gradients are taken at p in train mode; `
 turns p into the average, which is to be evaluated and kept. A parameter counts its own
 steps; theirs count those of the group.
 """
-# Compiled by optdsl from schedule_free_adamw.opt, content 1e3c80d7d18f.
+# Compiled by optdsl from schedule_free_adamw.opt, content 64456235adc8.
 
 import math
 import warnings
@@ -1234,6 +1234,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "z", "exp_avg_sq"),
     numbers=("weight_sum", "lr_max", "step"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

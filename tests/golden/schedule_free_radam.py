@@ -4,7 +4,7 @@ Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
 As the authors' schedulefree 1.4, but each parameter counts its own steps. Gradients are
 taken at p in train mode; `eval()` turns p into the average, which is to be kept.
 """
-# Compiled by optdsl from schedule_free_radam.opt, content f537c780a36b.
+# Compiled by optdsl from schedule_free_radam.opt, content 1cb9dc81cd8c.
 
 import math
 import warnings
@@ -1342,6 +1342,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "z", "exp_avg_sq"),
     numbers=("weight_sum", "lr_max", "step"),
     options=("maximize", "silent_sgd_phase", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

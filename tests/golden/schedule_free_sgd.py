@@ -6,7 +6,7 @@ turns p into the average, which is to be evaluated and kept. A parameter counts 
 steps; theirs count those of the group. With batch norm,
 pass some batches through the model before an evaluation.
 """
-# Compiled by optdsl from schedule_free_sgd.opt, content ee3349ca735c.
+# Compiled by optdsl from schedule_free_sgd.opt, content 28164bae93c9.
 
 import math
 import warnings
@@ -1075,6 +1075,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "z"),
     numbers=("weight_sum", "lr_max", "step"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -13,7 +13,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sgd_sai.opt, content 1942698e7f71.
+# Compiled by optdsl from sgd_sai.opt, content 4f79acb9c5a3.
 
 import math
 import warnings
@@ -649,5 +649,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("gsnr",),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -11,7 +11,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sgdw.opt, content fc7924ecb24c.
+# Compiled by optdsl from sgdw.opt, content 9f9102e5f661.
 
 import math
 import warnings
@@ -771,5 +771,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov"),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content 280e7cd250ec.
+# Compiled by optdsl from signsgd.opt, content 07e3b1449b7a.
 
 import math
 import warnings
@@ -688,6 +688,7 @@ _KERNELS = _Kernel and _Kernel(
         "decoupled_weight_decay",
         "momentum_is_0",
     ),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -15,7 +15,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sophia.opt, content f93911a824c8.
+# Compiled by optdsl from sophia.opt, content c45e08b11e64.
 
 import math
 import warnings
@@ -740,6 +740,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "exp_avg", "hessian"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )
