@@ -186,7 +186,7 @@ class Launch:
         if not self.entries:
             return self.left
         batches = self._sorted()
-        if self.kernel.together and len(batches) != 1:
+        if self.kernel.together and (self.left or len(batches) != 1):
             return self.given
         for batch in batches:
             if not self.step(batch):
