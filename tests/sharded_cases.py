@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from optdsl import load_optimizer
+from optdsl.runtime.shards import are_held
 from tests.parity import same_bits
 from tests.sharded_steps import Pair, cut, cuts, is_close, watched
 
@@ -171,18 +172,21 @@ def leaves_a_gradient_cut_otherwise(again: bool) -> None:
     pair.assert_same(is_close)
 
 
-def leaves_a_part_of_a_sum() -> None:
+def leaves_a_part_of_a_sum(again: bool) -> None:
+    """It looks as the gradient of the steps before did, where kernels have seen one."""
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     mesh = cuts()[0][1]
     pair = _of_one(((3, 2), mesh, [Replicate()]))
     with watched(pair.mine) as taken:
-        pair.give(1)
+        if again:
+            pair.step(1, 2)
+        pair.give(3)
         half = pair.parts[0].grad._local_tensor / 2
         pair.parts[0].grad = DTensor.from_local(half, mesh, [Partial()])
         pair.mine.step()
         pair.other.step()
-    assert not sum(taken.rows), taken
+    assert sum(taken.rows) == (4 if again else 0), taken
     pair.assert_same(is_close)
 
 
@@ -200,6 +204,35 @@ def leaves_a_state_cut_otherwise() -> None:
     assert sum(taken.rows) == 4, taken
     p, other = pair.parts[0], pair.whole[0]
     assert is_close(p.full_tensor().detach(), other.detach())
+
+
+def are_not_held() -> None:
+    """Rows of DTensors that look alike and do not have the same elements here, or not what
+    these will be.
+    """
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+
+    def made(mesh: Any, placement: Any, *here: int) -> Tensor:
+        shape = {"shape": torch.Size((4, 3)), "stride": (3, 1)}
+        return DTensor.from_local(torch.ones(here), mesh, [placement], **shape)
+
+    mesh, turned = DeviceMesh("cpu", [0, 1]), DeviceMesh("cpu", [1, 0])
+    p, q = made(mesh, Shard(0), 2, 3), made(mesh, Replicate(), 4, 3)
+    plain, one = torch.ones(2, 3), DTensor.from_local(torch.ones(()), mesh, [Partial()])
+    assert are_held([[p], [p], [None]], [[plain]], True)
+    assert are_held([[q, plain], [q, plain]], [], False)
+    summed = made(mesh, Partial(), 4, 3)
+    others = [made(turned, Shard(0), 2, 3), made(mesh, Shard(0), 3, 2), plain, summed]
+    for x in others:
+        assert not are_held([[p], [x]], [], True)
+        assert not are_held([[x], [p]], [], True)
+    for x in (p, plain, summed):
+        assert not are_held([[q], [x]], [], False)
+    assert not are_held([[summed], [summed]], [], True)
+    assert not are_held([[p]], [], False)
+    assert not are_held([[p]], [[one]], True)
+    assert not are_held([[plain], [plain]], [], True)
 
 
 def leaves_what_lies_otherwise() -> None:

@@ -194,11 +194,12 @@ def takes_all(
     pair.assert_same(compare)
 
 
-def takes_none(name: str, setting: Setting) -> None:
+def takes_none(name: str, setting: Setting, whole: bool = False) -> None:
     """What reduces runs as it does without kernels, or says what it says then."""
+    ways = copies(False) if whole else cuts()[:1]
     outcomes = []
     for by_default in "10":
-        pair = Pair(name, cuts()[:1], groups=1, **setting)
+        pair = Pair(name, ways, groups=1, **setting)
         with watched(pair.mine, by_default) as taken:
             try:
                 pair.give(1)

@@ -79,12 +79,16 @@ def together() -> Asked:
     }
     for name in REDUCING:
         found[f"{name} is left"] = partial(takes_none, name, defaults(name))
+    for name in REDUCING:
+        if PROGRAMS[name].rule.in_phases:
+            left = partial(takes_none, name, defaults(name), whole=True)
+            found[f"{name} of what is whole is left"] = left
     for each in cases.HAPPENINGS:
         found[f"sees {each}"] = partial(cases.sees, each)
     for function in (
         cases.goes_on_from_a_checkpoint,
         cases.checkpoint_is_that_of_the_loop,
-        cases.leaves_a_part_of_a_sum,
+        cases.are_not_held,
         cases.leaves_a_state_cut_otherwise,
         cases.leaves_what_lies_otherwise,
     ):
@@ -93,6 +97,7 @@ def together() -> Asked:
         cases.fsdp_by_default,
         cases.scaled,
         cases.leaves_a_gradient_cut_otherwise,
+        cases.leaves_a_part_of_a_sum,
     ):
         for way in (False, True):
             found[f"{function.__name__} {way}"] = partial(function, way)
