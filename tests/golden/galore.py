@@ -160,8 +160,9 @@ class GaLoreAdamW(Optimizer):
                     start.new_zeros(
                         (max(start.shape[0], start.shape[1]), group["rank"])
                     )
-                    if start.ndim == 2
-                    and min(start.shape[0], start.shape[1]) > group["rank"]
+                    if start.ndim == 2 and min(start.shape[0], start.shape[1]) > group[
+                        "rank"
+                    ]
                     else torch.zeros_like(start)
                 ).clone()
                 state["exp_avg_sq"] = torch.zeros_like(state["exp_avg"])

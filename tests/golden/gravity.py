@@ -148,9 +148,10 @@ class Gravity(Optimizer):
             if len(state) == 0:
                 state["step"] = _zero_dim(0.0, group, p)
                 start = p.clone() if group["differentiable"] else p
-                state["velocity"] = _randn_like(
-                    start, _mixed(group["seed"], at, 1), 0
-                ) * (group["alpha"] / group["lr"] if group["lr"] > 0 else 0)
+                state["velocity"] = (
+                    _randn_like(start, _mixed(group["seed"], at, 1), 0)
+                    * (group["alpha"] / group["lr"] if group["lr"] > 0 else 0)
+                )
             params.append(p)
             grads.append(grad)
             velocitys.append(state["velocity"])
