@@ -21,7 +21,8 @@ from .check import CAPTURABLE, DIFFERENTIABLE, FOREACH, check, check_route
 from .diagnostics import Diagnostic, InternalError, Label, OptdslError
 from .emit import emit, emit_route
 from .emit.complex import means_pairs
-from .kernels import Refusal, program
+from .ir.kernels import Program, Turns
+from .kernels import Refusal, program, turns
 from .parse import parse
 from .passes import defer, distinct, flatten, lower
 from .route import check_outline, clashes, is_routed, looked_up
@@ -221,14 +222,27 @@ def _targets(tree: syntax.Spec, checked: ir.Rule, source: Source) -> ir.Targets:
         ]
     pairs = all(map(means_pairs, rules))
     rules = [replace(each, pairs=pairs) for each in rules]
-    kernels, no_kernels = None, ""
-    try:
-        kernels = program(replace(many, pairs=pairs))
-    except Refusal as refusal:
-        no_kernels = str(refusal)
-    return ir.Targets(
-        *distinct(rules), why_not=why_not, kernels=kernels, no_kernels=no_kernels
-    )
+    kernels, no_kernels = _kernels(replace(many, pairs=pairs))
+    of_turns = kernels.parts if isinstance(kernels, Turns) else ()
+    between = [flatten(lower(defer(x))) for x in of_turns if isinstance(x, ir.Rule)]
+    rules = distinct([*rules, *between])
+    if between:
+        lowered = iter(rules[-len(between) :])
+        parts = (next(lowered) if isinstance(x, ir.Rule) else x for x in of_turns)
+        kernels = replace(kernels, parts=tuple(parts))
+    rules = rules[: len(rules) - len(between)]
+    return ir.Targets(*rules, why_not=why_not, kernels=kernels, no_kernels=no_kernels)
+
+
+def _kernels(rule: ir.Rule) -> tuple[Program | Turns | None, str]:
+    """The kernels of a rule, or what it has that none carries."""
+    reasons = []
+    for each in (program, turns):
+        try:
+            return each(rule), ""
+        except Refusal as refusal:
+            reasons.append(str(refusal))
+    return None, reasons[0]
 
 
 def _reads_scalars(rule: ir.Rule) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from built import of_library
 from oracle import allows
+from torch import Tensor
 
 from optdsl import interpret, ir
 from optdsl.evaluate import evaluate
@@ -34,7 +35,7 @@ def of_each_kernel(name: str) -> tuple[Setting, ...]:
     found: dict[tuple[bool, ...], Setting] = {}
     for chosen in product(*several):
         setting = start | dict(zip(switches, chosen, strict=True))
-        if _is_allowed(rule, setting):
+        if is_allowed(rule, setting):
             found.setdefault(conditions(name, setting), setting)
     return tuple(found.values())
 
@@ -51,7 +52,7 @@ def of_each_value(name: str) -> tuple[Setting, ...]:
     found = [
         *kernels,
         *(_moved(name, each, values) for each in kernels),
-        *(each for each in alone if _is_allowed(rule, each)),
+        *(each for each in alone if is_allowed(rule, each)),
     ]
     return tuple({repr(each): each for each in found}.values())
 
@@ -83,7 +84,7 @@ def _moved(name: str, setting: Setting, values: dict[str, list[Any]]) -> Setting
     for each in rule.hypers:
         for value in reversed(values[each.name]):
             other = setting | {each.name: value}
-            if _is_allowed(rule, other) and conditions(name, other) == wanted:
+            if is_allowed(rule, other) and conditions(name, other) == wanted:
                 setting = other
                 break
     return setting
@@ -124,11 +125,13 @@ def _ends(hyper: ir.Hyper) -> Iterator[float]:
         yield high
 
 
-def _run(rule: ir.Rule, setting: Setting) -> interpret.Run:
-    memory = interpret.Memory(torch.zeros(2, 2, dtype=torch.float64), setting)
+def _run(rule: ir.Rule, setting: Setting, p: Tensor | None = None) -> interpret.Run:
+    p = torch.zeros(2, 2) if p is None else p
+    memory = interpret.Memory(p.double(), setting, dtype=p.dtype)
     return interpret.Run(rule, memory, None)
 
 
-def _is_allowed(rule: ir.Rule, setting: Setting) -> bool:
-    run = _run(rule, setting)
+def is_allowed(rule: ir.Rule, setting: Setting, p: Tensor | None = None) -> bool:
+    """Whether a rule takes these hypers, for a parameter."""
+    run = _run(rule, setting, p)
     return all(run.value(each.condition) for each in rule.requires)

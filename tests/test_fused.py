@@ -34,7 +34,8 @@ from test_targets_against_interpreter import (
 
 from optdsl.resources import library
 from optdsl.runtime.kernel import Kernel
-from optdsl.runtime.launch import Launch
+from optdsl.runtime.launch import Launch, is_asked_for
+from optdsl.runtime.turns import Turns
 
 FUSED = {"fused": True}
 
@@ -46,6 +47,7 @@ def kernels_alone(leave: bool = False) -> Iterator[list[int]]:
     """
     launches: list[int] = []
     repeat, run, one = Kernel.repeat, Launch.run, Launch.step
+    apart, runs = Turns.apart, Turns.runs
 
     def begun(self: Kernel, optimizer: Any) -> list:
         launches.append(0)
@@ -61,7 +63,21 @@ def kernels_alone(leave: bool = False) -> Iterator[list[int]]:
         launches[-1] += 1
         return one(self, batch)
 
+    def parted(self: Turns, optimizer: Any, groups: list) -> tuple[list, list]:
+        launches.append(0)
+        taken, left = apart(self, optimizer, groups)
+        asked = [group for group, _ in left if is_asked_for(group, False)]
+        assert leave or not asked, "a group was left without a turn of kernels"
+        return taken, left
+
+    def carried(self: Turns, *columns: Any, **more: Any) -> list | None:
+        result = runs(self, *columns, **more)
+        assert leave or result is not None, "kernels left their turns"
+        return result
+
     with (
+        patch.object(Turns, "apart", parted),
+        patch.object(Turns, "runs", carried),
         patch.object(Kernel, "repeat", begun),
         patch.object(Launch, "run", watched),
         patch.object(Launch, "step", counted),

@@ -193,11 +193,6 @@ REFUSED = {
         "p -= lr*grad/size(p, 1)*mean(p, dim=-1, keepdim=true)",
         "the size of an axis that a tensor may lack",
     ),
-    "a matrix product": (
-        "if ndim(p) == 2: p -= mean(p, dim=-1, keepdim=true) @ transpose(p) @ p"
-        "\n    p -= lr*grad",
-        "a matrix product",
-    ),
 }
 
 

@@ -1,15 +1,17 @@
 """Kernels agree with the interpreter at every border of a vector and of a chunk, for every
 option, to a stated multiple of an epsilon; and any number of threads gives the same bits.
 
-Each step is judged by itself: the interpreter starts in float64 from what kernels left in
-memory. Each of its results may be wrong by `ULPS` epsilons of the type that kernels
-calculate in, and what they store by half an epsilon of the type that it is stored in.
+Each step is judged by itself, and each turn of a step in which kernels and torch take
+turns: the interpreter starts in float64 from what is in memory before. Each of its results
+may be wrong by `ULPS` epsilons of the type that kernels calculate in, and what they store
+by half an epsilon of the type that it is stored in.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +21,7 @@ from built import of_library
 from kernel_settings import (
     Setting,
     defaults,
+    is_allowed,
     of_each_kernel,
     of_each_value,
 )
@@ -30,7 +33,10 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from optdsl import interpret, ir, load_optimizer
+from optdsl.emit.cpu.table import columns_of
 from optdsl.ir.kernels import Along, Elements
+from optdsl.runtime.launch import Launch
+from optdsl.runtime.turns import Turns
 from optdsl.verify.compare import same_bits
 from optdsl.verify.roundoff import DRAWS, LUCK, SHORT_LUCK, Inexact
 from optdsl.verify.run import loss_of
@@ -38,7 +44,16 @@ from optdsl.verify.run import loss_of
 CHUNK = 16384
 VECTORS = (0, 1, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1)
 # The same numbers of elements along several axes, and along none.
-ALONG_AXES = ((0, 3), (), (3, 5), (2, 2, 4), (17, 1), (129, 127), (128, 128), (5, 3277))
+ALONG_AXES = (
+    (0, 3),
+    (),
+    (3, 5),
+    (2, 2, 4),
+    (17, 1),
+    (129, 127),
+    (128, 128),
+    (145, 113),
+)
 # Kernels round each result by half an epsilon; functions of the C library are off by one
 # or two.
 ULPS = 8
@@ -55,12 +70,19 @@ SEED = 5
 SHORT = (torch.bfloat16, torch.float16)
 
 DTYPES = (torch.float32, torch.float64, *SHORT)
+
+
 # Each rule in one type, by turns; in all of them under OPTDSL_EXAMPLES.
-TYPED = [
-    (name, dtype)
-    for at, name in enumerate(CARRIED)
-    for dtype in (DTYPES if LONG else (DTYPES[at % len(DTYPES)],))
-]
+def _typed() -> Iterator[tuple[str, torch.dtype]]:
+    for at, name in enumerate(CARRIED):
+        rule, setting = of_library(name).checked, defaults(name)
+        one = torch.zeros(2, 2)
+        taken = [x for x in DTYPES if is_allowed(rule, setting, one.to(x))]
+        for dtype in taken if LONG else (taken[at % len(taken)],):
+            yield name, dtype
+
+
+TYPED = [*_typed()]
 
 Results = list[dict[str, Tensor]]
 
@@ -79,8 +101,12 @@ class Case:
         return of_library(self.name).checked
 
     @property
-    def program(self) -> ir.kernels.Program:
+    def program(self) -> ir.kernels.Program | ir.kernels.Turns:
         return of_library(self.name).lowered.kernels
+
+    @property
+    def looks_at_shapes(self) -> bool:
+        return bool(self.program.asked) or isinstance(self.program, ir.kernels.Turns)
 
     @property
     def precision(self) -> torch.dtype:
@@ -124,8 +150,9 @@ class Case:
     def random(self, seed: int) -> list[Tensor]:
         """A tensor for each parameter; of several axes for rules that look at shapes."""
         generator = torch.Generator().manual_seed(seed)
-        shapes = (*VECTORS, *ALONG_AXES) if self.program.asked else VECTORS
-        return [torch.randn(x, generator=generator).to(self.dtype) for x in shapes]
+        shapes = (*VECTORS, *ALONG_AXES) if self.looks_at_shapes else VECTORS
+        found = [torch.randn(x, generator=generator).to(self.dtype) for x in shapes]
+        return [each for each in found if is_allowed(self.rule, self.setting, each)]
 
     def optimizer(self) -> Optimizer:
         params = [Parameter(each) for each in self.random(SEED)]
@@ -320,6 +347,21 @@ def assert_near(case: Case, exact: Results, got: Results, allowed: Results) -> N
 
 
 @contextmanager
+def kernel_threads(count: int) -> Iterator[None]:
+    """So many threads for kernels, but one for what torch does between them: of products
+    of matrices any number of threads makes others.
+    """
+    step = Launch.step
+
+    def stepped(self: Launch, batch: Any) -> bool:
+        with threads(count):
+            return step(self, batch)
+
+    with threads(1), patch.object(Launch, "step", stepped):
+        yield
+
+
+@contextmanager
 def threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -329,8 +371,85 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def assert_judged(
+    case: Case, start: Results, grads: list[Tensor], number: int, got: Results
+) -> None:
+    def judge() -> Results:
+        return judged(case, start, grads, number)
+
+    Kept.kind, Kept.loaded = case.dtype, case.loaded
+    with patch.object(interpret, "Run", Kept):
+        exact = judge()
+    assert_near(case, exact, got, allowance(case, judge, exact))
+
+
+@dataclass(frozen=True)
+class OfTurn(Case):
+    """What kernels do in one of the turns that they and torch take, the `first` time or
+    later.
+    """
+
+    at: int = 0
+    first: bool = False
+
+    @property
+    def program(self) -> ir.kernels.Program:
+        return super().program.programs[self.at]
+
+    @property
+    def rule(self) -> ir.Rule:
+        rule = self.program.rule
+        moved = columns_of(self.program).tensors
+        states = tuple(x for x in rule.states if x.name in moved)
+        return replace(rule, states=states, step=tuple(map(self._told, rule.step)))
+
+    def _told(self, node: ir.Node) -> ir.Node:
+        """The same that knows whether it is the first time."""
+        if isinstance(node, ir.Ref) and node.role is ir.Role.FIRST:
+            return ir.Const(str(self.first), ir.FLAG, node.span)
+        return ir.mapped(node, self._told)
+
+
+@contextmanager
+def judged_turns(case: Case, number: int) -> Iterator[None]:
+    """Where each turn of kernels is judged, from what is in memory before it."""
+    runs = Turns.runs
+
+    def watched(
+        self: Turns, optimizer: Any, group: dict, elements: list, asked: Any = ()
+    ) -> list:
+        made = runs(self, optimizer, group, elements, asked)
+        return [
+            partial(watch, at, columns, run)
+            for at, (columns, run) in enumerate(zip(elements, made, strict=True))
+        ]
+
+    def watch(at: int, columns: list[list], run: Callable[[], None]) -> None:
+        of = case.name, case.setting, case.dtype, case.maximize
+        turn = OfTurn(*of, at, number == 1)
+        names = columns_of(turn.program).tensors
+        start = [_cloned(names, row) for row in zip(*columns, strict=True)]
+        run()
+        got = [_cloned(names, row) for row in zip(*columns, strict=True)]
+        grads = [row.pop("grad", torch.zeros_like(row["p"])) for row in start]
+        for row in got:
+            row.pop("grad", None)
+        grads = [-grad if case.maximize else grad for grad in grads]
+        assert_judged(turn, [*start, {}], grads, number, [*got, {}])
+
+    with patch.object(Turns, "runs", watched):
+        yield
+
+
+def _cloned(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Tensor]:
+    pairs = zip(names, row, strict=True)
+    return {name: x.detach().clone() for name, x in pairs if x is not None}
+
+
 def assert_steps(case: Case) -> None:
     one, two = case.optimizer(), case.optimizer()
+    in_turns = isinstance(case.program, ir.kernels.Turns)
+    of_threads = kernel_threads if in_turns else threads
     for number in range(1, STEPS + 1):
         grads = case.random(100 + number)
         start = results(case, one)
@@ -338,21 +457,16 @@ def assert_steps(case: Case) -> None:
             for p, grad in zip(optimizer.param_groups[0]["params"], grads, strict=True):
                 p.grad = -grad if case.maximize else grad.clone()
             loss = -loss_of(number) if case.maximize else loss_of(number)
-            with threads(count):
+            is_judged = in_turns and number in JUDGED and optimizer is one
+            judging = judged_turns(case, number) if is_judged else nullcontext()
+            with of_threads(count), judging:
                 optimizer.step(lambda loss=loss: loss)
         got = results(case, one)
         for here, there in zip(got, results(case, two), strict=True):
             for name in here:
                 assert same_bits(here[name], there[name]), f"2 threads, `{name}`"
-        if number in JUDGED and (number > 1 or not case.makes_states):
-
-            def judge(start=start, grads=grads, number=number) -> Results:
-                return judged(case, start, grads, number)
-
-            Kept.kind, Kept.loaded = case.dtype, case.loaded
-            with patch.object(interpret, "Run", Kept):
-                exact = judge()
-            assert_near(case, exact, got, allowance(case, judge, exact))
+        if number in JUDGED and not (in_turns or (number == 1 and case.makes_states)):
+            assert_judged(case, start, grads, number, got)
         for hook in case.rule.on_calls:
             for optimizer in (one, two):
                 getattr(optimizer, hook.name)()

@@ -24,9 +24,10 @@ from tests.sharded_steps import (
 )
 from tests.test_torch_checkpoint import free_port
 
-PROGRAMS = {name: of_library(name).lowered.kernels for name in library()}
-ELEMENTWISE = [name for name, each in PROGRAMS.items() if each and each.elementwise]
-REDUCING = [name for name, each in PROGRAMS.items() if each and not each.elementwise]
+KERNELS = {name: of_library(name).lowered.kernels for name in library()}
+PROGRAMS = {k: x for k, x in KERNELS.items() if isinstance(x, ir.kernels.Program)}
+ELEMENTWISE = [name for name, each in PROGRAMS.items() if each.elementwise]
+REDUCING = [name for name in PROGRAMS if name not in ELEMENTWISE]
 ALONE = [name for name in REDUCING if not PROGRAMS[name].rule.in_phases]
 
 
@@ -77,7 +78,7 @@ def together() -> Asked:
         for name in ELEMENTWISE
         if reduces_at_first(name)
     }
-    for name in REDUCING:
+    for name in (name for name in KERNELS if name not in ELEMENTWISE):
         found[f"{name} is left"] = partial(takes_none, name, defaults(name))
     for name in REDUCING:
         if PROGRAMS[name].rule.in_phases:

@@ -194,10 +194,7 @@ def _is_carried(cls: type[Optimizer], optimizer: Optimizer) -> bool:
     rule, for the device, or no compiler for them.
     """
     kernel = getattr(sys.modules[cls.__module__], "_KERNELS", None)
-    if kernel is None:
-        return False
-    plans = [each.plans for each in (kernel, kernel.device) if each is not None]
-    return any(optimizer in each for each in plans)
+    return kernel is not None and kernel.has_stepped(optimizer)
 
 
 def _first_step(step: Callable[[], Any], device: str) -> _Way:

@@ -30,7 +30,12 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
 
 
 def emit(
-    rule: ir.Rule, update: Update, suffix: str = "", captured: bool = False
+    rule: ir.Rule,
+    update: Update,
+    suffix: str = "",
+    captured: bool = False,
+    kind: str = KIND,
+    goes_up: bool = True,
 ) -> list[str]:
     """The lines of a function that runs the rule on all parameters of a batch at once."""
     names = Lists(update)
@@ -39,10 +44,12 @@ def emit(
     body += [""] * bool(body)
     body += _batches(rule, update)
     given = [f"{GIVEN} = grads"] * consumes(rule.step)
-    inner = [*given, f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
+    inner = [*given]
+    if update.reads_grad:
+        inner += [f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
     gathered = gathered_lists(rule, [each.items for each in update.kept])
     inner += [*gathered, *given] if gathered else []
-    inner += count(rule, update, captured, True, asks_count(rule))
+    inner += count(rule, update, captured, goes_up, asks_count(rule))
     several = list(runs(rule, update))
     is_complex = "torch.is_complex(params[0])"
     if sum(bool(run.changed) for run in several) > 1:
@@ -54,12 +61,12 @@ def emit(
         if seen and "grad" in run.changed:
             inner += [INDENT + each for each in given]
         written = lines(run.block, names.host, rule.source, names.single)
-        inner += [""] * written[:1][0].startswith("#") if written else []
+        inner += [""] * bool(inner and written and written[0].startswith("#"))
         inner += written
     inner += scattered_lists(rule)
     body += [INDENT + line if line else "" for line in inner]
     result = [
-        *head(update, update.function(KIND) + suffix),
+        *head(update, update.function(kind) + suffix),
         *(INDENT + line if line else "" for line in body),
     ]
     return [part for line in result for part in fit(line)]
@@ -102,7 +109,7 @@ def _numbers(update: Update) -> list[str]:
 def _batches(rule: ir.Rule, update: Update) -> list[str]:
     """The loop over parameters that are updated together."""
     *before, alike = _alike(rule, update)
-    return [*before, f"for {update.lists} in {alike}:"]
+    return [*before, f"for {update.taken_apart} in {alike}:"]
 
 
 def batched(rule: ir.Rule, update: Update) -> list[str]:

@@ -5,7 +5,10 @@ In: the program of a rule's kernels. Out: lines of Python. Without the package t
 kernels a file has its other targets.
 """
 
+from collections.abc import Iterable
+
 from .. import ir
+from ..ir.kernels import Program, Turns
 from .body import INDENT
 from .cpu import emit as emit_cpu
 from .cpu import kernels_of
@@ -20,32 +23,46 @@ from .update import Update
 
 DEVICES = {"cpu": emit_cpu, "cuda": emit_cuda}
 KERNELS = "_KERNELS"
-IMPORT = """
+_IMPORT = """
 try:
-    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel{}
 except ImportError:  # The kernels need it; the other targets do not.
     _Kernel = None
 """
+_IMPORT_TURNS = """
+    from optdsl.runtime.turns import Turns as _Turns"""
 
 
-UNSCALE = '''
+_UNSCALE = '''
     def _unscale(self) -> bool:
         """Take the scale of a GradScaler out of the gradients; false where one of them
         has overflowed, so that there is no step.
         """
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None:
-            if _KERNELS and _KERNELS.reads_scale(self):
-                return True  # kernels do so, and do not wait for the device
-            if found_inf.item():
-                return False
-        scale = getattr(self, "grad_scale", None)
+{}        scale = getattr(self, "grad_scale", None)
         if scale is not None:
             groups = self.param_groups
             grads = [p.grad for group in groups for p in group["params"]]
             torch._foreach_div_([x for x in grads if x is not None], scale.item())
         return True
 '''
+_BY_KERNELS = """        if found_inf is not None:
+            if _KERNELS and _KERNELS.reads_scale(self):
+                return True  # kernels do so, and do not wait for the device
+            if found_inf.item():
+                return False
+"""
+_BY_HOST = """        if found_inf is not None and found_inf.item():
+            return False
+"""
+
+
+def unscale(targets: ir.Targets | None = None) -> str:
+    """The method that keeps a GradScaler's contract, of a rule or of a route."""
+    if targets is not None and (targets.kernels is None or targets.loop.evaluates):
+        return ""
+    by_kernels = targets is not None and isinstance(targets.kernels, Program)
+    return _UNSCALE.format(_BY_KERNELS if by_kernels else _BY_HOST)
 
 
 def without(targets: ir.Targets) -> list[str]:
@@ -66,8 +83,10 @@ def without(targets: ir.Targets) -> list[str]:
 WAITING = "waiting"
 
 
-def repeated() -> list[str]:
+def repeated(targets: ir.Targets) -> list[str]:
     """The lines that have kernels take the step, where all but gradients is known."""
+    if not isinstance(targets.kernels, Program):
+        return []
     return [
         f"{WAITING} = self.param_groups",
         f"if not torch.compiler.is_compiling() and {KERNELS}:",
@@ -83,26 +102,42 @@ def call(groups: str) -> list[str]:
     ]
 
 
+def imported(rules: Iterable[ir.Targets]) -> str:
+    """The lines that import what the kernels of rules need."""
+    kinds = {type(each.kernels) for each in rules if each.kernels is not None}
+    return _IMPORT.format(_IMPORT_TURNS * (Turns in kinds)) if kinds else ""
+
+
 def kernel_text(targets: ir.Targets, device: str) -> str:
     """The kernels for a device as they stand in the file."""
+    comment = {"cpu": "//", "cuda": "#"}[device]
     if targets.kernels is None:
-        comment = {"cpu": "//", "cuda": "#"}[device]
         return f"{comment} There are none: the rule has {targets.no_kernels}.\n"
     if device == "cuda" and (reason := targets.kernels.why_not_on_device):
-        return f"# There are none: the rule has {reason}.\n"
-    return DEVICES[device](targets.kernels)
+        return f"{comment} There are none: the rule has {reason}.\n"
+    if isinstance(targets.kernels, Program):
+        return DEVICES[device](targets.kernels)
+    between = f"\n{comment} ---- Here torch goes on.\n\n"
+    return between.join(map(DEVICES[device], targets.kernels.programs))
 
 
-def kernels(targets: ir.Targets) -> list[str]:
+def kernels(program: Program | None) -> list[str]:
     """The lines of the kernels and of what they are called by."""
-    if targets.kernels is None:
+    if program is None:
         return []
-    printed = kernels_of(targets.kernels)
+    texts, made = kernel(program)
+    made[0] = f"{KERNELS} = _Kernel and {made[0]}"
+    return [*texts, *(part for line in made for part in fit(line)), ""]
+
+
+def kernel(program: Program, suffix: str = "") -> tuple[list[str], list[str]]:
+    """The lines of the kernels' texts, and of the object that is made of them."""
+    printed = kernels_of(program)
     own, columns = printed.names.own, printed.columns
     arguments = [
         f'"{printed.function}"',
-        "_CPU",
-        "_kernel_numbers",
+        f"_CPU{suffix.upper()}",
+        f"_kernel_numbers{suffix}",
         f"elements=({keys(map(own, columns.tensors))})",
     ]
     named = {
@@ -122,33 +157,28 @@ def kernels(targets: ir.Targets) -> list[str]:
     ]
     if listed:
         arguments.append(f"lists={{{', '.join(listed)}}}")
-    if targets.kernels.rule.in_phases:
+    if program.rule.in_phases:
         arguments.append("together=True")
-    if targets.kernels.elementwise:
+    if program.elementwise:
         arguments.append("elementwise=True")
-    if (view := targets.kernels.view) is not None:
+    if (view := program.view) is not None:
         arguments.append(f'view="{view.value}"')
-        if targets.kernels.least:
-            arguments.append(f"least={targets.kernels.least}")
+        if program.least:
+            arguments.append(f"least={program.least}")
         reduced = [
             f'"{own(name)}": "{level.value}"'
-            for name, level in targets.kernels.reduced
+            for name, level in program.reduced
             if name in columns.tensors
         ]
         if reduced:
             arguments.append(f"reduced={{{', '.join(reduced)}}}")
-    on_device = not targets.kernels.why_not_on_device
-    if on_device:
+    texts = ["", "", f'_CPU{suffix.upper()} = r"""{printed.text()}"""', ""]
+    if not program.why_not_on_device:
         arguments.append("cuda=_CUDA")
-        if _may_scale(targets.kernels.rule):
+        if _may_scale(program.rule):
             arguments.append("scaled=True")
-    body = [f"{INDENT}{each}," for each in arguments]
-    lines = [f"{KERNELS} = _Kernel and _Kernel(", *body, ")"]
-    fitted = [part for line in lines for part in fit(line)]
-    texts = ["", "", f'_CPU = r"""{printed.text()}"""', ""]
-    if on_device:
-        texts += [f'_CUDA = r"""{emit_cuda(targets.kernels)}"""', ""]
-    return [*texts, *fitted, ""]
+        texts += [f'_CUDA = r"""{emit_cuda(program)}"""', ""]
+    return texts, ["_Kernel(", *(f"{INDENT}{each}," for each in arguments), ")"]
 
 
 def _may_scale(rule: ir.Rule) -> bool:
@@ -167,18 +197,13 @@ def _may_scale(rule: ir.Rule) -> bool:
     return not (makes or firsts or hooks or rule.counted == "int")
 
 
-def function(targets: ir.Targets, update: Update) -> list[str]:
+def function(program: Program | None, update: Update) -> list[str]:
     """The lines of the function that updates groups by kernels."""
-    program = targets.kernels
     if program is None:
         return []
-    rule = program.rule
     columns = columns_of(program)
-    spelled = {each.state.name: each.items for each in update.columns if each.state}
-    spelled |= {"p": "params", "grad": "grads"}
-    if update.step is not None:
-        spelled["step"] = update.step.items
-    group_of = {each.name for each in rule.shared}
+    spelled = spelled_by(update)
+    group_of = {each.name for each in program.rule.shared}
     lists = dict(program.lists)
     elements = [
         f"*zip(*{spelled[name]}, strict=True)" if name in lists else spelled[name]
@@ -188,56 +213,69 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         f'[group["{name}"]] * len(params)' if name in group_of else spelled[name]
         for name in columns.numbers
     ]
-    hypers = [part for each in columns.hypers for part in _items(each)]
-    options = [option(rule, "maximize")]
-    options += [_of_group(each.condition) for each in program.options]
-    options += [_of_group(each.value) for each in program.counts]
-    asked = []
-    for name in columns.asked:
-        expr = dict(program.asked).get(name)
-        if expr is not None:
-            asked.append(f"[{_looked_up(expr, program.view)} for p in params]")
-        elif name == "first":
-            asked.append(update.first.items)
-        else:
-            asked.append(update.step.items)
     result = [
-        "",
-        "",
-        "def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:",
-        '    """What kernels read of a group, and what they are built for."""',
-        f"    hypers = [{', '.join(hypers)}]",
-        f"    options = [{', '.join(options)}]",
-        "    return hypers, options",
+        *numbers_function(program),
         "",
         "",
         "def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:",
         '    """Update by kernels the groups that ask for it; return those that are left."""',
         f"    launch = {KERNELS}.launch(optimizer)",
         "    for group, columns in groups:",
-        f"        {update.lists}{',' * (len(update.columns) == 1)} = columns",
+        f"        {update.taken_apart} = columns",
         "        launch.add(",
         "            group,",
         "            columns,",
         f"            elements=[{', '.join(elements)}],",
         f"            numbers=[{', '.join(numbers)}],",
     ]
-    if asked:
+    if asked := looked_up(program, update):
         result.append(f"            asked=[{', '.join(asked)}],")
     result += ["        )", "    return launch.run()"]
     return [part for line in result for part in (fit(line) if line else [""])]
 
 
-def _looked_up(expr: ir.Expr, view: ir.kernels.View | None) -> str:
-    """What the host knows of `p`; the size of an axis is asked for where there is one,
-    since a rule with a view asks for no other.
+def spelled_by(update: Update) -> dict[str, str]:
+    """What the lists of an update are called, by the names of the spec."""
+    spelled = {each.state.name: each.items for each in update.columns if each.state}
+    spelled |= {"p": "params", "grad": "grads"}
+    if update.step is not None:
+        spelled["step"] = update.step.items
+    return spelled
+
+
+def numbers_function(program: Program, suffix: str = "") -> list[str]:
+    """The lines of the function that says what kernels read of a group."""
+    rule = program.rule
+    hypers = [part for each in columns_of(program).hypers for part in _items(each)]
+    options = [option(rule, "maximize")]
+    options += [_of_group(each.condition) for each in program.options]
+    options += [_of_group(each.value) for each in program.counts]
+    return [
+        "",
+        "",
+        f"def _kernel_numbers{suffix}("
+        "group: dict[str, Any]) -> tuple[list[Any], list[Any]]:",
+        '    """What kernels read of a group, and what they are built for."""',
+        f"    hypers = [{', '.join(hypers)}]",
+        f"    options = [{', '.join(options)}]",
+        "    return hypers, options",
+    ]
+
+
+def looked_up(program: Program, update: Update, count: str = "") -> list[str]:
+    """The lists of what the host looks up of each parameter; `count` spells that of the
+    step counts, where it is not a column of the update.
     """
-    looked = text(expr, lambda ref: "p")
-    if view is None or expr.function != "size":
-        return looked
-    (axis,) = expr.dim
-    least = axis + 1 if axis >= 0 else -axis
-    return f"{looked} if p.ndim >= {least} else 1"
+    asked = []
+    for name in columns_of(program).asked:
+        expr = dict(program.asked).get(name)
+        if expr is not None:
+            asked.append(f"[{text(expr, lambda ref: 'p')} for p in params]")
+        elif name == "first":
+            asked.append(update.first.items)
+        else:
+            asked.append(count or update.step.items)
+    return asked
 
 
 def _items(hyper: ir.Hyper) -> list[str]:

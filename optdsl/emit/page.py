@@ -11,8 +11,9 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import ir, resources
+from ..ir.kernels import Program, Turns
 from ..stages import reduced
-from . import again, foreach, fused, group, phases, randoms
+from . import again, foreach, fused, group, phases, randoms, turns
 from .batches import BATCHED
 from .body import INDENT
 from .checks import checks, flag_checks, kinds, param_checks
@@ -27,7 +28,7 @@ from .shared import init_shared, same_in_all
 from .signature import defaults, left_out, parameters, setdefaults
 from .step import AS_LOSS, CHECK_CAPTURABLE, decorators, step
 from .trial import trial
-from .update import update_of
+from .update import Update, update_of
 from .updates import updates
 
 _OF_TORCH = (
@@ -102,17 +103,16 @@ def holes(targets: ir.Targets) -> dict[str, str]:
         "checks": joined([*checks(rule), *flag_checks(rule, targets.why_not)], 1),
         "group": group.functions(rule),
         "seeded": indented(group.seeded(rule), 2),
-        "zero_dim": zero_dim(rule, targets.kernels is not None),
+        "zero_dim": zero_dim(rule, isinstance(targets.kernels, Program)),
         "as_loss": AS_LOSS.format(rule.name) if rule.reads_loss else "",
         "closure_doc": "reevaluates the model and returns the loss"
         + (", which the step\n                reads." if rule.reads_loss else ".")
         + " It is called\n                again within the step." * rule.evaluates,
         "optional": "" if rule.reads_loss or rule.evaluates else ", optional",
         "no_kernels": indented(fused.without(targets), 2),
-        "unscale": fused.UNSCALE if targets.kernels and not rule.evaluates else "",
-        "kernels": "\n".join(fused.kernels(targets)),
-        "runtime": fused.IMPORT if targets.kernels else "",
-        "fused": "\n".join(fused.function(targets, update)),
+        "unscale": fused.unscale(targets),
+        "runtime": fused.imported([targets]),
+        **_by_kernels(targets, update),
         "check_capturable": CHECK_CAPTURABLE if targets.captured else "",
         "kinds": kinds(rule),
         "as_scalar": AS_SCALAR if any(map(_is_numeric, rule.hypers)) else "",
@@ -127,6 +127,15 @@ def holes(targets: ir.Targets) -> dict[str, str]:
     spoken = ("module_doc", "class_doc", "file_name")
     said = (part for hole, part in found.items() if hole not in spoken)
     return found | {"imports": imports("\n".join(said))}
+
+
+def _by_kernels(targets: ir.Targets, update: Update) -> dict[str, str]:
+    """The kernels, and the function that updates groups by them."""
+    by = turns if isinstance(targets.kernels, Turns) else fused
+    return {
+        "kernels": "\n".join(by.kernels(targets.kernels)),
+        "fused": "\n".join(by.function(targets.kernels, update)),
+    }
 
 
 def _reduces(targets: ir.Targets) -> bool:

@@ -30,21 +30,6 @@ from .signature import FLAGS, default
 from .trial import RATE
 
 ROUTE = "route.py.jinja"
-UNSCALE = '''
-    def _unscale(self) -> bool:
-        """Take the scale of a GradScaler out of the gradients; false where one of them
-        has overflowed, so that there is no step.
-        """
-        found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return False
-        scale = getattr(self, "grad_scale", None)
-        if scale is not None:
-            groups = self.param_groups
-            grads = [p.grad for group in groups for p in group["params"]]
-            torch._foreach_div_([x for x in grads if x is not None], scale.item())
-        return True
-'''
 IN_MODE = f"""        if not all(group.get("{TRAIN}", True) for group in self.param_groups):
             raise RuntimeError("a step is for train mode: call train() before it")
 """
@@ -99,7 +84,7 @@ def _holes(
         "matched": indented(_matched(bool(scaled)), 3),
         "keep": _keep(scaled),
         "trial": IS_TRIAL if trial else "",
-        "unscale": UNSCALE,
+        "unscale": fused.unscale(),
         "in_mode": IN_MODE if any(each.modes for each in every) else "",
         "optional": "" if reads_loss else ", optional",
         "closure_doc": "reevaluates the model and returns the loss"
@@ -112,7 +97,7 @@ def _holes(
         "rules": written,
         "table": indented([f'"{name}": {each},' for name, each in classes.items()], 1),
         "functions": code,
-        "runtime": fused.IMPORT if any(each.kernels for each in rules.values()) else "",
+        "runtime": fused.imported(rules.values()),
     }
     spoken = ("module_doc", "class_doc", "file_name")
     said = [part for hole, part in found.items() if hole not in spoken]

@@ -108,10 +108,9 @@ def groups_step(targets: ir.Targets, update: Update) -> list[str]:
         body += call(update, option(rule, "maximize"))
     if targets.kernels is None:
         body += _first_is_over(update)
-    groups = "self.param_groups" if targets.kernels is None else fused.WAITING
-    steps = [f"for group in {groups}:", *(INDENT + line for line in body)]
-    if targets.kernels is not None:
-        steps = [*fused.repeated(), *steps]
+    repeated = fused.repeated(targets)
+    groups = fused.WAITING if repeated else "self.param_groups"
+    steps = [*repeated, f"for group in {groups}:", *(INDENT + x for x in body)]
     if rule.in_phases:
         steps = _together(targets, update, steps)
     elif targets.kernels is not None:
@@ -152,9 +151,8 @@ def _by_kernels(
 ) -> list[str]:
     """The lines that update groups by kernels, and those that these leave by another way."""
     rule = targets.loop
-    taken_apart = f"{update.lists}{',' * (len(update.columns) == 1)} = columns"
     others = [
-        taken_apart,
+        f"{update.taken_apart} = columns",
         *_choice(targets, update),
         *call(update, option(rule, "maximize")),
     ]

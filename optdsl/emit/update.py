@@ -44,7 +44,7 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class Update:
     """The columns are `p`, `grad`, the states in order, `first`, the loss, the seeds of
-    random numbers and the step count.
+    random numbers and the step count; those that are `unread` are not handed over.
     `names` spells the names of the spec.
     """
 
@@ -53,6 +53,16 @@ class Update:
     hypers: tuple[ir.Hyper, ...]
     names: Names
     counted: str
+    unread: tuple[Column, ...] = ()
+
+    @property
+    def given(self) -> tuple[Column, ...]:
+        """The columns that are handed over."""
+        return tuple(each for each in self.columns if each not in self.unread)
+
+    @property
+    def reads_grad(self) -> bool:
+        return self.columns[1] not in self.unread
 
     @property
     def step(self) -> Column | None:
@@ -85,7 +95,7 @@ class Update:
 
     @property
     def lists(self) -> str:
-        return ", ".join(each.items for each in self.columns)
+        return ", ".join(each.items for each in self.given)
 
     def one(self, ref: ir.Ref) -> str:
         """What a reference is called among the things of one parameter; a state that is
@@ -101,6 +111,11 @@ class Update:
         if self.counted == "int":
             return f"torch.as_tensor({own}, dtype=_get_scalar_dtype())"
         return self.step.item
+
+    @property
+    def taken_apart(self) -> str:
+        """The lists, to be assigned."""
+        return self.lists if len(self.given) > 1 else f"({self.lists},)"
 
     def function(self, kind: str) -> str:
         return f"_{kind}_{snake(self.rule_name)}"
@@ -192,20 +207,20 @@ def asks_count(rule: ir.Rule) -> bool:
 def head(update: Update, function: str) -> list[str]:
     """The first lines of an update function."""
     own = update.names.own
-    result = [f"def {function}("]
-    result += [f"    {each.items}: {each.annotation}," for each in update.columns]
-    result.append("    *,")
-    result += [f"    {own(each.name)}: {annotation(each)}," for each in update.hypers]
-    return [*result, f"    {MAXIMIZE}: bool,", ") -> None:"]
+    columns = [f"    {each.items}: {each.annotation}," for each in update.given]
+    named = [f"    {own(each.name)}: {annotation(each)}," for each in update.hypers]
+    named += [f"    {MAXIMIZE}: bool,"] * update.reads_grad
+    named[:0] = ["    *,"] * bool(named)
+    return [f"def {function}(", *columns, *named, ") -> None:"]
 
 
 def call(update: Update, maximize: str) -> list[str]:
     """The lines of a call of the function named `update`, with the values of a group."""
     own = update.names.own
     result = ["update("]
-    result += [f"    {each.items}," for each in update.columns]
+    result += [f"    {each.items}," for each in update.given]
     result += [f'    {own(each.name)}=group["{each.name}"],' for each in update.hypers]
-    return [*result, f"    {MAXIMIZE}={maximize},", ")"]
+    return [*result, *[f"    {MAXIMIZE}={maximize},"] * update.reads_grad, ")"]
 
 
 def annotation(hyper: ir.Hyper) -> str:

@@ -149,6 +149,10 @@ class Count:
     value: Expr
 
 
+TURNS = "calls of torch between passes over memory"
+"""What kernels for GPUs lack."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """The step of a rule. `numbers` are all that are worked out once a tensor; `scratch`
@@ -164,6 +168,9 @@ class Program:
     column or matrix that a step hands on to another, with their levels: states, and locals,
     which are kept in float64 as long as the step takes. Tensors of fewer than the `least`
     axes come to nothing that is reduced: they may be seen as any shape of their size.
+
+    A program may be one `turn` of a step, a number from 1 on. No one looks whether Python
+    would raise for a number of it, since another turn has changed something by then.
     """
 
     rule: Rule
@@ -178,10 +185,13 @@ class Program:
     view: View | None = None
     reduced: tuple[tuple[str, Level], ...] = ()
     least: int = 0
+    turn: int = 0
 
     @property
     def why_not_on_device(self) -> str:
         """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
+        if self.turn:
+            return TURNS
         if self.view is not None:
             return "a reduction along axes"
         looped = any(
@@ -199,7 +209,7 @@ class Program:
         """Whether neither another element of a tensor nor the size of it decides how one is
         updated, so that a part of it can be updated without the rest.
         """
-        if self.view is not None or self.asked:
+        if self.turn or self.view is not None or self.asked:
             return False
         passes = [each for each in self.steps if isinstance(each, Elements)]
         return not any(isinstance(each, Across) for each in self.steps) and not any(
@@ -218,3 +228,28 @@ class Program:
         loads = {x for each in passes for x in each.loads}
         outlive = {"p", *(each.name for each in self.rule.own)}
         return loads & {*step.stores} & outlive
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A step that kernels and torch take turns in: programs, and rules that torch runs on
+    lists. `handed` are the names of what one turn hands on to another: in each a state, a
+    tensor like the parameter that lives as long as the step takes.
+    """
+
+    parts: tuple[Program | Rule, ...]
+    handed: tuple[str, ...]
+
+    why_not_on_device = TURNS
+
+    @property
+    def programs(self) -> list[Program]:
+        return [each for each in self.parts if isinstance(each, Program)]
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return tuple(x for each in self.programs for x in each.options)
+
+    @property
+    def asked(self) -> tuple[tuple[str, Expr], ...]:
+        return tuple(x for each in self.programs for x in each.asked)

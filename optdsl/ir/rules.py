@@ -10,7 +10,7 @@ from ..types import Type
 from .nodes import Block, Each, Expr, Ref, Unary
 
 if TYPE_CHECKING:
-    from .kernels import Program
+    from .kernels import Program, Turns
 
 
 def _span() -> Span:
@@ -227,7 +227,7 @@ class Targets:
     captured_foreach: Rule | None = None
     captured_differentiable: Rule | None = None
     why_not: str = ""
-    kernels: "Program | None" = None
+    kernels: "Program | Turns | None" = None
     no_kernels: str = ""
 
     @property

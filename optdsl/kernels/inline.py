@@ -4,6 +4,7 @@ In: a checked block. Out: the same without calls; a result that branches is assi
 local in each branch.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from .. import ir
@@ -11,11 +12,12 @@ from .names import free
 from .refusal import Refusal
 
 
-def inline(rule: ir.Rule, taken: set[str]) -> ir.Block:
-    """The step of a rule without calls of its defs. What is `taken` names something else
-    already; the new names are taken then, too.
+def inline(rule: ir.Rule, taken: set[str], called: Collection[str] = ()) -> ir.Block:
+    """The step of a rule without calls of its defs, but for those that stay `called`. What
+    is `taken` names something else already; the new names are taken then, too.
     """
-    return Inlined({each.name: each for each in rule.functions}, taken).block(rule.step)
+    functions = {each.name: each for each in rule.functions if each.name not in called}
+    return Inlined(functions, taken).block(rule.step)
 
 
 class Inlined:
@@ -47,7 +49,7 @@ class Inlined:
 
     def _expr(self, expr: ir.Expr, before: list[ir.Statement]) -> ir.Expr:
         expr = ir.mapped(expr, lambda each: self._expr(each, before))
-        if not isinstance(expr, ir.Invoke):
+        if not isinstance(expr, ir.Invoke) or expr.function not in self.functions:
             return expr
         function = self.functions[expr.function]
         names = {

@@ -39,6 +39,8 @@ class Plain:
         self.assigned = Counter(each.name for each in ir.targets(step))
         self.options: dict[str, Option] = {}
         self.asked: dict[str, ir.Expr] = {}
+        self.looks: dict[ir.Expr, str] = {}
+        self.inside = 0  # how many branches around, none of which may be taken
         self.same: dict[str, ir.Expr] = {}  # hypers that may be none, by another name
 
     def _free(self, name: str) -> str:
@@ -62,7 +64,9 @@ class Plain:
                 yield replace(statement, count=times, body=body, target=index)
             case ir.If(condition, then, otherwise, span):
                 chosen = self._condition(condition, before)
+                self.inside += 1
                 then, otherwise = self.block(then), self.block(otherwise)
+                self.inside -= 1
                 yield from before
                 yield from _decided(ir.If(chosen, then, otherwise, span))
             case ir.Assign(target, value, span):
@@ -153,7 +157,9 @@ class Plain:
                 raise Refusal("whole division of tensors")
             case ir.Choose(condition, then, otherwise):
                 chosen = self._condition(condition, before)
+                self.inside += 1
                 then, otherwise = (self._expr(x, before) for x in (then, otherwise))
+                self.inside -= 1
                 if isinstance(chosen, ir.Const):
                     return then if chosen.text == "True" else otherwise
                 return replace(expr, condition=chosen, then=then, otherwise=otherwise)
@@ -201,12 +207,16 @@ class Plain:
         """A number that the host knows of a tensor of the parameter's shape."""
         if x.type.kind is not ir.Kind.TENSOR or rest:
             raise Refusal("tensors of other shapes")
-        axis = f"_{call.dim[0]}".replace("-", "last_") if call.dim else ""
-        name = next(
-            (name for name, each in self.asked.items() if each == call), None
-        ) or self._free(f"{call.function}{axis}")
         own = ir.Ref("p", ir.Role.PARAM, ir.TENSOR, call.span)
-        self.asked[name] = replace(call, arguments=(own,))
+        look = replace(call, arguments=(own,))
+        if look not in self.looks:
+            axis = f"_{call.dim[0]}".replace("-", "last_") if call.dim else ""
+            self.looks[look] = self._free(f"{call.function}{axis}")
+        name = self.looks[look]
+        if call.dim and self.inside:
+            self.asked.setdefault(name, where_there(look))
+        else:
+            self.asked[name] = look
         return ir.Ref(name, ir.Role.LOCAL, ir.NUMBER, call.span)
 
     # ---- conditions
@@ -258,6 +268,18 @@ class Plain:
             name = expr.name if plain else self._free(_named(expr))
             self.options[name] = Option(name, expr)
         return ir.Ref(name, ir.Role.OPTION, ir.FLAG, expr.span)
+
+
+def where_there(size: ir.Call) -> ir.Expr:
+    """The size of an axis where there is such a one, or else 1."""
+    (axis,) = size.dim
+    count = replace(size, function="ndim", dim=None)
+    least, one = (
+        ir.Const(str(number), ir.NUMBER, size.span)
+        for number in (axis + 1 if axis >= 0 else -axis, 1)
+    )
+    has = ir.Binary(">=", count, least, ir.FLAG, size.span)
+    return ir.Choose(has, size, one, ir.NUMBER, size.span)
 
 
 def _may_be_none(value: ir.Expr) -> bool:

@@ -28,7 +28,7 @@ TYPES = {
 }
 """What kernels call the types of numbers in memory; complex ones are pairs."""
 
-_PLAIN = {Tensor, torch.nn.Parameter}
+PLAIN = {Tensor, torch.nn.Parameter}
 _NONE = type(None)
 # Called for each of a thousand tensors: no lookup of a name in between.
 _dtype = Tensor.dtype.__get__
@@ -141,7 +141,7 @@ def _of_column(
     if _NONE in types:
         pairs = [x for x in zip(column, sizes, strict=True) if x[0] is not None]
         present, sizes = [x for x, _ in pairs], [size for _, size in pairs]
-    if not types <= _PLAIN | {_NONE} or not all(map(is_here, present)):
+    if not types <= PLAIN | {_NONE} or not all(map(is_here, present)):
         raise NotCarried
     if [*map(Tensor.numel, present)] != sizes:
         raise NotCarried

@@ -107,6 +107,11 @@ class Kernel:
                 return repeat(each, optimizer)
         return optimizer.param_groups
 
+    def has_stepped(self, optimizer: Any) -> bool:
+        """Whether kernels took the last step of an optimizer as a whole."""
+        plans = [each.plans for each in (self, self.device) if each is not None]
+        return any(optimizer in each for each in plans)
+
     def on_device(self, launch: Launch) -> Left:
         """Update what is for Triton's kernels; what is left of it."""
         return run(launch)

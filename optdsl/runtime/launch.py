@@ -132,6 +132,18 @@ def _end_to_end(entries: list[Entry]) -> list[Sequence[Any]]:
     return [[*chain.from_iterable(columns)] for columns in several]
 
 
+def is_asked_for(group: dict[str, Any], by_default: bool) -> bool:
+    """Whether a group is to be updated by kernels where they carry it. Where it says
+    neither `fused` nor `foreach` it is, if so `by_default`.
+    """
+    if group.get("differentiable"):
+        return False
+    fused = group.get("fused")
+    if fused is None and group.get("foreach") is None:
+        return by_default and not group.get("capturable")
+    return bool(fused)
+
+
 class Launch:
     """Collects the groups of a step of one optimizer, and runs them."""
 
@@ -162,21 +174,10 @@ class Launch:
             asked: what the host looks up of each parameter.
         """
         self.given.append((group, columns))
-        if not self._is_asked_for(group):
+        if not is_asked_for(group, self.by_default):
             self.left.append((group, columns))
         elif elements[0]:
             self.entries.append(Entry(group, columns, elements, numbers, asked))
-
-    def _is_asked_for(self, group: dict[str, Any]) -> bool:
-        """Whether a group is to be updated by kernels where they carry it. Where it says
-        neither `fused` nor `foreach` it is, unless OPTDSL_FUSED is 0.
-        """
-        if group.get("differentiable"):
-            return False
-        fused = group.get("fused")
-        if fused is None and group.get("foreach") is None:
-            return self.by_default and not group.get("capturable")
-        return bool(fused)
 
     def run(self) -> list[tuple[dict[str, Any], Any]]:
         """Update what is carried; the groups that are left, or what is left of them."""
@@ -185,7 +186,7 @@ class Launch:
             return self.given
         if not self.entries:
             return self.left
-        batches = self._sorted()
+        batches = self.batches()
         if self.kernel.together and (self.left or len(batches) != 1):
             return self.given
         for batch in batches:
@@ -217,7 +218,7 @@ class Launch:
         entry.sharded = True
         return _by_types(self._dtypes(entry.here), entry, together)
 
-    def _sorted(self) -> list[Batch]:
+    def batches(self) -> list[Batch]:
         """What kernels carry, in batches of one combination of types and options."""
         carried, parts = [], []
         for entry in self.entries:

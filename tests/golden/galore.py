@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content 4cfb88171f34.
+# Compiled by optdsl from galore.opt, content 381d7313c903.
 
 import math
 import warnings
@@ -26,6 +26,12 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.turns import Turns as _Turns
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["GaLoreAdamW"]
 
@@ -53,8 +59,9 @@ class GaLoreAdamW(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -103,7 +110,11 @@ class GaLoreAdamW(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -190,6 +201,20 @@ class GaLoreAdamW(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -216,6 +241,10 @@ class GaLoreAdamW(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -226,6 +255,14 @@ class GaLoreAdamW(Optimizer):
             self._init_group(
                 group, params, grads, basises, exp_avgs, exp_avg_sqs, steps
             )
+            groups.append(
+                (group, [params, grads, basises, exp_avgs, exp_avg_sqs, steps])
+            )
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, basises, exp_avgs, exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -620,3 +657,221 @@ def _differentiable_ga_lore_adamw(
         for each, new in zip(kept, (p, basis, exp_avg, exp_avg_sq, step), strict=True):
             if each is not None:
                 each.copy_(new)
+
+
+def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["betas"][0], group["betas"][1], group["weight_decay"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _between_ga_lore_adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    basises: list[Tensor | None],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    updates: list[Tensor],
+    steps: list[Tensor],
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    rank: int,
+    every: int,
+    scale: float,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    eps, scale = map(float, (eps, scale))
+    betas = tuple(map(float, betas))
+    beta1, beta2 = betas
+
+    columns = [params, grads, basises, exp_avgs, exp_avg_sqs, updates, steps]
+    keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
+    for params, grads, basises, exp_avgs, exp_avg_sqs, updates, steps in _alike(
+        columns, keys
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        t = steps[0].item()
+        seens = grads
+        if params[0].ndim == 2 and min(params[0].shape[0], params[0].shape[1]) > rank:
+            if (t - 1) % every == 0:
+                # u, s, vh = svd(grad)
+                us, ses, vhs = map(list, zip(*_batched(_svd, grads), strict=True))
+
+                # basis = narrow(u, 1, 0, rank) if size(p, 0) < size(p, 1) else
+                #     transpose(narrow(vh, 0, 0, rank))
+                if params[0].shape[0] < params[0].shape[1]:
+                    narrows = [u.narrow(1, 0, rank) for u in us]
+                    torch._foreach_copy_(basises, narrows)
+                    del narrows
+                else:
+                    mTs = [vh.narrow(0, 0, rank).mT for vh in vhs]
+                    torch._foreach_copy_(basises, mTs)
+                    del mTs
+
+            # seen = (transpose(grad) if size(p, 0) < size(p, 1) else grad) @ basis
+            seens = _batched(
+                lambda grad, basis: (
+                    (grad.mT if params[0].shape[0] < params[0].shape[1] else grad)
+                    @ basis
+                ),
+                grads,
+                basises,
+            )
+        del grads
+
+        # exp_avg = lerp(exp_avg, seen, 1 - beta1)
+        torch._foreach_lerp_(exp_avgs, seens, 1 - beta1)
+
+        # exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - beta2)
+        products = torch._foreach_mul(seens, seens)
+        del seens
+        torch._foreach_lerp_(exp_avg_sqs, products, 1 - beta2)
+        del products
+
+        # update = exp_avg/(sqrt(exp_avg_sq) + eps)
+        roots = torch._foreach_sqrt(exp_avg_sqs)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_reciprocal_(roots)
+        torch._foreach_mul_(roots, exp_avgs)
+        new_updates = roots
+        del roots
+        if params[0].ndim == 2 and min(params[0].shape[0], params[0].shape[1]) > rank:
+            # update = scale*update @ transpose(basis)
+            torch._foreach_mul_(new_updates, scale)
+            new_updates = _batched(
+                lambda new_update, basis: new_update @ basis.mT, new_updates, basises
+            )
+
+            # update = transpose(update) if size(p, 0) < size(p, 1) else update
+            if params[0].shape[0] < params[0].shape[1]:
+                new_updates = [new_update.mT for new_update in new_updates]
+            else:
+                new_updates = new_updates
+
+        # update = transpose(update) if size(p, 0) < size(p, 1) else update
+        torch._foreach_copy_(updates, new_updates)
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels and torch in turns the groups that ask for it; return those
+    that are left.
+    """
+    taken, left = _KERNELS.apart(optimizer, groups)
+    for group, columns in taken:
+        params, grads, basises, exp_avgs, exp_avg_sqs, steps = columns
+        (updates,) = _KERNELS.handed(params)
+        runs = _KERNELS.runs(
+            optimizer,
+            group,
+            elements=[[params, updates]],
+            asked=[[[step.item() + 1 for step in steps]]],
+        )
+        if runs is None:
+            left.append((group, columns))
+            continue
+        (run_1,) = runs
+        _between_ga_lore_adamw(
+            params,
+            grads,
+            basises,
+            exp_avgs,
+            exp_avg_sqs,
+            updates,
+            steps,
+            betas=group["betas"],
+            eps=group["eps"],
+            rank=group["rank"],
+            every=group["every"],
+            scale=group["scale"],
+            maximize=group["maximize"],
+        )
+        run_1()
+    return left
+
+
+_CPU_1 = r"""// GaLoreAdamW, turn 1, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    update_t *update;
+    double lr;
+    double betas[2];
+    double weight_decay;
+    double t;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, beta1, beta2, quotient;
+};
+
+static void numbers_1(const Row &row, Numbers &n) {
+    // beta1, beta2 = betas
+    n.beta1 = row.betas[0];
+    n.beta2 = row.betas[1];
+    // lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+    n.quotient = row.lr * sqrt_(1.0 - std::pow(n.beta2, n.t)) / (1.0 - std::pow(n.beta1,
+        n.t));
+}
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.update);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real update = load(row.update[i]);
+            // p -= lr*sqrt(1 - beta2**t)/(1 - beta1**t)*update
+            p = p - real(n.quotient) * update;
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_ga_lore_adamw(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.update = (update_t *)table->columns[1][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.weight_decay = *hyper++;
+        row.t = table->asked[at];
+        numbers[at].t = row.t;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Turns(
+    _Kernel(
+        "step_ga_lore_adamw",
+        _CPU_1,
+        _kernel_numbers_1,
+        elements=("p", "update"),
+        options=("maximize",),
+    ),
+    handed=1,
+)

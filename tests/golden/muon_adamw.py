@@ -7,7 +7,7 @@ embeddings, the head, and whatever has less than two axes go to AdamW.
 Embeddings and heads are told by their names, so it takes `model.named_parameters()`.
 Where a model calls them otherwise, copy this file and say how.
 """
-# Compiled by optdsl from muon_adamw.opt, content da95797d4554.
+# Compiled by optdsl from muon_adamw.opt, content 9b0441e7bba0.
 
 import math
 import re
@@ -30,6 +30,7 @@ from torch.optim.optimizer import (
 
 try:
     from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.turns import Turns as _Turns
 except ImportError:  # The kernels need it; the other targets do not.
     _Kernel = None
 
@@ -429,11 +430,18 @@ class _Muon:
     @torch.no_grad()
     def step(self, loss: Any) -> None:
         """Update all param groups."""
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor] = []
             self._init_group(group, params, grads, momentum_buffers)
+            groups.append((group, [params, grads, momentum_buffers]))
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS_MUON:
+            left = _by_kernels_muon(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers = columns
             use_foreach = group.get("foreach") or group.get("fused")
             if group.get("foreach") is None and group.get("fused") is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -561,8 +569,8 @@ class _AdamW:
         """Update all param groups."""
         groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         waiting = self.param_groups
-        if not torch.compiler.is_compiling() and _KERNELS:
-            waiting = _KERNELS.repeat(self)
+        if not torch.compiler.is_compiling() and _KERNELS_ADAMW:
+            waiting = _KERNELS_ADAMW.repeat(self)
         for group in waiting:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -577,8 +585,8 @@ class _AdamW:
                 (group, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps])
             )
         left = groups
-        if not torch.compiler.is_compiling() and _KERNELS:
-            left = _by_kernels(self, left)
+        if not torch.compiler.is_compiling() and _KERNELS_ADAMW:
+            left = _by_kernels_adamw(self, left)
         for group, columns in left:
             params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps = columns
             use_foreach = group["foreach"] or group["fused"]
@@ -1000,6 +1008,224 @@ def _multi_tensor_muon_capturable(
         torch._foreach_add_(params, products)
 
 
+def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["momentum"]]
+    options = [group.get("maximize", False), group["nesterov"]]
+    return hypers, options
+
+
+def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["weight_decay"]]
+    options = [group.get("maximize", False), group["adjust_lr_fn"] == "match_rms_adamw"]
+    return hypers, options
+
+
+def _between_muon(
+    orthogonalizeds: list[Tensor],
+    updates: list[Tensor],
+    *,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    eps = float(eps)
+    ns_coefficients = tuple(map(float, ns_coefficients))
+
+    columns = [orthogonalizeds, updates]
+    for orthogonalizeds, updates in _alike(columns):
+        # orthogonalized(update, ns_coefficients, ns_steps, eps)
+        orthogonalized_2s = _batched(
+            lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps),
+            updates,
+        )
+        torch._foreach_copy_(orthogonalizeds, orthogonalized_2s)
+
+
+def _by_kernels_muon(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels and torch in turns the groups that ask for it; return those
+    that are left.
+    """
+    taken, left = _KERNELS_MUON.apart(optimizer, groups)
+    for group, columns in taken:
+        params, grads, momentum_buffers = columns
+        orthogonalizeds, updates = _KERNELS_MUON.handed(params)
+        runs = _KERNELS_MUON.runs(
+            optimizer,
+            group,
+            elements=[
+                [params, grads, momentum_buffers, updates],
+                [params, orthogonalizeds],
+            ],
+            asked=[[], [[p.shape[0] for p in params], [p.shape[1] for p in params]]],
+        )
+        if runs is None:
+            left.append((group, columns))
+            continue
+        run_1, run_2 = runs
+        run_1()
+        _between_muon(
+            orthogonalizeds,
+            updates,
+            ns_coefficients=group["ns_coefficients"],
+            eps=group["eps"],
+            ns_steps=group["ns_steps"],
+        )
+        run_2()
+    return left
+
+
+_CPU_1 = r"""// Muon, turn 1, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    update_t *update;
+    double momentum;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.grad, row.momentum_buffer, row.update);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = load(row.momentum_buffer[i]);
+            real update = 0;
+            // momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+            momentum_buffer = lerp_(momentum_buffer, grad, real(1.0 - row.momentum));
+            // update = lerp(grad, momentum_buffer, momentum) if nesterov else
+            //     momentum_buffer
+            update = nesterov ? lerp_(grad, momentum_buffer, real(row.momentum)) :
+                momentum_buffer;
+            store(row.momentum_buffer[i], momentum_buffer);
+            store(row.update[i], update);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_muon(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        row.update = (update_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 1 * table->group[at];
+        row.momentum = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+
+_CPU_2 = r"""// Muon, turn 2, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    orthogonalized_t *orthogonalized;
+    double lr;
+    double weight_decay;
+    double size_0;
+    double size_1;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double rows_, columns, ratio;
+};
+
+static void numbers_1(const Row &row, Numbers &n) {
+    // rows, columns = (size(p, 0), size(p, 1))
+    n.rows_ = row.size_0;
+    n.columns = row.size_1;
+    // ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw"
+    //     else sqrt(max(1, rows/columns))
+    n.ratio = adjust_lr_fn_is_match_rms_adamw ? 0.2 * sqrt_(max_(n.rows_, n.columns)) :
+        sqrt_(max_(1.0, n.rows_ / n.columns));
+}
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.orthogonalized);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real orthogonalized = load(row.orthogonalized[i]);
+            // p *= 1 - lr*weight_decay
+            p = p * real(1.0 - row.lr * row.weight_decay);
+            // p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
+            p = p - real(row.lr * n.ratio) * orthogonalized;
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_muon(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.orthogonalized = (orthogonalized_t *)table->columns[1][at];
+        const double *hyper = table->hypers + 2 * table->group[at];
+        row.lr = *hyper++;
+        row.weight_decay = *hyper++;
+        row.size_0 = table->asked[at];
+        row.size_1 = table->asked[1 * table->rows + at];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+
+_KERNELS_MUON = _Kernel and _Turns(
+    _Kernel(
+        "step_muon",
+        _CPU_1,
+        _kernel_numbers_1,
+        elements=("p", "grad", "momentum_buffer", "update"),
+        options=("maximize", "nesterov"),
+    ),
+    _Kernel(
+        "step_muon",
+        _CPU_2,
+        _kernel_numbers_2,
+        elements=("p", "orthogonalized"),
+        options=("maximize", "adjust_lr_fn_is_match_rms_adamw"),
+    ),
+    handed=2,
+)
+
+
 def _check_hypers_adamw(group: dict[str, Any]) -> None:
     """Raise where a param group asks for what is not allowed, or is not here."""
     lr = group["lr"]
@@ -1054,8 +1280,8 @@ def _zero_dim(value: float, group: dict[str, Any], p: Tensor) -> Tensor:
     the parameter's device read it.
     """
     near = group["capturable"]
-    if _KERNELS:
-        near = near or _KERNELS.has_numbers_near(group, p)
+    if _KERNELS_ADAMW:
+        near = near or _KERNELS_ADAMW.has_numbers_near(group, p)
     device = p.device if near else None
     return torch.tensor(value, dtype=_get_scalar_dtype(), device=device)
 
@@ -1430,9 +1656,9 @@ def _kernel_numbers(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return hypers, options
 
 
-def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+def _by_kernels_adamw(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     """Update by kernels the groups that ask for it; return those that are left."""
-    launch = _KERNELS.launch(optimizer)
+    launch = _KERNELS_ADAMW.launch(optimizer)
     for group, columns in groups:
         params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps = columns
         launch.add(
@@ -1681,7 +1907,7 @@ def launch(x):
 """
 
 
-_KERNELS = _Kernel and _Kernel(
+_KERNELS_ADAMW = _Kernel and _Kernel(
     "step_adamw",
     _CPU,
     _kernel_numbers,

@@ -8,7 +8,7 @@ layer, the largest entry. Their ColNorm and RowNorm, and their first values of
 parameters, are left out. They orthogonalize in bfloat16, and here it is done as
 precisely as the parameter is kept.
 """
-# Compiled by optdsl from scion.opt, content d44e20db8398.
+# Compiled by optdsl from scion.opt, content c1722a7508ca.
 
 import math
 import warnings
@@ -26,6 +26,12 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.turns import Turns as _Turns
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["Scion"]
 
@@ -51,8 +57,9 @@ class Scion(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: running mean of the gradient (like p).
@@ -96,7 +103,11 @@ class Scion(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -155,6 +166,20 @@ class Scion(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -181,11 +206,21 @@ class Scion(Optimizer):
                 self._init_group(group, [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             momentum_buffers: list[Tensor | None] = []
             self._init_group(group, params, grads, momentum_buffers)
+            groups.append((group, [params, grads, momentum_buffers]))
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -569,3 +604,336 @@ def _multi_tensor_scion_capturable(
         # p -= lr*scale*update
         products = torch._foreach_mul(updates, -lr * scale)
         torch._foreach_add_(params, products)
+
+
+def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["momentum"]]
+    options = [group["maximize"], group["momentum"] != 1]
+    return hypers, options
+
+
+def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["scale"]]
+    options = [
+        group["maximize"],
+        group["momentum"] != 1,
+        group["norm"] == "Sign",
+        group["unconstrained"],
+    ]
+    return hypers, options
+
+
+def _between_scion(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    orthogonalizeds: list[Tensor],
+    *,
+    momentum: float,
+    norm: str,
+    steps: int,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    momentum = float(momentum)
+
+    columns = [params, grads, momentum_buffers, orthogonalizeds]
+    keys = [p.ndim for p in params]
+    for params, grads, momentum_buffers, orthogonalizeds in _alike(columns, keys):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+
+        # way = momentum_buffer if momentum != 1 else grad
+        ways = momentum_buffers if momentum != 1 else grads
+        del grads
+        if norm == "Sign":
+            pass
+        elif params[0].ndim > 1:
+            # reshape_as(orthogonalized(flatten(way, 1), steps), way)
+            reshape_ases = _batched(
+                lambda way: _orthogonalized(way.flatten(1), steps).reshape_as(way), ways
+            )
+            torch._foreach_copy_(orthogonalizeds, reshape_ases)
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels and torch in turns the groups that ask for it; return those
+    that are left.
+    """
+    taken, left = _KERNELS.apart(optimizer, groups)
+    for group, columns in taken:
+        params, grads, momentum_buffers = columns
+        (orthogonalizeds,) = _KERNELS.handed(params)
+        runs = _KERNELS.runs(
+            optimizer,
+            group,
+            elements=[
+                [params, grads, momentum_buffers],
+                [params, grads, momentum_buffers, orthogonalizeds],
+            ],
+            asked=[
+                [],
+                [
+                    [p.ndim for p in params],
+                    [p.numel() for p in params],
+                    [p.shape[0] if p.ndim >= 1 else 1 for p in params],
+                    [p.shape[1] if p.ndim >= 2 else 1 for p in params],
+                ],
+            ],
+        )
+        if runs is None:
+            left.append((group, columns))
+            continue
+        run_1, run_2 = runs
+        run_1()
+        _between_scion(
+            params,
+            grads,
+            momentum_buffers,
+            orthogonalizeds,
+            momentum=group["momentum"],
+            norm=group["norm"],
+            steps=group["steps"],
+            maximize=group["maximize"],
+        )
+        run_2()
+    return left
+
+
+_CPU_1 = r"""// Scion, turn 1, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    double momentum;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.grad, row.momentum_buffer);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            if (momentum_is_not_1) {
+                // momentum_buffer = lerp(momentum_buffer, grad, momentum)
+                momentum_buffer = lerp_(momentum_buffer, grad, real(row.momentum));
+            }
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_scion(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 1 * table->group[at];
+        row.momentum = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+
+_CPU_2 = r"""// Scion, turn 2, in 2 passes over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    orthogonalized_t *orthogonalized;
+    double lr;
+    double scale;
+    double ndim;
+    double numel__;
+    double size_0;
+    double size_1;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double number, rows_, columns, ratio, mean, sum__;
+};
+
+static void numbers_1(const Row &row, Numbers &n) {
+    if (norm_is_Sign) {
+        // max(1, numel(p)/max(1, size(p, 0))) if ndim(p) > 1 else 1
+        n.number = row.ndim > 1.0 ? max_(1.0, row.numel__ / max_(1.0, row.size_0)) :
+            1.0;
+    } else if (row.ndim > 1.0) {
+        // rows, columns = (max(1, size(p, 0)), max(1, size(p, 1)))
+        n.rows_ = max_(1.0, row.size_0);
+        n.columns = max_(1.0, row.size_1);
+        // ratio = sqrt(rows/columns)/max(1, numel(p)/(rows*columns))
+        n.ratio = sqrt_(n.rows_ / n.columns) / max_(1.0, row.numel__ / (n.rows_ *
+            n.columns));
+    }
+}
+
+static void pass_1(
+    const Row row, const Numbers n, int64_t begin, int64_t end, double *sums) {
+    double mean = 0;
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer,
+            row.orthogonalized);
+        #pragma omp simd reduction(+: mean)
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real momentum_buffer = has_momentum_buffer ?
+                load(row.momentum_buffer[i]) : 0;
+            const real orthogonalized = load(row.orthogonalized[i]);
+            real update = 0;
+            // way = momentum_buffer if momentum != 1 else grad
+            const real way = momentum_is_not_1 ? momentum_buffer : grad;
+            if (norm_is_Sign) {
+                // update = sign(way)/(max(1, numel(p)/max(1, size(p, 0))) if ndim(p) >
+                //     1
+                //     else 1)
+                update = sign_(way) * real(1.0 / n.number);
+            } else if (row.ndim > 1.0) {
+                // update = ratio*reshape_as(orthogonalized(flatten(way, 1), steps),
+                //     way)
+                update = real(n.ratio) * orthogonalized;
+            } else {
+                // mean(way*way)
+                mean += double(way * way);
+            }
+            if (!unconstrained) {
+                // p *= 1 - lr
+                p = kept<p_t>(p * real(1.0 - row.lr));
+            }
+            store(row.p[i], p);
+        }
+    }
+    sums[0] = mean;
+}
+
+static void numbers_2(const Row &row, Numbers &n) {
+    if (!norm_is_Sign) {
+        if (!(row.ndim > 1.0)) {
+            // sqrt(mean(way*way)) + 1e-8
+            n.sum__ = sqrt_(n.mean) + 1e-8;
+        }
+    }
+}
+
+static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer,
+            row.orthogonalized);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real momentum_buffer = has_momentum_buffer ?
+                load(row.momentum_buffer[i]) : 0;
+            const real orthogonalized = load(row.orthogonalized[i]);
+            real update = 0;
+            // way = momentum_buffer if momentum != 1 else grad
+            const real way = momentum_is_not_1 ? momentum_buffer : grad;
+            if (norm_is_Sign) {
+                // update = sign(way)/(max(1, numel(p)/max(1, size(p, 0))) if ndim(p) >
+                //     1
+                //     else 1)
+                update = sign_(way) * real(1.0 / n.number);
+            } else if (row.ndim > 1.0) {
+                // update = ratio*reshape_as(orthogonalized(flatten(way, 1), steps),
+                //     way)
+                update = real(n.ratio) * orthogonalized;
+            } else {
+                // update = way/(sqrt(mean(way*way)) + 1e-8)
+                update = way * real(1.0 / n.sum__);
+            }
+            // p -= lr*scale*update
+            p = p - real(row.lr * row.scale) * update;
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_scion(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        row.orthogonalized = (orthogonalized_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 2 * table->group[at];
+        row.lr = *hyper++;
+        row.scale = *hyper++;
+        row.ndim = table->asked[at];
+        row.numel__ = table->asked[1 * table->rows + at];
+        row.size_0 = table->asked[2 * table->rows + at];
+        row.size_1 = table->asked[3 * table->rows + at];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    std::vector<double> parts(1 * chunks.size());
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t at) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end, &parts[1 * at]);
+    });
+    const auto sums = gathered<1>(
+        *table, chunks, parts, {0},
+        {added});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        numbers[at].mean = sums[1 * at + 0] / rows[at].numel;
+    }
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_2(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_2(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Turns(
+    _Kernel(
+        "step_scion",
+        _CPU_1,
+        _kernel_numbers_1,
+        elements=("p", "grad", "momentum_buffer"),
+        optional=("momentum_buffer",),
+        options=("maximize", "momentum_is_not_1"),
+    ),
+    _Kernel(
+        "step_scion",
+        _CPU_2,
+        _kernel_numbers_2,
+        elements=("p", "grad", "momentum_buffer", "orthogonalized"),
+        optional=("momentum_buffer",),
+        options=("maximize", "momentum_is_not_1", "norm_is_Sign", "unconstrained"),
+    ),
+    handed=1,
+)

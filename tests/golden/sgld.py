@@ -4,7 +4,7 @@ Welling and Teh (2011), Bayesian Learning via Stochastic Gradient Langevin Dynam
 https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf
 The loss is minus the logarithm of the posterior: of the whole data, not of a batch.
 """
-# Compiled by optdsl from sgld.opt, content 8eb7a6a24b69.
+# Compiled by optdsl from sgld.opt, content 681332ac0eaa.
 
 import math
 import warnings
@@ -22,6 +22,12 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.turns import Turns as _Turns
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["SGLD"]
 
@@ -43,8 +49,9 @@ class SGLD(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -86,7 +93,11 @@ class SGLD(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -150,6 +161,20 @@ class SGLD(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @torch.compiler.disable
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -177,12 +202,22 @@ class SGLD(Optimizer):
                 self._init_group(group, [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
             seeds: list[int] = []
             steps: list[Tensor] = []
             self._init_group(group, params, grads, seeds, steps)
+            groups.append((group, [params, grads, seeds, steps]))
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, seeds, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -398,3 +433,136 @@ def _differentiable_sgld(
 
         for each, new in zip(kept, (p, step), strict=True):
             each.copy_(new)
+
+
+def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["temperature"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0]
+    return hypers, options
+
+
+def _between_sgld(
+    params: list[Tensor],
+    noises: list[Tensor],
+    seeds: list[int],
+    steps: list[Tensor],
+) -> None:
+    columns = [params, noises, seeds, steps]
+    for params, noises, seeds, steps in _alike(columns):
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+
+        # randn_like(p)
+        for noise, p, seed in zip(noises, params, seeds, strict=True):
+            noise.copy_(_randn_like(p, seed, 0))
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels and torch in turns the groups that ask for it; return those
+    that are left.
+    """
+    taken, left = _KERNELS.apart(optimizer, groups)
+    for group, columns in taken:
+        params, grads, seeds, steps = columns
+        (noises,) = _KERNELS.handed(params)
+        runs = _KERNELS.runs(
+            optimizer,
+            group,
+            elements=[[params, grads, noises]],
+        )
+        if runs is None:
+            left.append((group, columns))
+            continue
+        (run_1,) = runs
+        _between_sgld(
+            params,
+            noises,
+            seeds,
+            steps,
+        )
+        run_1()
+    return left
+
+
+_CPU_1 = r"""// SGLD, turn 1, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    noise_t *noise;
+    double lr;
+    double temperature;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double root;
+};
+
+static void numbers_1(const Row &row, Numbers &n) {
+    // sqrt(lr*temperature)
+    n.root = sqrt_(row.lr * row.temperature);
+}
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.noise);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real noise = load(row.noise[i]);
+            // if weight_decay != 0: grad += weight_decay*p
+            real gradient = grad;
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                gradient = gradient + real(row.weight_decay) * p;
+            }
+            // p -= 0.5*lr*grad
+            p = p - real(0.5 * row.lr) * gradient;
+            // p += sqrt(lr*temperature)*randn_like(p)
+            p = p + real(n.root) * noise;
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sgld(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.noise = (noise_t *)table->columns[2][at];
+        const double *hyper = table->hypers + 3 * table->group[at];
+        row.lr = *hyper++;
+        row.temperature = *hyper++;
+        row.weight_decay = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Turns(
+    _Kernel(
+        "step_sgld",
+        _CPU_1,
+        _kernel_numbers_1,
+        elements=("p", "grad", "noise"),
+        options=("maximize", "weight_decay_is_not_0"),
+    ),
+    handed=1,
+)

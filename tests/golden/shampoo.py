@@ -15,7 +15,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from shampoo.opt, content 2f9b9cba2696.
+# Compiled by optdsl from shampoo.opt, content 3c23dd57ec2a.
 
 import math
 import warnings
@@ -33,6 +33,12 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.turns import Turns as _Turns
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["Shampoo"]
 
@@ -57,8 +63,9 @@ class Shampoo(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -105,7 +112,11 @@ class Shampoo(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -197,6 +208,20 @@ class Shampoo(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -223,6 +248,10 @@ class Shampoo(Optimizer):
                 self._init_group(group, [], [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -233,6 +262,14 @@ class Shampoo(Optimizer):
             self._init_group(
                 group, params, grads, momentum_buffers, factors, roots, steps
             )
+            groups.append(
+                (group, [params, grads, momentum_buffers, factors, roots, steps])
+            )
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers, factors, roots, steps = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -566,3 +603,244 @@ def _differentiable_shampoo(
         ):
             if each is not None:
                 each.copy_(new)
+
+
+def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["momentum"], group["weight_decay"]]
+    options = [group["maximize"], group["weight_decay"] != 0, group["momentum"] != 0]
+    return hypers, options
+
+
+def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _between_shampoo(
+    params: list[Tensor],
+    factors: list[list[Tensor | None]],
+    roots: list[list[Tensor | None]],
+    gradients: list[Tensor],
+    updates: list[Tensor],
+    steps: list[Tensor],
+    *,
+    every: int,
+    max_size: int,
+) -> None:
+    columns = [params, factors, roots, gradients, updates, steps]
+    keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
+    for params, factors, roots, gradients, updates, steps in _alike(columns, keys):
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        t = steps[0].item()
+        new_updates = updates
+        for axis in range(params[0].ndim):
+            if params[0].shape[axis] <= max_size:
+                # factor[axis] += unfolded(grad, axis) @ transpose(unfolded(grad, axis))
+                matmuls = _batched(
+                    lambda gradient: (
+                        _unfolded(gradient, axis) @ _unfolded(gradient, axis).mT
+                    ),
+                    gradients,
+                )
+                torch._foreach_add_([each[axis] for each in factors], matmuls)
+                if (t - 1) % every == 0:
+                    # root[axis] = inverse_root(factor[axis], 2*ndim(p))
+                    inverse_roots = _batched(
+                        lambda factor: _inverse_root(factor, 2 * params[0].ndim),
+                        [each[axis] for each in factors],
+                    )
+                    torch._foreach_copy_([each[axis] for each in roots], inverse_roots)
+
+                # update = movedim(movedim(update, axis, -1) @ root[axis], -1, axis)
+                new_updates = _batched(
+                    lambda new_update, root: (
+                        new_update.movedim(axis, -1) @ root
+                    ).movedim(-1, axis),
+                    new_updates,
+                    [each[axis] for each in roots],
+                )
+
+        # update = movedim(movedim(update, axis, -1) @ root[axis], -1, axis)
+        torch._foreach_copy_(updates, new_updates)
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels and torch in turns the groups that ask for it; return those
+    that are left.
+    """
+    taken, left = _KERNELS.apart(optimizer, groups)
+    for group, columns in taken:
+        params, grads, momentum_buffers, factors, roots, steps = columns
+        gradients, updates = _KERNELS.handed(params)
+        runs = _KERNELS.runs(
+            optimizer,
+            group,
+            elements=[
+                [params, grads, momentum_buffers, gradients, updates],
+                [params, updates],
+            ],
+        )
+        if runs is None:
+            left.append((group, columns))
+            continue
+        run_1, run_2 = runs
+        run_1()
+        _between_shampoo(
+            params,
+            factors,
+            roots,
+            gradients,
+            updates,
+            steps,
+            every=group["every"],
+            max_size=group["max_size"],
+        )
+        run_2()
+    return left
+
+
+_CPU_1 = r"""// Shampoo, turn 1, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    gradient_t *gradient;
+    update_t *update;
+    double momentum;
+    double weight_decay;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer, row.gradient,
+            row.update);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            const real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            real gradient = 0;
+            real update = 0;
+            // if weight_decay != 0: grad += weight_decay*p
+            gradient = grad;
+            if (weight_decay_is_not_0) {
+                // grad += weight_decay*p
+                gradient = gradient + real(row.weight_decay) * p;
+            }
+            // update = grad
+            update = gradient;
+            if (momentum_is_not_0) {
+                // momentum_buffer = momentum*momentum_buffer + grad
+                momentum_buffer = real(row.momentum) * momentum_buffer + gradient;
+                // update = momentum_buffer
+                update = momentum_buffer;
+            }
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+            store(row.gradient[i], gradient);
+            store(row.update[i], update);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_shampoo(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        row.gradient = (gradient_t *)table->columns[3][at];
+        row.update = (update_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 2 * table->group[at];
+        row.momentum = *hyper++;
+        row.weight_decay = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+
+_CPU_2 = r"""// Shampoo, turn 2, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    update_t *update;
+    double lr;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.update);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real update = load(row.update[i]);
+            // p -= lr*update
+            p = p - real(row.lr) * update;
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_shampoo(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.update = (update_t *)table->columns[1][at];
+        const double *hyper = table->hypers + 1 * table->group[at];
+        row.lr = *hyper++;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Turns(
+    _Kernel(
+        "step_shampoo",
+        _CPU_1,
+        _kernel_numbers_1,
+        elements=("p", "grad", "momentum_buffer", "gradient", "update"),
+        optional=("momentum_buffer",),
+        options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0"),
+    ),
+    _Kernel(
+        "step_shampoo",
+        _CPU_2,
+        _kernel_numbers_2,
+        elements=("p", "update"),
+        options=("maximize",),
+    ),
+    handed=2,
+)

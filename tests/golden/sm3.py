@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content 505907b7e4ab.
+# Compiled by optdsl from sm3.opt, content 581d13f9b996.
 
 import math
 import warnings
@@ -25,6 +25,12 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.turns import Turns as _Turns
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["SM3"]
 
@@ -44,8 +50,9 @@ class SM3(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         momentum_buffer: running mean of updates (like p).
@@ -86,7 +93,11 @@ class SM3(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -156,6 +167,20 @@ class SM3(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -182,6 +207,10 @@ class SM3(Optimizer):
                 self._init_group(group, [], [], [], [], [])
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -191,6 +220,14 @@ class SM3(Optimizer):
             self._init_group(
                 group, params, grads, momentum_buffers, accumulators, totals
             )
+            groups.append(
+                (group, [params, grads, momentum_buffers, accumulators, totals])
+            )
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, momentum_buffers, accumulators, totals = columns
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
                 _, use_foreach = _default_to_fused_or_foreach(
@@ -522,3 +559,245 @@ def _multi_tensor_sm3_capturable(
         # p -= lr*update
         products = torch._foreach_mul(updates, -lr)
         torch._foreach_add_(params, products)
+
+
+def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = []
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["momentum"], group["eps"]]
+    options = [group["maximize"], group["momentum"] != 0]
+    return hypers, options
+
+
+def _between_sm3_1(
+    params: list[Tensor],
+    accumulators: list[list[Tensor]],
+    seconds: list[Tensor],
+) -> None:
+    columns = [params, accumulators, seconds]
+    keys = [p.ndim for p in params]
+    for params, accumulators, seconds in _alike(columns, keys):
+        new_seconds = seconds
+        for axis in range(params[0].ndim):
+            # second = movedim(min(movedim(second, axis, -1), accumulator[axis]), -1,
+            #     axis)
+            movedims = [new_second.movedim(axis, -1) for new_second in new_seconds]
+            smallers = torch._foreach_minimum(
+                movedims, [each[axis] for each in accumulators]
+            )
+            new_seconds = [smaller.movedim(-1, axis) for smaller in smallers]
+
+        # second = movedim(min(movedim(second, axis, -1), accumulator[axis]), -1, axis)
+        torch._foreach_copy_(seconds, new_seconds)
+
+
+def _between_sm3_2(
+    params: list[Tensor],
+    accumulators: list[list[Tensor]],
+    seconds: list[Tensor],
+) -> None:
+    columns = [params, accumulators, seconds]
+    keys = [p.shape for p in params]
+    for params, accumulators, seconds in _alike(columns, keys):
+        if params[0].numel() > 0:
+            for axis in range(params[0].ndim):
+                # accumulator[axis] = max(unfolded(second, axis), dim=-1)
+                amaxes = [_unfolded(second, axis).amax(dim=-1) for second in seconds]
+                torch._foreach_copy_([each[axis] for each in accumulators], amaxes)
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels and torch in turns the groups that ask for it; return those
+    that are left.
+    """
+    taken, left = _KERNELS.apart(optimizer, groups)
+    for group, columns in taken:
+        params, grads, momentum_buffers, accumulators, totals = columns
+        (seconds,) = _KERNELS.handed(params)
+        runs = _KERNELS.runs(
+            optimizer,
+            group,
+            elements=[
+                [params, grads, seconds],
+                [params, grads, momentum_buffers, totals, seconds],
+            ],
+            asked=[[], [[p.ndim for p in params]]],
+        )
+        if runs is None:
+            left.append((group, columns))
+            continue
+        run_1, run_2 = runs
+        run_1()
+        _between_sm3_1(
+            params,
+            accumulators,
+            seconds,
+        )
+        run_2()
+        _between_sm3_2(
+            params,
+            accumulators,
+            seconds,
+        )
+    return left
+
+
+_CPU_1 = r"""// SM3, turn 1, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    second_t *second;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.grad, row.second);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real second = 0;
+            // second = full_like(grad, inf)
+            second = real(infinity);
+            store(row.second[i], second);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sm3(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.second = (second_t *)table->columns[2][at];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+
+_CPU_2 = r"""// SM3, turn 2, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    momentum_buffer_t *momentum_buffer;
+    total_t *total;
+    second_t *second;
+    double lr;
+    double momentum;
+    double eps;
+    double ndim;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer, row.total,
+            row.second);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real momentum_buffer = has_momentum_buffer ? load(row.momentum_buffer[i]) :
+                0;
+            real total = has_total ? load(row.total[i]) : 0;
+            real second = load(row.second[i]);
+            if (row.ndim == 0.0) {
+                // second = total
+                second = total;
+            }
+            // second += grad*grad
+            second = second + grad * grad;
+            if (row.ndim == 0.0) {
+                // total = second
+                total = second;
+            }
+            // update = grad*rsqrt(second + eps)
+            real update = grad * rsqrt_(second + real(row.eps));
+            if (momentum_is_not_0) {
+                // momentum_buffer = momentum*momentum_buffer + (1 - momentum)*update
+                momentum_buffer = real(row.momentum) * momentum_buffer + real(1.0 -
+                    row.momentum) * update;
+                // update = momentum_buffer
+                update = momentum_buffer;
+            }
+            // p -= lr*update
+            p = p - real(row.lr) * update;
+            store(row.p[i], p);
+            if (has_momentum_buffer) store(row.momentum_buffer[i], momentum_buffer);
+            if (has_total) store(row.total[i], total);
+            store(row.second[i], second);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_sm3(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
+        row.total = (total_t *)table->columns[3][at];
+        row.second = (second_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 3 * table->group[at];
+        row.lr = *hyper++;
+        row.momentum = *hyper++;
+        row.eps = *hyper++;
+        row.ndim = table->asked[at];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Turns(
+    _Kernel(
+        "step_sm3",
+        _CPU_1,
+        _kernel_numbers_1,
+        elements=("p", "grad", "second"),
+        options=("maximize",),
+    ),
+    _Kernel(
+        "step_sm3",
+        _CPU_2,
+        _kernel_numbers_2,
+        elements=("p", "grad", "momentum_buffer", "total", "second"),
+        optional=("momentum_buffer", "total"),
+        options=("maximize", "momentum_is_not_0"),
+    ),
+    handed=1,
+)

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content 20b44fb4d33d.
+# Compiled by optdsl from soap.opt, content a554e40d3192.
 
 import math
 import warnings
@@ -24,6 +24,12 @@ from torch.optim.optimizer import (
     _to_scalar,
     _use_grad_for_differentiable,
 )
+
+try:
+    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.turns import Turns as _Turns
+except ImportError:  # The kernels need it; the other targets do not.
+    _Kernel = None
 
 __all__ = ["SOAP"]
 
@@ -52,8 +58,9 @@ class SOAP(Optimizer):
         capturable (bool, optional): a step can be captured in a CUDA graph (default:
             False).
         differentiable (bool, optional): autograd sees through a step (default: False).
-        fused (bool, optional): there are no fused kernels in this file; foreach stands
-            in for them (default: None).
+        fused (bool, optional): update by kernels that pass over memory as few times as
+            can be; None does so where they carry all tensors of a group (default:
+            None).
 
     State of a parameter, made at its first step with a gradient:
         step: number of updates (0-d tensor).
@@ -103,7 +110,11 @@ class SOAP(Optimizer):
         _check_hypers(defaults)
         super().__init__(params, defaults)
         if fused:
-            warnings.warn("no fused kernels here: foreach in their place", stacklevel=2)
+            self._step_supports_amp_scaling = True
+            if _KERNELS is None:
+                warnings.warn(
+                    "no fused kernels here: foreach in their place", stacklevel=2
+                )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -199,6 +210,20 @@ class SOAP(Optimizer):
             for group in self.param_groups
         )
 
+    def _unscale(self) -> bool:
+        """Take the scale of a GradScaler out of the gradients; false where one of them
+        has overflowed, so that there is no step.
+        """
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return False
+        scale = getattr(self, "grad_scale", None)
+        if scale is not None:
+            groups = self.param_groups
+            grads = [p.grad for group in groups for p in group["params"]]
+            torch._foreach_div_([x for x in grads if x is not None], scale.item())
+        return True
+
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform a single optimization step.
@@ -227,6 +252,10 @@ class SOAP(Optimizer):
                 state.pop("first", None)
             return loss
 
+        if not self._unscale():
+            return loss
+
+        groups: list[tuple[dict[str, Any], list[list[Any]]]] = []
         for group in self.param_groups:
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -246,6 +275,28 @@ class SOAP(Optimizer):
                 basises,
                 firsts,
                 steps,
+            )
+            groups.append(
+                (
+                    group,
+                    [
+                        params,
+                        grads,
+                        exp_avgs,
+                        exp_avg_sqs,
+                        factors,
+                        basises,
+                        firsts,
+                        steps,
+                    ],
+                )
+            )
+        left = groups
+        if not torch.compiler.is_compiling() and _KERNELS:
+            left = _by_kernels(self, left)
+        for group, columns in left:
+            params, grads, exp_avgs, exp_avg_sqs, factors, basises, firsts, steps = (
+                columns
             )
             use_foreach = group["foreach"] or group["fused"]
             if group["foreach"] is None and group["fused"] is None:
@@ -275,6 +326,8 @@ class SOAP(Optimizer):
                 max_precond_dim=group["max_precond_dim"],
                 maximize=group["maximize"],
             )
+        for _, columns in groups:
+            params, firsts = columns[0], columns[6]
             for p, first in zip(params, firsts, strict=True):
                 if first:
                     self.state[p].pop("first")
@@ -797,3 +850,459 @@ def _differentiable_soap(
         ):
             if each is not None:
                 each.copy_(new)
+
+
+def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["betas"][0], group["betas"][1]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["betas"][0], group["betas"][1], group["eps"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _kernel_numbers_3(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What kernels read of a group, and what they are built for."""
+    hypers = [group["lr"], group["betas"][0], group["betas"][1], group["weight_decay"]]
+    options = [group["maximize"]]
+    return hypers, options
+
+
+def _between_soap_1(
+    params: list[Tensor],
+    basises: list[list[Tensor | None]],
+    seens: list[Tensor],
+    updates: list[Tensor],
+    firsts: list[bool],
+    steps: list[Tensor],
+    *,
+    max_precond_dim: int,
+) -> None:
+    columns = [params, basises, seens, updates, firsts, steps]
+    keys = [(p.shape, first) for p, first in zip(params, firsts, strict=True)]
+    for params, basises, seens, updates, firsts, steps in _alike(columns, keys):
+        first = firsts[0]
+        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+        if not first:
+            new_updates = updates
+            new_seens = seens
+            for axis in range(params[0].ndim):
+                if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+                    # seen = turned(seen, basis[axis], axis)
+                    new_seens = _batched(
+                        lambda new_seen, basis: _turned(new_seen, basis, axis),
+                        new_seens,
+                        [each[axis] for each in basises],
+                    )
+
+                    # update = turned(update, basis[axis], axis)
+                    new_updates = _batched(
+                        lambda new_update, basis: _turned(new_update, basis, axis),
+                        new_updates,
+                        [each[axis] for each in basises],
+                    )
+
+            # update = turned(update, basis[axis], axis)
+            torch._foreach_copy_(updates, new_updates)
+
+            # seen = turned(seen, basis[axis], axis)
+            torch._foreach_copy_(seens, new_seens)
+
+
+def _between_soap_2(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    factors: list[list[Tensor | None]],
+    basises: list[list[Tensor | None]],
+    updates: list[Tensor],
+    firsts: list[bool],
+    steps: list[Tensor],
+    *,
+    betas: tuple[float, float],
+    shampoo_beta: float | None,
+    precondition_frequency: int,
+    max_precond_dim: int,
+    maximize: bool,
+) -> None:
+    # Numbers, where a group has tensors of one element.
+    betas = tuple(map(float, betas))
+
+    columns = [params, grads, exp_avg_sqs, factors, basises, updates, firsts, steps]
+    keys = [
+        (p.shape, first, step.item())
+        for p, first, step in zip(params, firsts, steps, strict=True)
+    ]
+    for params, grads, exp_avg_sqs, factors, basises, updates, firsts, steps in _alike(
+        columns, keys
+    ):
+        if maximize:
+            grads = torch._foreach_neg(grads)
+        first = firsts[0]
+        t = steps[0].item()
+        if not first:
+            new_updates = updates
+            for axis in range(params[0].ndim):
+                if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+                    # update = turned(update, transpose(basis[axis]), axis)
+                    new_updates = _batched(
+                        lambda new_update, basis: _turned(new_update, basis.mT, axis),
+                        new_updates,
+                        [each[axis] for each in basises],
+                    )
+
+            # update = turned(update, transpose(basis[axis]), axis)
+            torch._foreach_copy_(updates, new_updates)
+            del new_updates
+        for axis in range(params[0].ndim):
+            if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+                # factor[axis] = lerp(factor[axis], rows(grad, axis) @
+                #     transpose(rows(grad, axis)), 1 - (betas[1] if shampoo_beta == none
+                #     else shampoo_beta))
+                matmuls = _batched(
+                    lambda grad: _rows(grad, axis) @ _rows(grad, axis).mT, grads
+                )
+                torch._foreach_lerp_(
+                    [each[axis] for each in factors],
+                    matmuls,
+                    1 - (betas[1] if shampoo_beta is None else shampoo_beta),
+                )
+                if first:
+                    # values, vectors = eigh(factor[axis])
+                    valueses, vectorses = map(
+                        list,
+                        zip(
+                            *_batched(_eigh, [each[axis] for each in factors]),
+                            strict=True,
+                        ),
+                    )
+
+                    # basis[axis] = vectors
+                    torch._foreach_copy_([each[axis] for each in basises], vectorses)
+                elif (t - 1) % precondition_frequency == 0:
+                    # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]),
+                    #     dim=0), descending=true)
+                    matmuls = _batched(
+                        lambda factor, basis: factor @ basis,
+                        [each[axis] for each in factors],
+                        [each[axis] for each in basises],
+                    )
+                    products = torch._foreach_mul(
+                        [each[axis] for each in basises], matmuls
+                    )
+                    orders = [
+                        product.sum(dim=0).argsort(descending=True, stable=True)
+                        for product in products
+                    ]
+
+                    # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
+                    qs, rs = map(
+                        list,
+                        zip(
+                            *_batched(
+                                lambda factor, basis, order: _qr(
+                                    factor @ basis.index_select(1, order)
+                                ),
+                                [each[axis] for each in factors],
+                                [each[axis] for each in basises],
+                                orders,
+                            ),
+                            strict=True,
+                        ),
+                    )
+
+                    # basis[axis] = q
+                    torch._foreach_copy_([each[axis] for each in basises], qs)
+
+                    # exp_avg_sq = index_select(exp_avg_sq, axis, order)
+                    for exp_avg_sq, order in zip(exp_avg_sqs, orders, strict=True):
+                        exp_avg_sq.copy_(exp_avg_sq.index_select(axis, order))
+
+
+def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
+    """Update by kernels and torch in turns the groups that ask for it; return those
+    that are left.
+    """
+    taken, left = _KERNELS.apart(optimizer, groups)
+    for group, columns in taken:
+        params, grads, exp_avgs, exp_avg_sqs, factors, basises, firsts, steps = columns
+        seens, updates = _KERNELS.handed(params)
+        runs = _KERNELS.runs(
+            optimizer,
+            group,
+            elements=[
+                [params, grads, exp_avgs, seens, updates],
+                [params, exp_avg_sqs, seens, updates],
+                [params, updates],
+            ],
+            asked=[[firsts], [firsts], [firsts, [step.item() + 1 for step in steps]]],
+        )
+        if runs is None:
+            left.append((group, columns))
+            continue
+        run_1, run_2, run_3 = runs
+        run_1()
+        _between_soap_1(
+            params,
+            basises,
+            seens,
+            updates,
+            firsts,
+            steps,
+            max_precond_dim=group["max_precond_dim"],
+        )
+        run_2()
+        _between_soap_2(
+            params,
+            grads,
+            exp_avg_sqs,
+            factors,
+            basises,
+            updates,
+            firsts,
+            steps,
+            betas=group["betas"],
+            shampoo_beta=group["shampoo_beta"],
+            precondition_frequency=group["precondition_frequency"],
+            max_precond_dim=group["max_precond_dim"],
+            maximize=group["maximize"],
+        )
+        run_3()
+    return left
+
+
+_CPU_1 = r"""// SOAP, turn 1, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    const grad_t *grad;
+    exp_avg_t *exp_avg;
+    seen_t *seen;
+    update_t *update;
+    double betas[2];
+    double first;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.grad, row.exp_avg, row.seen, row.update);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            real exp_avg = load(row.exp_avg[i]);
+            real seen = load(row.seen[i]);
+            real update = load(row.update[i]);
+            if (!row.first) {
+                // exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+                exp_avg = lerp_(exp_avg, grad, real(1.0 - row.betas[0]));
+                // seen = grad
+                seen = grad;
+                // update = exp_avg
+                update = exp_avg;
+            }
+            store(row.exp_avg[i], exp_avg);
+            store(row.seen[i], seen);
+            store(row.update[i], update);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_soap(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.grad = (grad_t *)table->columns[1][at];
+        row.exp_avg = (exp_avg_t *)table->columns[2][at];
+        row.seen = (seen_t *)table->columns[3][at];
+        row.update = (update_t *)table->columns[4][at];
+        const double *hyper = table->hypers + 2 * table->group[at];
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.first = table->asked[at];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+
+_CPU_2 = r"""// SOAP, turn 2, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    exp_avg_sq_t *exp_avg_sq;
+    seen_t *seen;
+    update_t *update;
+    double betas[2];
+    double eps;
+    double first;
+};
+
+// What is worked out once a tensor.
+struct Numbers {};
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.exp_avg_sq, row.seen, row.update);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real exp_avg_sq = load(row.exp_avg_sq[i]);
+            const real seen = load(row.seen[i]);
+            real update = load(row.update[i]);
+            if (!row.first) {
+                // exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - betas[1])
+                exp_avg_sq = lerp_(exp_avg_sq, seen * seen, real(1.0 - row.betas[1]));
+                // update /= sqrt(exp_avg_sq) + eps
+                update = update / (sqrt_(exp_avg_sq) + real(row.eps));
+            }
+            store(row.exp_avg_sq[i], exp_avg_sq);
+            store(row.update[i], update);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_soap(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.exp_avg_sq = (exp_avg_sq_t *)table->columns[1][at];
+        row.seen = (seen_t *)table->columns[2][at];
+        row.update = (update_t *)table->columns[3][at];
+        const double *hyper = table->hypers + 3 * table->group[at];
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.eps = *hyper++;
+        row.first = table->asked[at];
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+
+_CPU_3 = r"""// SOAP, turn 3, in one pass over memory.
+
+// A tensor: its columns, and what its group says.
+struct Row {
+    int64_t numel;
+    p_t *p;
+    update_t *update;
+    double lr;
+    double betas[2];
+    double weight_decay;
+    double first;
+    double t;
+};
+
+// What is worked out once a tensor.
+struct Numbers {
+    double t, quotient;
+};
+
+static void numbers_1(const Row &row, Numbers &n) {
+    if (!row.first) {
+        // lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))
+        n.quotient = row.lr * sqrt_(1.0 - std::pow(row.betas[1], n.t - 1.0)) / (1.0 -
+            std::pow(row.betas[0], n.t - 1.0));
+    }
+}
+
+static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += BLOCK) {
+        const int64_t to = end_of_block(at, end);
+        ask(at, to, row.numel, row.p, row.update);
+        #pragma omp simd
+        for (int64_t i = at; i < to; ++i) {
+            real p = load(row.p[i]);
+            const real update = load(row.update[i]);
+            if (!row.first) {
+                // p -= lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))*update
+                p = p - real(n.quotient) * update;
+                // p *= 1 - lr*weight_decay
+                p = p * real(1.0 - row.lr * row.weight_decay);
+            }
+            store(row.p[i], p);
+        }
+    }
+}
+
+// 0, or 1 where nothing was changed since the host has to work it out.
+extern "C" int step_soap(const Table *table) {
+    std::vector<Row> rows(table->rows);
+    std::vector<Numbers> numbers(table->rows, Numbers{});
+    for (int64_t at = 0; at < table->rows; ++at) {
+        Row &row = rows[at];
+        row.numel = table->numel[at];
+        row.p = (p_t *)table->columns[0][at];
+        row.update = (update_t *)table->columns[1][at];
+        const double *hyper = table->hypers + 4 * table->group[at];
+        row.lr = *hyper++;
+        row.betas[0] = *hyper++;
+        row.betas[1] = *hyper++;
+        row.weight_decay = *hyper++;
+        row.first = table->asked[at];
+        row.t = table->asked[1 * table->rows + at];
+        numbers[at].t = row.t;
+    }
+    const std::vector<Chunk> chunks = chunks_of(*table);
+    for (int64_t at = 0; at < table->rows; ++at)
+        numbers_1(rows[at], numbers[at]);
+    each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
+        pass_1(rows[x.row], numbers[x.row], x.begin, x.end);
+    });
+    return 0;
+}
+"""
+
+_KERNELS = _Kernel and _Turns(
+    _Kernel(
+        "step_soap",
+        _CPU_1,
+        _kernel_numbers_1,
+        elements=("p", "grad", "exp_avg", "seen", "update"),
+        options=("maximize",),
+    ),
+    _Kernel(
+        "step_soap",
+        _CPU_2,
+        _kernel_numbers_2,
+        elements=("p", "exp_avg_sq", "seen", "update"),
+        options=("maximize",),
+    ),
+    _Kernel(
+        "step_soap",
+        _CPU_3,
+        _kernel_numbers_3,
+        elements=("p", "update"),
+        options=("maximize",),
+    ),
+    handed=2,
+)

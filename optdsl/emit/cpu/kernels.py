@@ -22,8 +22,9 @@ class Kernels(Entry):
         steps = [*enumerate(self.program.steps, 1)]
         passes = sum(isinstance(each, Elements) for _, each in steps)
         count = f"{passes} passes" if passes > 1 else "one pass"
+        turn = f", turn {self.program.turn}," if self.program.turn else ""
         result = [
-            f"// {self.rule.name} in {count} over memory.",
+            f"// {self.rule.name}{turn} in {count} over memory.",
             *self._row(),
             *self._struct(),
         ]
@@ -37,7 +38,8 @@ class Kernels(Entry):
             numbered[type(step)] += 1
             number = numbered[type(step)]
             if isinstance(step, Numbers):
-                checked = number == 1 and not (numbered[Elements] or numbered[Along])
+                first = number == 1 and not (numbered[Elements] or numbered[Along])
+                checked = first and not self.program.turn
                 functions += self._numbers(step, number, checked)
                 calls += self._call_numbers(number, checked)
             elif isinstance(step, Along):

@@ -1,0 +1,288 @@
+"""A step that kernels and torch take turns in, since one part of it looks at whole
+matrices, say.
+
+In: a checked rule. Out: its turns in order: programs of kernels, and rules that torch runs
+on lists. What one turn hands on to another is a state to both of them. Raises Refusal
+where nothing is left to the kernels, or where no tensor could hold what is handed on.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from .. import ir
+from ..ir.kernels import Program, Turns
+from ..stages import read_first, surely
+from .carve import Carving, like_param
+from .gradient import with_own_gradient
+from .inline import inline
+from .leaves import Leaf, Who, leaves
+from .names import free
+from .program import program
+from .refusal import Refusal
+from .slots import Conditions, as_block
+
+
+def turns(rule: ir.Rule) -> Turns:
+    """The turns of a rule's step.
+
+    Raises:
+        Refusal: kernels have nothing to do, or what is handed on is no tensor.
+    """
+    if rule.in_phases or any(each.scalar for each in rule.own):
+        raise Refusal("calls of torch between passes that more than tensors go through")
+    taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
+    taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
+    carving = Carving(rule.functions, taken)
+    step = inline(rule, taken, carving.functions)
+    if "grad" in ir.assigned(step):
+        step = with_own_gradient(step, free("gradient", taken))
+    placed = leaves(carving.block(step), carving)
+    found = _handed_on(placed)
+    states = {name: _state(name, placed) for name in sorted(found.handed)}
+    parts: list[Program | ir.Rule] = []
+    turn = 0
+    for slot, of_turn in found.turns.items():
+        if Who.of(slot) is Who.TORCH:
+            parts.append(_of_torch(rule, of_turn, states, {*taken}))
+        elif of_turn:
+            turn += 1
+            parts.append(program(_of_kernels(rule, of_turn, states), turn))
+            if parts[-1].lists:
+                raise Refusal("lists, and calls of torch between passes over them")
+    if not turn:
+        raise Refusal("nothing but calls of torch")
+    return Turns(tuple(parts), tuple(states))
+
+
+# ---- what a turn does
+
+
+@dataclass
+class Found:
+    """The leaves of each turn, and the names of what they hand on to others."""
+
+    turns: dict[int, list[Leaf]]
+    handed: set[str]
+
+
+def _handed_on(placed: list[Leaf]) -> Found:
+    slots = sorted({each.slot for each in placed if each.who is not Who.HOST})
+    found = Found({}, set())
+    while len(found.turns) < len(slots):
+        slot = slots[len(found.turns)]
+        names = _missing(placed, slot, found)
+        if names:
+            found.handed |= names
+            found.turns.clear()
+    return found
+
+
+def _missing(placed: list[Leaf], slot: int, found: Found) -> set[str]:
+    """Find the leaves of a turn: those that write what outlives it, and what these need.
+    The names that have to be handed on to it, beside those that are known, are returned.
+    """
+    chosen = [
+        at
+        for at, each in enumerate(placed)
+        if each.slot == slot
+        and each.who is not Who.HOST
+        and any(_outlives(ref, found) for ref in each.targets)
+    ]
+    known: set[int] = set()
+    while chosen:
+        at = chosen.pop()
+        if at in known:
+            continue
+        known.add(at)
+        for name in placed[at].reads:
+            before = [k for k, x in enumerate(placed[:at]) if name in x.assigned]
+            if name in found.handed:
+                chosen += [k for k in before if placed[k].slot == slot]
+            elif _is_local(name, placed):
+                if not all(_can_run(placed, k, slot, found) for k in before):
+                    return {name}
+                chosen += before
+    found.turns[slot] = [placed[at] for at in sorted(known)]
+    return set()
+
+
+def _outlives(ref: ir.Ref, found: Found) -> bool:
+    lasting = ref.role in (ir.Role.PARAM, ir.Role.STATE)
+    return lasting or ref.name in found.handed
+
+
+def _is_local(name: str, placed: list[Leaf]) -> bool:
+    targets = (ref for each in placed for ref in each.targets)
+    return any(ref.role is ir.Role.LOCAL for ref in targets if ref.name == name)
+
+
+def _can_run(placed: list[Leaf], at: int, slot: int, found: Found) -> bool:
+    """Whether a leaf can be a part of a turn: it is, or it does the same there once more.
+    Torch does nothing again but call something by another name.
+    """
+    leaf = placed[at]
+    if leaf.slot == slot and leaf.who is not Who.HOST:
+        return True
+    again = leaf.who is Who.HOST or (
+        leaf.who is Who.KERNELS and (Who.of(slot) is Who.KERNELS or leaf.is_other_name)
+    )
+    changed = {
+        ref.name
+        for each in placed[at + 1 :]
+        if each.slot < slot
+        for ref in each.targets
+        if _outlives(ref, found) or leaf.who is Who.HOST
+    }
+    return again and not changed & leaf.reads
+
+
+# ---- what is handed on
+
+
+def _state(name: str, placed: list[Leaf]) -> ir.State:
+    """A tensor like the parameter for as long as a step takes.
+
+    Raises:
+        Refusal: the name stands for something else.
+    """
+    unknown = None
+    for each in placed:
+        for ref in each.targets:
+            if ref.name != name:
+                continue
+            if ref.type.kind is not ir.Kind.TENSOR or ref.type.element != "number":
+                raise Refusal("a number that is handed on across a call of torch")
+            if ref.type.shape.reductions:
+                raise Refusal("what is reduced, handed on across a call of torch")
+            if not ref.type.shape.known and not _is_like_param(each):
+                unknown = each.slot
+            elif not each.conditions:
+                unknown = None
+        # Whether it is broadcast when it is handed on matters to no element.
+        reads = each.who is Who.TORCH and name in each.reads
+        if reads and unknown is not None and unknown < each.slot:
+            raise Refusal("a tensor of another shape between calls of torch")
+    zero = ir.Const("0.0", ir.NUMBER, placed[0].statement.span)
+    return ir.State(name, zero, None, ir.TENSOR, "", "", zero.span)
+
+
+def _is_like_param(leaf: Leaf) -> bool:
+    """Whether kernels work out a value for each element of the parameter, whatever the
+    shape of what else it is made of.
+    """
+    return leaf.who is Who.KERNELS and any(
+        ref.type == ir.TENSOR for ref in ir.reads(leaf.statement)
+    )
+
+
+def _of_kernels(
+    rule: ir.Rule, of_turn: list[Leaf], states: dict[str, ir.State]
+) -> ir.Rule:
+    """What kernels do in a turn, as a rule of its own. The host tells them the count."""
+
+    def handed(node: ir.Node) -> ir.Node:
+        return _as_states(node, states)
+
+    step = tuple(map(like_param, map(handed, as_block(of_turn))))
+    return replace(
+        rule,
+        step=step,
+        states=_mentioned(rule, states, step),
+        counted="int" if rule.counted else "",
+        functions=(),
+        pre_steps=(),
+        post_steps=(),
+    )
+
+
+def _mentioned(
+    rule: ir.Rule, states: dict[str, ir.State], step: ir.Block
+) -> tuple[ir.State, ...]:
+    """The states that a turn reads or writes."""
+    names = {ref.name for each in step for ref in ir.mentions(each)}
+    own = (*rule.own, *states.values())
+    return tuple(each for each in own if each.name in names)
+
+
+def _as_states(node: ir.Node, states: Iterable[str]) -> ir.Node:
+    """The same, where what is handed on is a state."""
+    node = ir.mapped(node, lambda each: _as_states(each, states))
+    if isinstance(node, ir.Ref) and node.name in states:
+        return replace(node, role=ir.Role.STATE, type=ir.TENSOR)
+    return node
+
+
+def _of_torch(
+    rule: ir.Rule, of_turn: list[Leaf], states: dict[str, ir.State], taken: set[str]
+) -> ir.Rule:
+    """What torch does in a turn, as a rule of its own."""
+    for name in states:
+        of_turn = _with_border(of_turn, name, taken)
+    step = as_block(of_turn)
+    return replace(
+        rule,
+        step=step,
+        states=_mentioned(rule, states, step),
+        pre_steps=(),
+        post_steps=(),
+        pairs=False,
+        complex=(),
+    )
+
+
+def _with_border(of_turn: list[Leaf], name: str, taken: set[str]) -> list[Leaf]:
+    """The leaves of a turn of torch with what is handed on in place of a local: where the
+    turn assigns it more than once, at its beginning and at its end alone.
+
+    Raises:
+        Refusal: it is assigned on some ways only.
+    """
+    mention = [x for x in of_turn if name in x.reads | x.assigned]
+    assign = [x for x in mention if name in x.assigned]
+    if not assign or (len(mention) == 1 and isinstance(assign[0].statement, ir.Assign)):
+        return [
+            replace(each, statement=_as_states(each.statement, {name}))
+            for each in of_turn
+        ]
+    span = _last(assign[-1].statement, name).span
+    state = ir.Ref(name, ir.Role.STATE, ir.TENSOR, span)
+    local = ir.Ref(free(f"new_{name}", taken), ir.Role.LOCAL, ir.TENSOR, span)
+    around = _common(assign)
+    depth = len(around)
+    own = [replace(x, conditions=x.conditions[depth:]) for x in assign]
+    begin = replace(mention[0], statement=ir.Assign(local, state, span))
+    begin = replace(begin, conditions=_common(mention))
+    end = replace(begin, statement=ir.Assign(state, local, span), conditions=around)
+    result: list[Leaf] = []
+    read = {*read_first(as_block(of_turn), set())}
+    if name in read or name not in surely(as_block(own)):
+        result.append(begin)
+    for each in of_turn:
+        result.append(replace(each, statement=_renamed(each.statement, name, local)))
+        if each is assign[-1]:
+            result.append(end)
+    return result
+
+
+def _last(statement: ir.Statement, name: str) -> ir.Statement:
+    """The last statement of a loop, or itself, that assigns a name."""
+    several = [x for x in ir.statements((statement,)) if not isinstance(x, ir.Repeat)]
+    return [x for x in several if name in ir.assigned((x,))][-1]
+
+
+def _common(several: list[Leaf]) -> Conditions:
+    """The conditions that all leaves stand under."""
+    first, *others = (each.conditions for each in several)
+    depth = 0
+    while all(x[depth : depth + 1] == first[depth : depth + 1] for x in others):
+        if depth == len(first):
+            break
+        depth += 1
+    return first[:depth]
+
+
+def _renamed(node: ir.Node, name: str, local: ir.Ref) -> ir.Node:
+    node = ir.mapped(node, lambda each: _renamed(each, name, local))
+    if isinstance(node, ir.Ref) and node.name == name:
+        return replace(node, name=local.name)
+    return node
