@@ -123,7 +123,7 @@ class Pair:
         **setting: Any,
     ) -> None:
         self.ways = [each[1:] for each in of]
-        self.shapes = [*(each[0] for each in of), (4,)]
+        self.shapes = [*(each[0] for each in of), (4, 2)]
         self.dtype = dtype
         whole = self.given(0)
         self.whole = [Parameter(x.clone()) for x in whole]

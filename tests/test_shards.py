@@ -78,7 +78,7 @@ def together() -> Asked:
         for name in ELEMENTWISE
         if reduces_at_first(name)
     }
-    for name in (name for name in KERNELS if name not in ELEMENTWISE):
+    for name in (k for k, x in KERNELS.items() if x and k not in ELEMENTWISE):
         found[f"{name} is left"] = partial(takes_none, name, defaults(name))
     for name in REDUCING:
         if PROGRAMS[name].rule.in_phases:
