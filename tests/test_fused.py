@@ -47,7 +47,7 @@ def kernels_alone(leave: bool = False) -> Iterator[list[int]]:
     """
     launches: list[int] = []
     repeat, run, one = Kernel.repeat, Launch.run, Launch.step
-    apart, runs = Turns.apart, Turns.runs
+    apart, of = Turns.apart, Turns.of
 
     def begun(self: Kernel, optimizer: Any) -> list:
         launches.append(0)
@@ -70,14 +70,14 @@ def kernels_alone(leave: bool = False) -> Iterator[list[int]]:
         assert leave or not asked, "a group was left without a turn of kernels"
         return taken, left
 
-    def carried(self: Turns, *columns: Any, **more: Any) -> list | None:
-        result = runs(self, *columns, **more)
+    def carried(self: Turns, *columns: Any) -> list | None:
+        result = of(self, *columns)
         assert leave or result is not None, "kernels left their turns"
         return result
 
     with (
         patch.object(Turns, "apart", parted),
-        patch.object(Turns, "runs", carried),
+        patch.object(Turns, "of", carried),
         patch.object(Kernel, "repeat", begun),
         patch.object(Launch, "run", watched),
         patch.object(Launch, "step", counted),

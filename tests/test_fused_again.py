@@ -5,6 +5,7 @@ Each is held against the same optimizer without kernels, to which the same is do
 """
 
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 from torch.utils import swap_tensors
 from twins import CLOSE, Twins, give, parameters
 
 from optdsl import from_string
-from optdsl.runtime import objects
+from optdsl.runtime import by_cpp, objects
 from optdsl.runtime.kernel import Kernel
 
 SHAPES = ((5,), (3, 4), (2, 2), ())
@@ -186,9 +188,9 @@ def in_groups(twins: Twins) -> Twins:
 def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks where tensors are and what is in dicts."""
     if request.param == "Python":
-        monkeypatch.setattr(objects, "_by_cpp", lambda: None)
+        monkeypatch.setattr(by_cpp, "asked", lambda: None)
     else:
-        assert objects._by_cpp() is not None
+        assert by_cpp.asked() is not None
 
 
 @pytest.mark.usefixtures("asked")
@@ -221,6 +223,11 @@ def test_a_gradient_that_is_missing_or_comes_late(number: int) -> None:
     twins.assert_close()
 
 
+class Kind(Tensor):
+    """Of whoever else has a kind of tensor of their own."""
+
+
+@pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
     "change",
     [
@@ -228,6 +235,7 @@ def test_a_gradient_that_is_missing_or_comes_late(number: int) -> None:
         lambda grad: grad.to_sparse().to_dense(),
         lambda grad: grad.clone().set_(torch.empty(4, 3).normal_().t().contiguous()),
         lambda grad: torch.nn.Parameter(grad),
+        lambda grad: grad.as_subclass(Kind),
     ],
 )
 def test_gradients_are_looked_at_in_each_step(
@@ -242,6 +250,66 @@ def test_gradients_are_looked_at_in_each_step(
                 params[1].grad = change(params[1].grad).detach()
             optimizer.step()
     twins.assert_close()
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_gradients_that_are_the_negative_of_what_is_in_memory(
+    dtype: torch.dtype,
+) -> None:
+    twins = Twins("adamw", lambda: parameters((1,), dtype=dtype), lr=0.1)
+    with repeated(twins.fused) as found:
+        for step in range(5):
+            for optimizer, params in twins.sides:
+                give(params, step)
+                if step == 3:
+                    params[0].grad = torch._neg_view(params[0].grad)
+                optimizer.step()
+    assert found == [False, True, True, False, False]
+    twins.assert_close()
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("of", ["param", "grad", "state"])
+def test_memory_that_was_given_up(of: str) -> None:
+    """By the gradients of a step, or by what it had of the one before."""
+    twins = Twins("adamw", lambda: parameters(*SHAPES), lr=0.1)
+    for step in range(3):
+        twins.step(step)
+    p, kernel = twins.params[1], sys.modules[type(twins.fused).__module__]._KERNELS
+    plan = kernel.plans[twins.fused]
+    assert plan.is_same(twins.fused, kernel)
+    tensors = {"param": p, "grad": p.grad, "state": twins.fused.state[p]["exp_avg"]}
+    tensors[of].untyped_storage().resize_(0)
+    assert not plan.is_same(twins.fused, kernel)
+
+
+class Fails(TorchFunctionMode):
+    """Fails where a gradient is asked for."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func == Tensor.grad.__get__:
+            raise KeyError("no gradient today")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_python_raises_for_a_gradient_is_raised() -> None:
+    twins = Twins("adamw", lambda: parameters(*SHAPES), lr=0.1)
+    for step in range(3):
+        twins.step(step)
+    with Fails(), pytest.raises(KeyError, match="no gradient today"):
+        twins.fused.step()
+
+
+@pytest.mark.parametrize("name", ["_known", "_are_right", "_has_handle"])
+def test_where_torch_is_not_what_it_was_python_asks(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_cpp, name, lambda *_: None)
+    assert by_cpp.asked.__wrapped__() is None
 
 
 @pytest.mark.parametrize(

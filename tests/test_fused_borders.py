@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -33,10 +32,10 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from optdsl import interpret, ir, load_optimizer
+from optdsl.emit.cpu import kernels_of
 from optdsl.emit.cpu.table import columns_of
 from optdsl.ir.kernels import Along, Elements
 from optdsl.runtime.launch import Launch
-from optdsl.runtime.turns import Turns
 from optdsl.verify.compare import same_bits
 from optdsl.verify.roundoff import DRAWS, LUCK, SHORT_LUCK, Inexact
 from optdsl.verify.run import loss_of
@@ -413,31 +412,24 @@ class OfTurn(Case):
 @contextmanager
 def judged_turns(case: Case, number: int) -> Iterator[None]:
     """Where each turn of kernels is judged, from what is in memory before it."""
-    runs = Turns.runs
+    step = Launch.step
+    texts = [each.text() for each in map(kernels_of, case.program.programs)]
 
-    def watched(
-        self: Turns, optimizer: Any, group: dict, elements: list, asked: Any = ()
-    ) -> list:
-        made = runs(self, optimizer, group, elements, asked)
-        return [
-            partial(watch, at, columns, run)
-            for at, (columns, run) in enumerate(zip(elements, made, strict=True))
-        ]
-
-    def watch(at: int, columns: list[list], run: Callable[[], None]) -> None:
+    def watched(self: Launch, batch: Any) -> bool:
         of = case.name, case.setting, case.dtype, case.maximize
-        turn = OfTurn(*of, at, number == 1)
+        turn = OfTurn(*of, texts.index(self.kernel.text), number == 1)
         names = columns_of(turn.program).tensors
-        start = [_cloned(names, row) for row in zip(*columns, strict=True)]
-        run()
-        got = [_cloned(names, row) for row in zip(*columns, strict=True)]
+        start = [_cloned(names, row) for row in zip(*batch.columns, strict=True)]
+        taken = step(self, batch)
+        got = [_cloned(names, row) for row in zip(*batch.columns, strict=True)]
         grads = [row.pop("grad", torch.zeros_like(row["p"])) for row in start]
         for row in got:
             row.pop("grad", None)
         grads = [-grad if case.maximize else grad for grad in grads]
         assert_judged(turn, [*start, {}], grads, number, [*got, {}])
+        return taken
 
-    with patch.object(Turns, "runs", watched):
+    with patch.object(Launch, "step", watched):
         yield
 
 

@@ -280,13 +280,13 @@ def test_groups_take_turns_by_themselves() -> None:
 def test_whoever_asks_for_nothing_gets_turns(monkeypatch) -> None:
     monkeypatch.setenv("OPTDSL_FUSED", "1")
     carried = []
-    runs = runtime.Turns.runs
+    of = runtime.Turns.of
 
-    def watched(self: runtime.Turns, *columns: object, **more: object) -> list:
-        carried.append(runs(self, *columns, **more))
+    def watched(self: runtime.Turns, *columns: object) -> list | None:
+        carried.append(of(self, *columns))
         return carried[-1]
 
-    monkeypatch.setattr(runtime.Turns, "runs", watched)
+    monkeypatch.setattr(runtime.Turns, "of", watched)
     params = matrices()()
     optimizer = load_optimizer("muon")(params)
     for fused, foreach, count in ((None, None, 1), (None, False, 1), (True, None, 2)):

@@ -30,26 +30,19 @@ def _alike(columns: list[list[Any]], keys: list[Any] | None = None) -> list[Any]
 
 
 def emit(
-    rule: ir.Rule,
-    update: Update,
-    suffix: str = "",
-    captured: bool = False,
-    kind: str = KIND,
-    goes_up: bool = True,
+    rule: ir.Rule, update: Update, suffix: str = "", captured: bool = False
 ) -> list[str]:
     """The lines of a function that runs the rule on all parameters of a batch at once."""
     names = Lists(update)
-    body = [] if captured else _numbers(update)
+    body = [] if captured else as_numbers(update)
     body += lines(rule.prologue, names.host, rule.source, names.single)
     body += [""] * bool(body)
     body += _batches(rule, update)
     given = [f"{GIVEN} = grads"] * consumes(rule.step)
-    inner = [*given]
-    if update.reads_grad:
-        inner += [f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
+    inner = [*given, f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
     gathered = gathered_lists(rule, [each.items for each in update.kept])
     inner += [*gathered, *given] if gathered else []
-    inner += count(rule, update, captured, goes_up, asks_count(rule))
+    inner += count(rule, update, captured, True, asks_count(rule))
     several = list(runs(rule, update))
     is_complex = "torch.is_complex(params[0])"
     if sum(bool(run.changed) for run in several) > 1:
@@ -61,12 +54,12 @@ def emit(
         if seen and "grad" in run.changed:
             inner += [INDENT + each for each in given]
         written = lines(run.block, names.host, rule.source, names.single)
-        inner += [""] * bool(inner and written and written[0].startswith("#"))
+        inner += [""] * written[:1][0].startswith("#") if written else []
         inner += written
     inner += scattered_lists(rule)
     body += [INDENT + line if line else "" for line in inner]
     result = [
-        *head(update, update.function(kind) + suffix),
+        *head(update, update.function(KIND) + suffix),
         *(INDENT + line if line else "" for line in body),
     ]
     return [part for line in result for part in fit(line)]
@@ -80,7 +73,7 @@ def consumes(block: ir.Block) -> bool:
     )
 
 
-def _numbers(update: Update) -> list[str]:
+def as_numbers(update: Update) -> list[str]:
     """Hypers as numbers, where a group may have tensors."""
     own = update.names.own
     floats = [
@@ -121,17 +114,29 @@ def batched(rule: ir.Rule, update: Update) -> list[str]:
 def _alike(rule: ir.Rule, update: Update) -> list[str]:
     """Lines, the last of which is the list of batches."""
     columns = f"columns = [{update.lists}]"
+    if keys := keys_of(rule, update):
+        return [columns, f"keys = {keys}", "_alike(columns, keys)"]
+    return [columns, "_alike(columns)"]
+
+
+def keys_of(rule: ir.Rule, update: Update, by_shape: bool = False) -> str:
+    """What the host knows of each parameter and asks for, or nothing; their shapes, where
+    it asks for these or batches are to be `by_shape`.
+    """
     facts = dict(_facts(rule, update))
+    param = update.columns[0]
+    if by_shape:
+        facts.pop(f"{param.item}.ndim", None)
+        facts = {f"{param.item}.shape": param} | facts
     if not facts:
-        return [columns, "_alike(columns)"]
+        return ""
     read = dict.fromkeys(facts.values())
     one = ", ".join(facts)
     one = one if len(facts) == 1 else f"({one})"
     items = ", ".join(each.item for each in read)
     lists = ", ".join(each.items for each in read)
     lists = lists if len(read) == 1 else f"zip({lists}, strict=True)"
-    keys = lists if one == items else f"[{one} for {items} in {lists}]"
-    return [columns, f"keys = {keys}", "_alike(columns, keys)"]
+    return lists if one == items else f"[{one} for {items} in {lists}]"
 
 
 def _facts(rule: ir.Rule, update: Update) -> Iterator[tuple[str, object]]:

@@ -197,8 +197,9 @@ def _may_scale(rule: ir.Rule) -> bool:
     return not (makes or firsts or hooks or rule.counted == "int")
 
 
-def function(program: Program | None, update: Update) -> list[str]:
+def function(targets: ir.Targets, update: Update) -> list[str]:
     """The lines of the function that updates groups by kernels."""
+    program = targets.kernels
     if program is None:
         return []
     columns = columns_of(program)

@@ -134,7 +134,7 @@ def _by_kernels(targets: ir.Targets, update: Update) -> dict[str, str]:
     by = turns if isinstance(targets.kernels, Turns) else fused
     return {
         "kernels": "\n".join(by.kernels(targets.kernels)),
-        "fused": "\n".join(by.function(targets.kernels, update)),
+        "fused": "\n".join(by.function(targets, update)),
     }
 
 

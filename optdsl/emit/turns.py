@@ -1,29 +1,26 @@
 """The part of a file that is about a step in which kernels and torch take turns.
 
-In: the turns. Out: lines of Python: a function for each turn of torch, the kernels of the
-others, and the function that has them take turns.
+In: the turns of a rule. Out: lines of Python: a function for each turn of torch, the
+kernels of the others, and the function that has them take turns.
 """
 
 from dataclasses import replace
 
 from .. import ir
 from ..ir.kernels import Program, Turns
-from . import foreach
-from .body import INDENT
+from ..stages import surely
+from .body import INDENT, lines
 from .cpu.table import columns_of
-from .fused import (
-    KERNELS,
-    kernel,
-    looked_up,
-    numbers_function,
-    spelled_by,
-)
+from .foreach import GIVEN, as_numbers, consumes, count, keys_of
+from .fused import KERNELS, kernel, looked_up, numbers_function, spelled_by
 from .layout import fit
+from .lists import Lists
 from .names import Names, plural
 from .signature import option
-from .update import Column, Update, call, update_of
+from .update import MAXIMIZE, Column, Update, asks_count, call, head, update_of
 
 KIND = "between"
+_TAKEN = "optimizer groups taken left group columns turns keys".split()
 
 
 def kernels(turns: Turns) -> list[str]:
@@ -31,39 +28,44 @@ def kernels(turns: Turns) -> list[str]:
     texts: list[str] = []
     made = [f"{KERNELS} = _Kernel and _Turns("]
     for number, program in enumerate(turns.programs, 1):
-        own, lines = kernel(program, f"_{number}")
+        own, made_of = kernel(program, f"_{number}")
         texts += own
-        made += [INDENT + line for line in [*lines[:-1], f"{lines[-1]},"]]
-    made += [f"{INDENT}handed={len(turns.handed)},"] * bool(turns.handed) + [")"]
+        made += [INDENT + line for line in [*made_of[:-1], f"{made_of[-1]},"]]
+    made.append(")")
     return [*texts, *(part for line in made for part in fit(line)), ""]
 
 
-def function(turns: Turns, update: Update) -> list[str]:
+def function(targets: ir.Targets, update: Update) -> list[str]:
     """The lines of the functions of torch's turns, and of the one that has all turns."""
+    turns: Turns = targets.kernels
     result: list[str] = []
     for number, program in enumerate(turns.programs, 1):
         result += numbers_function(program, f"_{number}")
     names = Names((*update.lists.split(", "), *_TAKEN))
-    handed = {name: names.claim(plural(name)) for name in turns.handed}
+    spelled = spelled_by(update)
+    spelled |= {name: names.claim(plural(name)) for name in turns.handed}
     between = [each for each in turns.parts if isinstance(each, ir.Rule)]
     body: list[str] = []
     number = 0
+    counted, made = False, set()
     for part in turns.parts:
         if isinstance(part, Program):
             number += 1
-            body.append(f"run_{number}()")
+            body += _kernels_turn(part, number, update, spelled, made, counted)
+            made |= {x for each in part.steps for x in getattr(each, "stores", ())}
             continue
         suffix = f"_{between.index(part) + 1}" if len(between) > 1 else ""
-        goes_up = part is between[0]
-        own = _update(part, goes_up)
-        result += ["", ""]
-        result += foreach.emit(part, own, suffix, kind=KIND, goes_up=goes_up)
-        body += _called(own, own.function(KIND) + suffix, update, handed, part)
-    result += ["", "", *_in_turns(turns, update, handed, body)]
+        own = _update(part, goes_up=not counted)
+        name = own.function(KIND) + suffix
+        result += ["", "", *_between(part, own, name, goes_up=not counted)]
+        body += _torchs_turn(part, own, name, update, spelled)
+        made |= {*_results(part)}
+        counted = True
+    result += ["", "", *_in_turns(targets, update, body)]
     return [part for line in result for part in (fit(line) if line else [""])]
 
 
-_TAKEN = "optimizer groups left taken group columns runs".split()
+# ---- a turn of torch
 
 
 def _update(rule: ir.Rule, goes_up: bool) -> Update:
@@ -71,46 +73,111 @@ def _update(rule: ir.Rule, goes_up: bool) -> Update:
     update = update_of(ir.Targets(rule, rule, rule))
     refs = [ref for each in rule.step for ref in ir.mentions(each)]
     names, roles = {ref.name for ref in refs}, {ref.role for ref in refs}
-    p, grad, *others = update.columns
+    p, grad, *_ = update.columns
     unread = [each for each, name in ((p, "p"), (grad, "grad")) if name not in names]
     if update.step is not None and not goes_up and ir.Role.COUNT not in roles:
         unread.append(update.step)
-    if p in unread and not _is_tensors(others[0]):
-        unread.remove(p)  # it says which are of one device and type
     return replace(update, unread=tuple(unread))
 
 
-def _is_tensors(column: Column) -> bool:
-    return column.annotation == "list[Tensor]"
+def _results(rule: ir.Rule) -> dict[str, ir.Ref]:
+    """What a turn of torch hands on, each with its name there."""
+    (*_, last) = rule.step
+    if not isinstance(last, ir.Return):
+        return {}
+    refs = last.value.items if isinstance(last.value, ir.Pack) else (last.value,)
+    given = {each.name for each in rule.states}
+    olds = (ref.name.removeprefix("new_") for ref in refs)
+    return {
+        old if old in given else ref.name: ref
+        for old, ref in zip(olds, refs, strict=True)
+    }
 
 
-def _called(
-    own: Update, function: str, update: Update, handed: dict[str, str], rule: ir.Rule
+def _between(rule: ir.Rule, update: Update, name: str, goes_up: bool) -> list[str]:
+    """The lines of its function, for parameters that are alike."""
+    names = Lists(update)
+    results = _results(rule).values()
+    body = as_numbers(update)
+    body += lines(rule.prologue, names.host, rule.source, names.single)
+    body += [""] * bool(body)
+    body += [f"{GIVEN} = grads"] * consumes(rule.step)
+    if update.reads_grad:
+        body += [f"if {MAXIMIZE}:", "    grads = torch._foreach_neg(grads)"]
+    if update.step is not None and update.step in update.given:
+        body += count(rule, update, False, goes_up, asks_count(rule))
+    elif update.first is not None:
+        body.append(f"{update.first.item} = {update.first.items}[0]")
+    step = rule.step[:-1] if results else rule.step
+    sure = surely(step)
+    body += [f"{names.many(x.name)} = None" for x in results if x.name not in sure]
+    written = lines(step, names.host, rule.source, names.single)
+    body += [""] * bool(body and body[-1] and written[0].startswith("#"))
+    body += written
+    if results:
+        body.append(f"return {', '.join(names.many(x.name) for x in results)}")
+    kinds = ["list[Tensor]" + " | None" * (x.name not in sure) for x in results]
+    returned = ", ".join(kinds) or "None"
+    returned = f"tuple[{returned}]" if len(results) > 1 else returned
+    return [*head(update, name, returned), *(INDENT + x if x else "" for x in body)]
+
+
+def _torchs_turn(
+    rule: ir.Rule, own: Update, function: str, update: Update, spelled: dict[str, str]
 ) -> list[str]:
-    """The lines of a call of a turn of torch."""
-    spelled = spelled_by(update) | handed
+    """The lines of its call."""
     roles = {each.role: each.items for each in update.columns if each.role}
     given = [
         spelled[each.state.name] if each.state else roles.get(each.role, each.items)
         for each in own.given
     ]
-    named = [line for line in call(own, option(rule, "maximize")) if "=" in line]
-    return [f"{function}(", *(f"    {each}," for each in given), *named, ")"]
+    named = [line.strip(" ,") for line in call(own, option(rule, MAXIMIZE))]
+    called = f"{function}({', '.join([*given, *(x for x in named if '=' in x)])})"
+    results = ", ".join(spelled[name] for name in _results(rule))
+    if not results:
+        return [called]
+    handed = f"{KERNELS}.handed(columns, {results})"
+    return [f"{results} = {called}", f"{results} = {handed}"]
 
 
-def _in_turns(
-    turns: Turns, update: Update, handed: dict[str, str], body: list[str]
+# ---- a turn of kernels
+
+
+def _kernels_turn(
+    program: Program,
+    number: int,
+    update: Update,
+    spelled: dict[str, str],
+    made: set[str],
+    counted: bool,
 ) -> list[str]:
-    runs = [f"run_{number}" for number in range(1, len(turns.programs) + 1)]
-    listed = _listed([*handed.values()])
-    spelled = spelled_by(update) | handed
-    counts = f"[step.item() + 1 for step in {spelled.get('step')}]"
+    """The lines of its call: it makes what is handed on and was not there before."""
+    own = {each.state.name for each in update.columns if each.state} | {"p", "grad"}
+    tensors = columns_of(program).tensors
+    makes = [x for x in tensors if x not in own and x not in made]
+    given = [spelled[x] for x in tensors if x not in makes]
+    steps = spelled.get("step")
+    counts = f"[step.item(){'' if counted else ' + 1'} for step in {steps}]"
     counts = counts if update.counted == "tensor" else ""
-    elements = [
-        ", ".join(spelled[name] for name in columns_of(each).tensors)
-        for each in turns.programs
-    ]
-    asked = [", ".join(looked_up(each, update, counts)) for each in turns.programs]
+    if asked := looked_up(program, update, counts):
+        given.append(f"asked=[{', '.join(asked)}]")
+    result = f"turn_{number}({', '.join(given)})"
+    return [f"{', '.join(spelled[x] for x in makes)} = {result}" if makes else result]
+
+
+# ---- all turns
+
+
+def _in_turns(targets: ir.Targets, update: Update, body: list[str]) -> list[str]:
+    turns: Turns = targets.kernels
+    numbers = range(1, len(turns.programs) + 1)
+    named = ", ".join(f"turn_{number}" for number in numbers)
+    listed = ", ".join(
+        f'"{column.state.name}": {column.items}'
+        for column in update.columns
+        if column.state and _is_read(column, turns)
+    )
+    known = f'"p": params, "grad": grads{", " * bool(listed)}{listed}'
     return [
         "def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:",
         '    """Update by kernels and torch in turns the groups that ask for it; return those',
@@ -119,23 +186,19 @@ def _in_turns(
         f"    taken, left = {KERNELS}.apart(optimizer, groups)",
         "    for group, columns in taken:",
         f"        {update.taken_apart} = columns",
-        *[f"        {listed} = {KERNELS}.handed(params)"] * bool(handed),
-        f"        runs = {KERNELS}.runs(",
-        "            optimizer,",
-        "            group,",
-        f"            elements=[{', '.join(f'[{each}]' for each in elements)}],",
-        *[f"            asked=[{', '.join(f'[{each}]' for each in asked)}],"]
-        * any(asked),
-        "        )",
-        "        if runs is None:",
+        f"        turns = {KERNELS}.of(optimizer, group, {{{known}}})",
+        "        if turns is None:",
         "            left.append((group, columns))",
         "            continue",
-        f"        {_listed(runs)} = runs",
-        *(INDENT * 2 + line for line in body),
+        f"        {named if len(numbers) > 1 else f'({named},)'} = turns",
+        f"        keys = {keys_of(targets.foreach, update, by_shape=True)}",
+        "        for columns in _alike(columns, keys):",
+        f"            {update.taken_apart} = columns",
+        *(INDENT * 3 + line for line in body),
         "    return left",
     ]
 
 
-def _listed(names: list[str]) -> str:
-    """Names, to be assigned the items of a list."""
-    return ", ".join(names) if len(names) != 1 else f"({names[0]},)"
+def _is_read(column: Column, turns: Turns) -> bool:
+    """Whether kernels read or write a state."""
+    return any(column.state.name in columns_of(x).tensors for x in turns.programs)

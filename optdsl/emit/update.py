@@ -204,14 +204,14 @@ def asks_count(rule: ir.Rule) -> bool:
     return any(role is ir.Role.COUNT for role, _ in read)
 
 
-def head(update: Update, function: str) -> list[str]:
+def head(update: Update, function: str, returns: str = "None") -> list[str]:
     """The first lines of an update function."""
     own = update.names.own
     columns = [f"    {each.items}: {each.annotation}," for each in update.given]
     named = [f"    {own(each.name)}: {annotation(each)}," for each in update.hypers]
     named += [f"    {MAXIMIZE}: bool,"] * update.reads_grad
     named[:0] = ["    *,"] * bool(named)
-    return [f"def {function}(", *columns, *named, ") -> None:"]
+    return [f"def {function}(", *columns, *named, f") -> {returns}:"]
 
 
 def call(update: Update, maximize: str) -> list[str]:

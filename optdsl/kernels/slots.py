@@ -186,6 +186,16 @@ def as_block(placed: list[Placed]) -> ir.Block:
         if isinstance(branch, ir.Repeat):
             result.append(replace(branch, body=sides[0]))
         else:
-            result.append(ir.If(branch.condition, *sides, branch.span))
+            result.append(_branch(branch, *sides))
         at = inside
     return tuple(result)
+
+
+def _branch(around: ir.If, then: ir.Block, otherwise: ir.Block) -> ir.If:
+    """The branches of a statement that are left of it."""
+    condition = around.condition
+    opposite = {"==": "!=", "!=": "=="}.get(getattr(condition, "operator", ""))
+    if not then and opposite and condition.left.type.on_host:
+        condition = replace(condition, operator=opposite)
+        then, otherwise = otherwise, ()
+    return ir.If(condition, then, otherwise, around.span)

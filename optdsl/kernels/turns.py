@@ -19,7 +19,7 @@ from .leaves import Leaf, Who, leaves
 from .names import free
 from .program import program
 from .refusal import Refusal
-from .slots import Conditions, as_block
+from .slots import as_block
 
 
 def turns(rule: ir.Rule) -> Turns:
@@ -40,15 +40,20 @@ def turns(rule: ir.Rule) -> Turns:
     found = _handed_on(placed)
     states = {name: _state(name, placed) for name in sorted(found.handed)}
     parts: list[Program | ir.Rule] = []
+    made: set[str] = set()
     turn = 0
     for slot, of_turn in found.turns.items():
+        assigned = {name for x in of_turn for name in x.assigned & states.keys()}
         if Who.of(slot) is Who.TORCH:
-            parts.append(_of_torch(rule, of_turn, states, {*taken}))
+            results = tuple(sorted(assigned))
+            parts.append(_of_torch(rule, of_turn, states, results, made))
         elif of_turn:
             turn += 1
-            parts.append(program(_of_kernels(rule, of_turn, states), turn))
+            own = _of_kernels(rule, of_turn, states, assigned - made)
+            parts.append(program(own, turn))
             if parts[-1].lists:
                 raise Refusal("lists, and calls of torch between passes over them")
+        made |= assigned
     if not turn:
         raise Refusal("nothing but calls of torch")
     return Turns(tuple(parts), tuple(states))
@@ -176,18 +181,17 @@ def _is_like_param(leaf: Leaf) -> bool:
 
 
 def _of_kernels(
-    rule: ir.Rule, of_turn: list[Leaf], states: dict[str, ir.State]
+    rule: ir.Rule, of_turn: list[Leaf], states: dict[str, ir.State], makes: set[str]
 ) -> ir.Rule:
-    """What kernels do in a turn, as a rule of its own. The host tells them the count."""
-
-    def handed(node: ir.Node) -> ir.Node:
-        return _as_states(node, states)
-
-    step = tuple(map(like_param, map(handed, as_block(of_turn))))
+    """What kernels do in a turn, as a rule of its own, whose last states are those that it
+    makes. The host tells them the count.
+    """
+    step = tuple(like_param(_as_states(each, states)) for each in as_block(of_turn))
+    found = _mentioned(rule, states, step)
     return replace(
         rule,
         step=step,
-        states=_mentioned(rule, states, step),
+        states=tuple(sorted(found, key=lambda each: each.name in makes)),
         counted="int" if rule.counted else "",
         functions=(),
         pre_steps=(),
@@ -199,7 +203,8 @@ def _mentioned(
     rule: ir.Rule, states: dict[str, ir.State], step: ir.Block
 ) -> tuple[ir.State, ...]:
     """The states that a turn reads or writes."""
-    names = {ref.name for each in step for ref in ir.mentions(each)}
+    refs = [ref for each in step for ref in ir.mentions(each)]
+    names = {ref.name for ref in refs if ref.role is ir.Role.STATE}
     own = (*rule.own, *states.values())
     return tuple(each for each in own if each.name in names)
 
@@ -213,16 +218,39 @@ def _as_states(node: ir.Node, states: Iterable[str]) -> ir.Node:
 
 
 def _of_torch(
-    rule: ir.Rule, of_turn: list[Leaf], states: dict[str, ir.State], taken: set[str]
+    rule: ir.Rule,
+    of_turn: list[Leaf],
+    states: dict[str, ir.State],
+    results: tuple[str, ...],
+    made: set[str],
 ) -> ir.Rule:
-    """What torch does in a turn, as a rule of its own."""
-    for name in states:
-        of_turn = _with_border(of_turn, name, taken)
-    step = as_block(of_turn)
+    """What torch does in a turn, as a rule of its own that returns what it hands on. What
+    it has from turns before are states; where it assigns such a one, it starts from it.
+    """
+    taken = {ref.name for x in of_turn for ref in ir.mentions(x.statement)}
+    names = {x: free(f"new_{x}", taken) if x in made else x for x in results}
+    read = {*read_first(as_block(of_turn), set())}
+    sure = surely(as_block(of_turn))
+    step: list[ir.Statement] = []
+    for name in results:
+        if name in made and (name in read or name not in sure):
+            state = ir.Ref(name, ir.Role.STATE, ir.TENSOR, states[name].span)
+            local = replace(state, name=names[name], role=ir.Role.LOCAL)
+            step.append(ir.Assign(local, state, state.span))
+    given = states.keys() - {*results}
+    for each in as_block(of_turn):
+        step.append(_renamed(_as_states(each, given), names))
+    refs = tuple(
+        ir.Ref(names[x], ir.Role.LOCAL, ir.TENSOR, states[x].span) for x in results
+    )
+    if refs:
+        several = ir.Type(ir.Kind.TENSOR, "several", length=len(refs))
+        result = refs[0] if len(refs) == 1 else ir.Pack(refs, several, refs[0].span)
+        step.append(ir.Return(result, result.span))
     return replace(
         rule,
-        step=step,
-        states=_mentioned(rule, states, step),
+        step=tuple(step),
+        states=_mentioned(rule, states, tuple(step)),
         pre_steps=(),
         post_steps=(),
         pairs=False,
@@ -230,59 +258,8 @@ def _of_torch(
     )
 
 
-def _with_border(of_turn: list[Leaf], name: str, taken: set[str]) -> list[Leaf]:
-    """The leaves of a turn of torch with what is handed on in place of a local: where the
-    turn assigns it more than once, at its beginning and at its end alone.
-
-    Raises:
-        Refusal: it is assigned on some ways only.
-    """
-    mention = [x for x in of_turn if name in x.reads | x.assigned]
-    assign = [x for x in mention if name in x.assigned]
-    if not assign or (len(mention) == 1 and isinstance(assign[0].statement, ir.Assign)):
-        return [
-            replace(each, statement=_as_states(each.statement, {name}))
-            for each in of_turn
-        ]
-    span = _last(assign[-1].statement, name).span
-    state = ir.Ref(name, ir.Role.STATE, ir.TENSOR, span)
-    local = ir.Ref(free(f"new_{name}", taken), ir.Role.LOCAL, ir.TENSOR, span)
-    around = _common(assign)
-    depth = len(around)
-    own = [replace(x, conditions=x.conditions[depth:]) for x in assign]
-    begin = replace(mention[0], statement=ir.Assign(local, state, span))
-    begin = replace(begin, conditions=_common(mention))
-    end = replace(begin, statement=ir.Assign(state, local, span), conditions=around)
-    result: list[Leaf] = []
-    read = {*read_first(as_block(of_turn), set())}
-    if name in read or name not in surely(as_block(own)):
-        result.append(begin)
-    for each in of_turn:
-        result.append(replace(each, statement=_renamed(each.statement, name, local)))
-        if each is assign[-1]:
-            result.append(end)
-    return result
-
-
-def _last(statement: ir.Statement, name: str) -> ir.Statement:
-    """The last statement of a loop, or itself, that assigns a name."""
-    several = [x for x in ir.statements((statement,)) if not isinstance(x, ir.Repeat)]
-    return [x for x in several if name in ir.assigned((x,))][-1]
-
-
-def _common(several: list[Leaf]) -> Conditions:
-    """The conditions that all leaves stand under."""
-    first, *others = (each.conditions for each in several)
-    depth = 0
-    while all(x[depth : depth + 1] == first[depth : depth + 1] for x in others):
-        if depth == len(first):
-            break
-        depth += 1
-    return first[:depth]
-
-
-def _renamed(node: ir.Node, name: str, local: ir.Ref) -> ir.Node:
-    node = ir.mapped(node, lambda each: _renamed(each, name, local))
-    if isinstance(node, ir.Ref) and node.name == name:
-        return replace(node, name=local.name)
+def _renamed(node: ir.Node, names: dict[str, str]) -> ir.Node:
+    node = ir.mapped(node, lambda each: _renamed(each, names))
+    if isinstance(node, ir.Ref) and node.name in names:
+        return replace(node, name=names[node.name])
     return node

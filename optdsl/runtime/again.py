@@ -7,7 +7,6 @@ is looked at that kernels rely on.
 """
 
 import os
-from array import array
 from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from .carried import Guard, guard, lacks
-from .objects import Dicts, Replaced, addresses, are
-from .shards import Layout, are_alike, layouts
+from .looks import Look
+from .objects import Dicts, Replaced, are
 
 if TYPE_CHECKING:
     from .launch import Batch, Entry
@@ -108,75 +106,6 @@ def _is_plain(value: Any) -> bool:
 
 
 @dataclass(slots=True)
-class Look:
-    """What the parameters and the gradients of a batch look like; gradients are its column
-    `at`, where kernels read them. Of DTensors it is what is here of them that looks so;
-    these have the `layouts`.
-    """
-
-    batch: "Batch"
-    at: int | None
-    params: Guard
-    grads: Guard | None
-    layouts: dict[int, list[Layout | None]]
-
-    @classmethod
-    def of(cls, batch: "Batch", at: int | None) -> "Look":
-        cut = {}
-        if batch.sharded:
-            cut = {k: layouts(batch.columns[k]) for k in (0, at) if k is not None}
-        grads = None if at is None else guard(batch.here(batch.columns[at]))
-        if at is not None:
-            batch.columns[at] = ()  # no gradient is kept alive for the next step
-        return cls(batch, at, guard(batch.here(batch.columns[0])), grads, cut)
-
-    def is_same(self) -> bool:
-        """Whether all tensors look alike and are where they were, but for the gradients,
-        whose addresses its batch gets.
-        """
-        columns, tables = self.batch.columns, self.batch.tables
-        here = self.batch.here
-        try:
-            if _begins(here(columns[0]), self.params) != tables[0]:
-                return False
-            grads = [p.grad for p in columns[0]]
-            if self.at is not None and self.grads is not None:
-                where = _begins(here(grads), self.grads)
-                if where is None or not self._are_cut_alike(columns[0], grads):
-                    return False
-                tables[self.at] = where
-            elif any(each is None for each in grads):
-                return False
-            known = enumerate(zip(columns, tables, strict=True))
-            return all(
-                k in (0, self.at) or addresses(here(x)) == old for k, (x, old) in known
-            )
-        except RuntimeError:  # a tensor that begins nowhere
-            return False
-
-    def _are_cut_alike(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
-        """Whether DTensors are cut as they were; the layouts of these are the ones that
-        those of the next step are most likely to share.
-        """
-        for at, known in self.layouts.items():
-            new = layouts(grads if at else params)
-            if not are_alike(new, known):
-                return False
-            self.layouts[at] = new
-        return True
-
-
-def _begins(tensors: Sequence[Tensor], looks_alike: Guard) -> array | None:
-    """Where tensors begin, or None where they look otherwise. Where they begin is asked
-    first: that brings many of them near at a time.
-    """
-    where = addresses(tensors)
-    if not looks_alike(tensors) or (0 in where and lacks(tensors, where)):
-        return None
-    return where
-
-
-@dataclass(slots=True)
 class Plan:
     """The batches of a step, with their tables, and what these were made of: parameters
     and which of them had no gradient, groups, states and what is in them.
@@ -210,7 +139,7 @@ class Plan:
         if rows + len(idle) != len(params) or not {*map(type, states)} <= _DICTS:
             return None
         of_groups = Dicts([each.group for each in groups])
-        looks = [Look.of(batch, runner.grads) for batch in batches]
+        looks = [Look(batch, runner.grads) for batch in batches]
         lengths = [*map(len, lists)]
         parts = lists, lengths, params, idle, groups, of_groups, Dicts(states), looks
         return cls(batches, by_default(), *parts)

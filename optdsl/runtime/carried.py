@@ -35,9 +35,6 @@ _dtype = Tensor.dtype.__get__
 _is_cpu = Tensor.is_cpu.__get__
 
 
-Guard = Callable[[Sequence[Tensor]], bool]
-
-
 class NotCarried(Exception):
     """A tensor that no kernel takes."""
 
@@ -160,33 +157,6 @@ def _are_views(
     if 1 in sizes and any(map(Tensor.is_neg, column)):
         return True
     return any(each.is_complex for each in kinds) and any(map(Tensor.is_conj, column))
-
-
-def guard(column: Sequence[Tensor]) -> Guard:
-    """Whether other tensors look like these: type, device, dtype, layout, sizes, strides.
-    torch's own check of what a compiled graph was made for does so in one call.
-    """
-    sizes = [[*each.shape] for each in column]
-    strides = [[*each.stride()] for each in column]
-    try:
-        from torch._C._dynamo.guards import TensorGuards
-
-        whole = TensorGuards(
-            *column, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
-        )
-        return lambda others: whole.check(*others)
-    except Exception:  # no part of what torch promises; the step is done by now
-        layouts, kinds = [*map(_layout, column)], {*map(_dtype, column)}
-        return lambda others: _look_alike(others, layouts, kinds)
-
-
-def _look_alike(column: Sequence[Tensor], layouts: list, kinds: set) -> bool:
-    try:
-        sizes = [*map(Tensor.numel, column)]
-        alike = [*map(_layout, column)] == layouts
-        return alike and _of_column(column, sizes) == kinds
-    except (NotCarried, RuntimeError):
-        return False
 
 
 def lacks(column: Sequence[Any], where: array) -> bool:

@@ -172,18 +172,30 @@ inline int64_t end_of_block(int64_t at, int64_t end) {
     return at + BLOCK < end ? at + BLOCK : end;
 }
 
-// While a whole block is worked on, ask for a later one of each column that is there. A
-// compiler may leave out the call of a function that does nothing else.
-template <class... T>
-__attribute__((always_inline)) inline void ask(
-    int64_t from, int64_t to, int64_t numel, const T *... columns) {
-    if (to - from < BLOCK || to + AHEAD > numel) return;
+// Ask for a block of each column that is there. A compiler may leave out the call of a
+// function that does nothing else.
+template <class Row, class... T>
+__attribute__((always_inline)) inline void ask_for(
+    const Row &row, int64_t from, T *Row::*... columns) {
     const auto one = [&](auto *column) {
         if (column == nullptr) return;
         for (int64_t at = 0; at < BLOCK; at += LINE / int64_t(sizeof *column))
-            __builtin_prefetch(column + from + AHEAD + at);
+            __builtin_prefetch(column + from + at);
     };
-    (one(columns), ...);
+    (one(row.*columns), ...);
+}
+
+// While a whole block is worked on, ask for a later one; behind the end of a tensor the
+// next one begins.
+template <class Row, class... T>
+__attribute__((always_inline)) inline void ask(
+    int64_t from, int64_t to, const Row &row, T *Row::*... columns) {
+    if (to - from < BLOCK) return;
+    const int64_t beyond = from + AHEAD - row.numel;
+    if (beyond + BLOCK <= 0)
+        ask_for(row, from + AHEAD, columns...);
+    else if (beyond >= 0 && beyond + BLOCK <= row.next->numel)
+        ask_for(*row.next, beyond, columns...);
 }
 
 // What is worked out once a tensor, from its group, from what is asked about it and from

@@ -1,31 +1,23 @@
 """What is asked of a thousand objects in each step, in one call.
 
-In: lists of tensors, or of dicts. Out: where the tensors begin; what was replaced in the
-dicts. C++ has Python's and torch's own functions say so, and assumes nothing of what objects
-look like in memory; where it cannot, Python asks them one by one.
+In: lists of tensors, or of dicts. Out: where the tensors begin; whether they are the same;
+what was replaced in the dicts. Where C++ cannot ask, Python asks them one by one.
 """
 
-import ctypes
 from array import array
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
 from itertools import accumulate, chain, compress
 from itertools import count as count_from
 from operator import is_, is_not
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from . import compiler
-from .native import library
+from . import by_cpp
+from .by_cpp import empty, start
 
-_TEXT = Path(__file__).with_name("objects.hpp")
-_POINTER, _COUNT, _OBJECT = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
 Replaced = tuple[int, Any, Any, Any]
 """The place of a dict, a key in it, the value that was there and the one that is."""
-_Asked = tuple[Callable[..., int], Callable[..., int]]
 
 
 def addresses(tensors: Sequence[Any]) -> array:
@@ -34,10 +26,10 @@ def addresses(tensors: Sequence[Any]) -> array:
     Raises:
         RuntimeError: one of them begins nowhere.
     """
-    if (asked := _by_cpp()) is not None:
+    if (asked := by_cpp.asked()) is not None:
         listed = tensors if type(tensors) is list else [*tensors]
-        found = _empty(len(listed))
-        if asked[0](len(listed), listed, found.buffer_info()[0]):
+        found = empty(len(listed))
+        if asked.addresses(len(listed), listed, start(found)):
             return found
     try:
         return array("q", map(Tensor.data_ptr, tensors))
@@ -69,10 +61,10 @@ class Dicts:
 
     def _places(self) -> array | list[int] | None:
         """Of each of those values the place of its dict, and its own."""
-        if (asked := _by_cpp()) is not None:
-            found = _empty(len(self._items))
-            ends, to = self._ends.buffer_info()[0], found.buffer_info()[0]
-            count = asked[1](len(self.dicts), self.dicts, ends, self._items, to)
+        if (asked := by_cpp.asked()) is not None:
+            found = empty(len(self._items))
+            ends, to = start(self._ends), start(found)
+            count = asked.replaced(len(self.dicts), self.dicts, ends, self._items, to)
             return None if count < 0 else found[: 2 * count]
         result = []
         for at, each in enumerate(self.dicts):
@@ -85,46 +77,14 @@ class Dicts:
         return result
 
 
-def are(new: Sequence[Any], old: Sequence[Any]) -> bool:
+def are(new: list[Any], old: list[Any]) -> bool:
     """Whether objects are the very same ones."""
-    return len(new) == len(old) and all(map(is_, new, old))
+    if len(new) != len(old):
+        return False
+    if (asked := by_cpp.asked()) is not None:
+        return bool(asked.same(len(new), new, old))
+    return all(map(is_, new, old))
 
 
 def _items(of: dict[Any, Any]) -> chain:
     return chain.from_iterable(of.items())
-
-
-def _empty(count: int) -> array:
-    return array("q", bytes(8 * count))
-
-
-@cache
-def _by_cpp() -> _Asked | None:
-    """What C++ answers for `addresses` and `Dicts`; None where that cannot be had."""
-    try:
-        from torch._C._dynamo.guards import (
-            _torchinductor_pyobject_tensor_data_ptr as begin,
-        )
-
-        item, following = map(_address, ("PyList_GetItem", "PyDict_Next"))
-    except (ImportError, AttributeError):  # no part of what they promise
-        return None
-    built = compiler.command() and library(_TEXT.read_text())
-    if not built:
-        return None
-    asked = ctypes.PyDLL("objects", handle=built._handle)  # it keeps the lock of Python
-    where, replaced = asked.addresses, asked.replaced
-    where.argtypes = [*[_POINTER] * 3, _COUNT, _OBJECT, _POINTER]
-    replaced.argtypes = [*[_POINTER] * 2, _COUNT, _OBJECT, _POINTER, _OBJECT, _POINTER]
-    replaced.restype = _COUNT
-    found, tried = _empty(2), torch.empty(2)[1:]
-    where = partial(where, item, begin, id(None))
-    where(2, [tried, None], found.buffer_info()[0])
-    if [*found] != [tried.data_ptr(), 0]:
-        return None
-    return where, partial(replaced, item, following)
-
-
-def _address(name: str) -> int | None:
-    """Where a function of Python is."""
-    return ctypes.cast(getattr(ctypes.pythonapi, name), _POINTER).value

@@ -4,8 +4,8 @@ In: the columns of a param group. Out: what runs the kernels of each turn, where
 all of the group; nothing has been changed by then.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -15,19 +15,45 @@ from torch import Tensor
 from .again import by_default
 from .carried import PLAIN
 from .kernel import Kernel
-from .launch import Batch, Launch, is_asked_for
+from .launch import Launch, is_asked_for
 
 Groups = list[tuple[dict[str, Any], Any]]
+Column = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The kernels of one turn, for a group. A call takes columns of tensors, parameters
+    first, and what the host looks up; columns that it is not given are made, like the
+    parameters, and returned.
+    """
+
+    kernel: Kernel
+    group: dict[str, Any]
+
+    def __call__(
+        self, params: Column, *given: Column, asked: Sequence[Sequence[float]] = ()
+    ) -> Any:
+        count = len(self.kernel.elements) - 1 - len(given)
+        made = [[torch.empty_like(p) for p in params] for _ in range(count)]
+        launch = self.launch([params, *given, *made], asked)
+        for batch in launch.batches():
+            launch.step(batch)
+        return made[0] if count == 1 else made
+
+    def launch(
+        self, elements: list[Column], asked: Sequence[Sequence[float]] = ()
+    ) -> Launch:
+        launch = self.kernel.launch(None)
+        launch.add(self.group, (), elements, asked=asked)
+        return launch
 
 
 class Turns:
-    """The kernels of a rule, in the order of their turns. What one turn hands on to
-    another is `handed` tensors a parameter.
-    """
+    """The kernels of a rule, in the order of their turns."""
 
-    def __init__(self, *kernels: Kernel, handed: int = 0) -> None:
+    def __init__(self, *kernels: Kernel) -> None:
         self.kernels = kernels
-        self._count = handed
         self._carried: WeakSet[Any] = WeakSet()
 
     def has_stepped(self, optimizer: Any) -> bool:
@@ -47,36 +73,63 @@ class Turns:
             self._carried.add(optimizer)
         return taken, left
 
-    def handed(self, params: list[Tensor]) -> list[list[Tensor]]:
-        """Tensors like the parameters, for as long as a step takes."""
-        return [[torch.empty_like(p) for p in params] for _ in range(self._count)]
-
-    def runs(
-        self,
-        optimizer: Any,
-        group: dict[str, Any],
-        elements: Sequence[Sequence[Sequence[Any]]],
-        asked: Sequence[Sequence[Sequence[float]]] = (),
-    ) -> list[Callable[[], None]] | None:
-        """What runs the kernels of each turn; None where they do not carry all of it."""
-        asked = asked or [()] * len(self.kernels)
-        result: list[Callable[[], None]] = []
-        for kernel, own, looked_up in zip(self.kernels, elements, asked, strict=True):
-            launch = kernel.launch(None)
-            launch.add(group, (), own, asked=looked_up)
+    def of(
+        self, optimizer: Any, group: dict[str, Any], known: dict[str, Column]
+    ) -> list[Turn] | None:
+        """The turns of a group, None where kernels do not carry all of it. The columns
+        that are `known` have names; all others will be like the parameters.
+        """
+        turns = [Turn(kernel, group) for kernel in self.kernels]
+        for turn in turns:
+            names = turn.kernel.elements
+            launch = turn.launch([known.get(name, known["p"]) for name in names])
             batches = launch.batches()
-            built = (kernel.built(each.types, each.options) for each in batches)
+            built = (turn.kernel.built(x.types, x.options) for x in batches)
             if launch.left or not all(built):
                 self._carried.discard(optimizer)
                 return None
-            result.append(partial(_run, launch, batches))
-        return result
+        return turns
+
+    def handed(self, columns: list[Column], *values: list[Tensor] | None) -> Any:
+        """What torch has worked out as kernels take it: of the type and the order in memory
+        of its parameter, and in memory that no column has. Where there is nothing, no one
+        will read it.
+        """
+        taken = {_memory(each) for each in _tensors(columns)}
+        seen: set[int] = set()
+        result = [
+            [
+                _apart(p, each, taken, seen)
+                for p, each in zip(columns[0], value, strict=True)
+            ]
+            if value is not None
+            else columns[0]
+            for value in values
+        ]
+        return result[0] if len(result) == 1 else result
 
 
 def _may_be(p: Tensor) -> bool:
     return type(p) in PLAIN and p.is_cpu and not p.is_complex()
 
 
-def _run(launch: Launch, batches: list[Batch]) -> None:
-    for batch in batches:
-        launch.step(batch)
+def _tensors(columns: Iterable[Any]) -> Iterator[Tensor]:
+    for each in columns:
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, (list, tuple)):
+            yield from _tensors(each)
+
+
+def _memory(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()
+
+
+def _apart(p: Tensor, value: Tensor, taken: set[int], seen: set[int]) -> Tensor:
+    """A value in memory that is none of what is `taken`, nor of another that was `seen`."""
+    is_like_p = value.dtype == p.dtype and value.shape == p.shape
+    is_alike = is_like_p and value.stride() == p.stride()
+    if not is_alike or _memory(value) in taken or value.data_ptr() in seen:
+        value = torch.empty_like(p).copy_(value)
+    seen.add(value.data_ptr())
+    return value

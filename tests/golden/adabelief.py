@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content 53d93e02107d.
+# Compiled by optdsl from adabelief.opt, content 12d7986ccc41.
 
 import math
 import warnings
@@ -925,6 +925,7 @@ _CPU = r"""// AdaBelief in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -974,7 +975,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_var);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_var);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1024,6 +1025,7 @@ extern "C" int step_ada_belief(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content aff536939a8d.
+# Compiled by optdsl from adadelta.opt, content d1dbda4ef825.
 
 import math
 import warnings
@@ -594,6 +594,7 @@ _CPU = r"""// Adadelta in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     square_avg_t *square_avg;
@@ -613,7 +614,7 @@ struct Numbers {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.square_avg, row.acc_delta);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::square_avg, &Row::acc_delta);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -648,6 +649,7 @@ extern "C" int step_adadelta(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.square_avg = (square_avg_t *)table->columns[2][at];

@@ -9,7 +9,7 @@ of the first parameter of the group for all of them.
 
 Reference: torch.optim.Adafactor
 """
-# Compiled by optdsl from adafactor.opt, content bd3d6e714ef5.
+# Compiled by optdsl from adafactor.opt, content 48116e1547ce.
 
 import math
 import warnings
@@ -950,6 +950,7 @@ _CPU = r"""// Adafactor in 3 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     int64_t matrices, height, width;
     p_t *p;
     const grad_t *grad;
@@ -1001,7 +1002,7 @@ static void pass_1(
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.grad);
+            ask(begin + at, begin + to, row, &Row::p, &Row::grad);
             #pragma omp simd reduction(+: norm, norm_2)
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1092,7 +1093,7 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.grad, row.variance);
+            ask(begin + at, begin + to, row, &Row::grad, &Row::variance);
             #pragma omp simd reduction(+: norm_4)
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1138,7 +1139,7 @@ static void pass_3(const Row row, const Numbers n, const Tile tile) {
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.variance);
+            ask(begin + at, begin + to, row, &Row::p, &Row::grad, &Row::variance);
             #pragma omp simd
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1180,6 +1181,7 @@ extern "C" int step_adafactor(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.row_var = (row_var_t *)table->columns[2][at];

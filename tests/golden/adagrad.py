@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 0c6ee04a9d61.
+# Compiled by optdsl from adagrad.opt, content 0fd9cd278133.
 
 import math
 import warnings
@@ -667,6 +667,7 @@ _CPU = r"""// Adagrad in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     sum___t *sum__;
@@ -692,7 +693,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.sum__);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::sum__);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -719,6 +720,7 @@ extern "C" int step_adagrad(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.sum__ = (sum___t *)table->columns[2][at];

@@ -8,7 +8,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from adagrad_norm.opt, content 94eb5d52bb63.
+# Compiled by optdsl from adagrad_norm.opt, content a5a3c2708ed1.
 
 import math
 import warnings
@@ -488,6 +488,7 @@ _CPU = r"""// AdaGradNorm in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     b_sq_t *b_sq;
@@ -506,7 +507,7 @@ static void pass_1(
     double b_sq_part = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd reduction(+: b_sq_part)
         for (int64_t i = at; i < to; ++i) {
             const real p = load(row.p[i]);
@@ -532,7 +533,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -555,6 +556,7 @@ extern "C" int step_ada_grad_norm(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.b_sq = (b_sq_t *)table->columns[2][at];

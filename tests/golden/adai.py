@@ -7,7 +7,7 @@ no default for lr: what is good for SGD without momentum is good here. It keeps 
 product of all inertias, which in bfloat16 is 1 for long; `weight` is 1 less that
 product. While all gradients are zero nothing moves; theirs makes NaN of 0/0.
 """
-# Compiled by optdsl from adai.opt, content 5c21f4cd1785.
+# Compiled by optdsl from adai.opt, content cd990311c6e7.
 
 import math
 import warnings
@@ -723,6 +723,7 @@ _CPU = r"""// Adai in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -762,7 +763,7 @@ static void pass_1(
     double typical_part = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg_sq);
         #pragma omp simd reduction(+: typical_part)
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -804,8 +805,8 @@ static void numbers_3(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
-            row.weight);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq,
+            &Row::weight);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -845,6 +846,7 @@ extern "C" int step_adai(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -11,7 +11,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from adam_atan2.opt, content 2c22a1fa36c9.
+# Compiled by optdsl from adam_atan2.opt, content fcb6f76c6a28.
 
 import math
 import warnings
@@ -731,6 +731,7 @@ _CPU = r"""// AdamAtan2 in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -762,7 +763,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -796,6 +797,7 @@ extern "C" int step_adam_atan2(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1412.6980
 
 Reference: torch.optim.Adamax
 """
-# Compiled by optdsl from adamax.opt, content fdf9dfa42027.
+# Compiled by optdsl from adamax.opt, content f452e3b25d4e.
 
 import math
 import warnings
@@ -681,6 +681,7 @@ _CPU = r"""// Adamax in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -710,7 +711,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_inf);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_inf);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -741,6 +742,7 @@ extern "C" int step_adamax(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

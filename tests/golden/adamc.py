@@ -7,7 +7,7 @@ Defazio (2025), Why Gradients Rapidly Increase Near the End of Training,
 https://arxiv.org/abs/2506.02285
 The largest rate of the schedule is the one that a group is added with.
 """
-# Compiled by optdsl from adamc.opt, content ad07d14629d3.
+# Compiled by optdsl from adamc.opt, content 9e91a4bdf899.
 
 import math
 import warnings
@@ -741,6 +741,7 @@ _CPU = r"""// AdamC in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -775,7 +776,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -806,6 +807,7 @@ extern "C" int step_adamc(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

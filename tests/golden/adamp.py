@@ -4,7 +4,7 @@ Heo et al. (2021), AdamP: Slowing Down the Slowdown for Momentum Optimizers on
 Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows https://github.com/clovaai/AdamP; in pytorch_optimizer eps is corrected too.
 """
-# Compiled by optdsl from adamp.opt, content 1e772ce93e38.
+# Compiled by optdsl from adamp.opt, content 9c17a4a57be9.
 
 import math
 import warnings
@@ -1136,6 +1136,7 @@ _CPU = r"""// AdamP in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     int64_t matrices, height, width;
     p_t *p;
     const grad_t *grad;
@@ -1195,8 +1196,8 @@ static void pass_1(
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.exp_avg,
-                row.exp_avg_sq);
+            ask(begin + at, begin + to, row, &Row::p, &Row::grad, &Row::exp_avg,
+                &Row::exp_avg_sq);
             #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
                 by_channel_4)
             for (int64_t column = at; column < to; ++column) {
@@ -1347,8 +1348,8 @@ static void pass_2(const Row row, const Numbers n, const Tile tile) {
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.exp_avg,
-                row.exp_avg_sq);
+            ask(begin + at, begin + to, row, &Row::p, &Row::grad, &Row::exp_avg,
+                &Row::exp_avg_sq);
             #pragma omp simd
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1389,6 +1390,7 @@ extern "C" int step_adamp(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

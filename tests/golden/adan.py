@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content 33e6011452a6.
+# Compiled by optdsl from adan.opt, content 008d60774c96.
 
 import math
 import warnings
@@ -930,6 +930,7 @@ _CPU = r"""// Adan in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -966,8 +967,8 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_diff,
-            row.exp_avg_sq, row.pre_grad);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_diff,
+            &Row::exp_avg_sq, &Row::pre_grad);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1019,6 +1020,7 @@ extern "C" int step_adan(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content da1ec54f7586.
+# Compiled by optdsl from adopt.opt, content 71c1591b96f4.
 
 import math
 import warnings
@@ -852,6 +852,7 @@ _CPU = r"""// ADOPT in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -887,7 +888,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -935,6 +936,7 @@ extern "C" int step_adopt(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -12,7 +12,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from aggmo.opt, content e47b462996c4.
+# Compiled by optdsl from aggmo.opt, content 7159838d040c.
 
 import math
 import warnings
@@ -494,6 +494,7 @@ _CPU = r"""// AggMo in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer[betas_length];
@@ -517,7 +518,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -552,6 +553,7 @@ extern "C" int step_agg_mo(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         for (int entry = 0; entry < betas_length; ++entry)

@@ -7,7 +7,7 @@ one b for each row of the last axis, as in their BERT; pytorch_optimizer has one
 each parameter, and adds eps to v. They ask for eta; without it, it is 0.5 for vectors
 and 1/sqrt of the fan-in for others, as in their BERT.
 """
-# Compiled by optdsl from amos.opt, content 513ca2c27b4e.
+# Compiled by optdsl from amos.opt, content a3dbc568ce2c.
 
 import math
 import warnings
@@ -878,6 +878,7 @@ _CPU = r"""// Amos in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     int64_t matrices, height, width;
     p_t *p;
     const grad_t *grad;
@@ -951,7 +952,7 @@ static void pass_1(const Row row, const Numbers n, const Tile tile, double *g2_p
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.grad);
+            ask(begin + at, begin + to, row, &Row::grad);
             #pragma omp simd reduction(+: g2)
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1001,7 +1002,7 @@ static void pass_2(const Row row, const Numbers n, const Tile tile) {
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.grad, row.exp_avg);
+            ask(begin + at, begin + to, row, &Row::p, &Row::grad, &Row::exp_avg);
             #pragma omp simd
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1033,6 +1034,7 @@ extern "C" int step_amos(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.v = (v_t *)table->columns[2][at];

@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 841d092eea76.
+# Compiled by optdsl from asgd.opt, content dc951624dba8.
 
 import math
 import warnings
@@ -751,6 +751,7 @@ _CPU = r"""// ASGD in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     ax_t *ax;
@@ -772,7 +773,7 @@ struct Numbers {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.ax);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::ax);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -816,6 +817,7 @@ extern "C" int step_asgd(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.ax = (ax_t *)table->columns[2][at];

@@ -10,7 +10,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from came.opt, content ee1b245a6f20.
+# Compiled by optdsl from came.opt, content ad095a27e23b.
 
 import math
 import warnings
@@ -944,6 +944,7 @@ _CPU = r"""// CAME in 4 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     int64_t matrices, height, width;
     p_t *p;
     const grad_t *grad;
@@ -1012,7 +1013,7 @@ static void pass_1(
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.grad);
+            ask(begin + at, begin + to, row, &Row::grad);
             #pragma omp simd reduction(+: total)
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1116,7 +1117,7 @@ static void pass_2(const Row row, const Numbers n, const Tile tile, double *sums
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.grad, row.exp_avg_sq);
+            ask(begin + at, begin + to, row, &Row::grad, &Row::exp_avg_sq);
             #pragma omp simd reduction(+: norm)
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1165,8 +1166,8 @@ static void pass_3(
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.grad, row.exp_avg,
-                row.exp_avg_sq);
+            ask(begin + at, begin + to, row, &Row::grad, &Row::exp_avg,
+                &Row::exp_avg_sq);
             #pragma omp simd reduction(+: total_3)
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1292,7 +1293,7 @@ static void pass_4(const Row row, const Numbers n, const Tile tile) {
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.exp_avg);
+            ask(begin + at, begin + to, row, &Row::p, &Row::exp_avg);
             #pragma omp simd
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1328,6 +1329,7 @@ extern "C" int step_came(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -6,7 +6,7 @@ Follows the authors' https://github.com/facebookresearch/dadaptation, but each g
 steps by its own lr, where theirs takes the largest for all, and bias corrections count
 the updates of a parameter.
 """
-# Compiled by optdsl from dadapt_adam.opt, content 9a563c6d143d.
+# Compiled by optdsl from dadapt_adam.opt, content c5461832d562.
 
 import math
 import warnings
@@ -877,6 +877,7 @@ _CPU = r"""// DAdaptAdam in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -921,7 +922,7 @@ static void pass_1(
     double length_part = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq, row.s);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq, &Row::s);
         #pragma omp simd reduction(+: dot, length_part)
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -982,6 +983,7 @@ extern "C" int step_dadapt_adam(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

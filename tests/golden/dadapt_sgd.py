@@ -11,7 +11,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from dadapt_sgd.opt, content 685388712557.
+# Compiled by optdsl from dadapt_sgd.opt, content d3eebe028ebb.
 
 import math
 import warnings
@@ -643,6 +643,7 @@ _CPU = r"""// DAdaptSGD in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     s_t *s;
@@ -669,7 +670,7 @@ static void pass_1(
     double dot = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.s);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::s);
         #pragma omp simd reduction(+: g0_norm_part, dot)
         for (int64_t i = at; i < to; ++i) {
             const real p = load(row.p[i]);
@@ -703,7 +704,7 @@ static void pass_2(
     double length_part = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.s, row.x0);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::s, &Row::x0);
         #pragma omp simd reduction(+: length_part)
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -746,6 +747,7 @@ extern "C" int step_dadaptsgd(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.s = (s_t *)table->columns[2][at];

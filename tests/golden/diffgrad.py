@@ -12,7 +12,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from diffgrad.opt, content 055be7a34e7d.
+# Compiled by optdsl from diffgrad.opt, content 123f0695e636.
 
 import math
 import warnings
@@ -775,6 +775,7 @@ _CPU = r"""// DiffGrad in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -806,8 +807,8 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
-            row.previous_grad);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq,
+            &Row::previous_grad);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -845,6 +846,7 @@ extern "C" int step_diff_grad(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/jxbz/fromage; pytorch_optimizer is
 same. A bound below the first length, which would shrink weights at any rate, is
 refused.
 """
-# Compiled by optdsl from fromage.opt, content fa8707825865.
+# Compiled by optdsl from fromage.opt, content 945974fbc7eb.
 
 import math
 import warnings
@@ -492,6 +492,7 @@ _CPU = r"""// Fromage in 3 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     bound_t *bound;
@@ -516,7 +517,7 @@ static void pass_1(
     double steepness = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd reduction(+: length, steepness)
         for (int64_t i = at; i < to; ++i) {
             const real p = load(row.p[i]);
@@ -542,7 +543,7 @@ static void pass_2(
     double grown = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd reduction(+: grown)
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -572,7 +573,7 @@ static void numbers_3(const Row &row, Numbers &n) {
 static void pass_3(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p);
+        ask(at, to, row, &Row::p);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -592,6 +593,7 @@ extern "C" int step_fromage(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.bound = (bound_t *)table->columns[2][at];

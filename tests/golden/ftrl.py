@@ -7,7 +7,7 @@ which have beta = 0 and a power in place of the root, one whose gradients were a
 becomes zero. Here z is kept times lr, which changes nothing while lr is constant, and
 lets a schedule pass through 0.
 """
-# Compiled by optdsl from ftrl.opt, content a70ac990dea4.
+# Compiled by optdsl from ftrl.opt, content 4cc4803f39f4.
 
 import math
 import warnings
@@ -528,6 +528,7 @@ _CPU = r"""// FTRL in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     z_t *z;
@@ -553,7 +554,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.z, row.n_);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::z, &Row::n_);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -585,6 +586,7 @@ extern "C" int step_ftrl(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.z = (z_t *)table->columns[2][at];

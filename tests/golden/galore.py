@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content 381d7313c903.
+# Compiled by optdsl from galore.opt, content 265bc1a4fb6d.
 
 import math
 import warnings
@@ -672,7 +672,6 @@ def _between_ga_lore_adamw(
     basises: list[Tensor | None],
     exp_avgs: list[Tensor],
     exp_avg_sqs: list[Tensor],
-    updates: list[Tensor],
     steps: list[Tensor],
     *,
     betas: tuple[float, float],
@@ -681,80 +680,70 @@ def _between_ga_lore_adamw(
     every: int,
     scale: float,
     maximize: bool,
-) -> None:
+) -> list[Tensor]:
     # Numbers, where a group has tensors of one element.
     eps, scale = map(float, (eps, scale))
     betas = tuple(map(float, betas))
     beta1, beta2 = betas
 
-    columns = [params, grads, basises, exp_avgs, exp_avg_sqs, updates, steps]
-    keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
-    for params, grads, basises, exp_avgs, exp_avg_sqs, updates, steps in _alike(
-        columns, keys
-    ):
-        if maximize:
-            grads = torch._foreach_neg(grads)
-        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
-        t = steps[0].item()
-        seens = grads
-        if params[0].ndim == 2 and min(params[0].shape[0], params[0].shape[1]) > rank:
-            if (t - 1) % every == 0:
-                # u, s, vh = svd(grad)
-                us, ses, vhs = map(list, zip(*_batched(_svd, grads), strict=True))
+    if maximize:
+        grads = torch._foreach_neg(grads)
+    torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+    t = steps[0].item()
+    seens = grads
+    if params[0].ndim == 2 and min(params[0].shape[0], params[0].shape[1]) > rank:
+        if (t - 1) % every == 0:
+            # u, s, vh = svd(grad)
+            us, ses, vhs = map(list, zip(*_batched(_svd, grads), strict=True))
 
-                # basis = narrow(u, 1, 0, rank) if size(p, 0) < size(p, 1) else
-                #     transpose(narrow(vh, 0, 0, rank))
-                if params[0].shape[0] < params[0].shape[1]:
-                    narrows = [u.narrow(1, 0, rank) for u in us]
-                    torch._foreach_copy_(basises, narrows)
-                    del narrows
-                else:
-                    mTs = [vh.narrow(0, 0, rank).mT for vh in vhs]
-                    torch._foreach_copy_(basises, mTs)
-                    del mTs
-
-            # seen = (transpose(grad) if size(p, 0) < size(p, 1) else grad) @ basis
-            seens = _batched(
-                lambda grad, basis: (
-                    (grad.mT if params[0].shape[0] < params[0].shape[1] else grad)
-                    @ basis
-                ),
-                grads,
-                basises,
-            )
-        del grads
-
-        # exp_avg = lerp(exp_avg, seen, 1 - beta1)
-        torch._foreach_lerp_(exp_avgs, seens, 1 - beta1)
-
-        # exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - beta2)
-        products = torch._foreach_mul(seens, seens)
-        del seens
-        torch._foreach_lerp_(exp_avg_sqs, products, 1 - beta2)
-        del products
-
-        # update = exp_avg/(sqrt(exp_avg_sq) + eps)
-        roots = torch._foreach_sqrt(exp_avg_sqs)
-        torch._foreach_add_(roots, eps)
-        torch._foreach_reciprocal_(roots)
-        torch._foreach_mul_(roots, exp_avgs)
-        new_updates = roots
-        del roots
-        if params[0].ndim == 2 and min(params[0].shape[0], params[0].shape[1]) > rank:
-            # update = scale*update @ transpose(basis)
-            torch._foreach_mul_(new_updates, scale)
-            new_updates = _batched(
-                lambda new_update, basis: new_update @ basis.mT, new_updates, basises
-            )
-
-            # update = transpose(update) if size(p, 0) < size(p, 1) else update
+            # basis = narrow(u, 1, 0, rank) if size(p, 0) < size(p, 1) else
+            #     transpose(narrow(vh, 0, 0, rank))
             if params[0].shape[0] < params[0].shape[1]:
-                new_updates = [new_update.mT for new_update in new_updates]
+                narrows = [u.narrow(1, 0, rank) for u in us]
+                torch._foreach_copy_(basises, narrows)
+                del narrows
             else:
-                new_updates = new_updates
+                mTs = [vh.narrow(0, 0, rank).mT for vh in vhs]
+                torch._foreach_copy_(basises, mTs)
+                del mTs
+
+        # seen = (transpose(grad) if size(p, 0) < size(p, 1) else grad) @ basis
+        seens = _batched(
+            lambda grad, basis: (
+                (grad.mT if params[0].shape[0] < params[0].shape[1] else grad) @ basis
+            ),
+            grads,
+            basises,
+        )
+    del grads
+
+    # exp_avg = lerp(exp_avg, seen, 1 - beta1)
+    torch._foreach_lerp_(exp_avgs, seens, 1 - beta1)
+
+    # exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - beta2)
+    products = torch._foreach_mul(seens, seens)
+    del seens
+    torch._foreach_lerp_(exp_avg_sqs, products, 1 - beta2)
+    del products
+
+    # update = exp_avg/(sqrt(exp_avg_sq) + eps)
+    roots = torch._foreach_sqrt(exp_avg_sqs)
+    torch._foreach_add_(roots, eps)
+    torch._foreach_reciprocal_(roots)
+    torch._foreach_mul_(roots, exp_avgs)
+    updates = roots
+    del roots
+    if params[0].ndim == 2 and min(params[0].shape[0], params[0].shape[1]) > rank:
+        # update = scale*update @ transpose(basis)
+        torch._foreach_mul_(updates, scale)
+        updates = _batched(lambda update, basis: update @ basis.mT, updates, basises)
 
         # update = transpose(update) if size(p, 0) < size(p, 1) else update
-        torch._foreach_copy_(updates, new_updates)
+        if params[0].shape[0] < params[0].shape[1]:
+            updates = [update.mT for update in updates]
+        else:
+            updates = updates
+    return updates
 
 
 def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -764,33 +753,30 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, basises, exp_avgs, exp_avg_sqs, steps = columns
-        (updates,) = _KERNELS.handed(params)
-        runs = _KERNELS.runs(
-            optimizer,
-            group,
-            elements=[[params, updates]],
-            asked=[[[step.item() + 1 for step in steps]]],
-        )
-        if runs is None:
+        turns = _KERNELS.of(optimizer, group, {"p": params, "grad": grads})
+        if turns is None:
             left.append((group, columns))
             continue
-        (run_1,) = runs
-        _between_ga_lore_adamw(
-            params,
-            grads,
-            basises,
-            exp_avgs,
-            exp_avg_sqs,
-            updates,
-            steps,
-            betas=group["betas"],
-            eps=group["eps"],
-            rank=group["rank"],
-            every=group["every"],
-            scale=group["scale"],
-            maximize=group["maximize"],
-        )
-        run_1()
+        (turn_1,) = turns
+        keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
+        for columns in _alike(columns, keys):
+            params, grads, basises, exp_avgs, exp_avg_sqs, steps = columns
+            updates = _between_ga_lore_adamw(
+                params,
+                grads,
+                basises,
+                exp_avgs,
+                exp_avg_sqs,
+                steps,
+                betas=group["betas"],
+                eps=group["eps"],
+                rank=group["rank"],
+                every=group["every"],
+                scale=group["scale"],
+                maximize=group["maximize"],
+            )
+            updates = _KERNELS.handed(columns, updates)
+            turn_1(params, updates, asked=[[step.item() for step in steps]])
     return left
 
 
@@ -799,6 +785,7 @@ _CPU_1 = r"""// GaLoreAdamW, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     update_t *update;
     double lr;
@@ -824,7 +811,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.update);
+        ask(at, to, row, &Row::p, &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -845,6 +832,7 @@ extern "C" int step_ga_lore_adamw(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.update = (update_t *)table->columns[1][at];
         const double *hyper = table->hypers + 4 * table->group[at];
@@ -873,5 +861,4 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "update"),
         options=("maximize",),
     ),
-    handed=1,
 )

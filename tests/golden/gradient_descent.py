@@ -4,7 +4,7 @@ Cauchy (1847), Methode generale pour la resolution des systemes d'equations simu
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from gradient_descent.opt, content 8893313e6533.
+# Compiled by optdsl from gradient_descent.opt, content 8201a276e2b4.
 
 import math
 import warnings
@@ -374,6 +374,7 @@ _CPU = r"""// GradientDescent in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     double lr;
@@ -385,7 +386,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -404,6 +405,7 @@ extern "C" int step_gradient_descent(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         const double *hyper = table->hypers + 1 * table->group[at];

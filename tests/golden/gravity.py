@@ -4,7 +4,7 @@ Bahrami and Pakzad Zadeh (2021), Gravity Optimizer: a Kinematic Approach on Opti
 in Deep Learning, https://arxiv.org/abs/2101.09192
 The authors' code, https://github.com/dariush-bahrami/gravity.optimizer
 """
-# Compiled by optdsl from gravity.opt, content 7755069e900c.
+# Compiled by optdsl from gravity.opt, content e826085e9f2f.
 
 import math
 import warnings
@@ -474,6 +474,7 @@ _CPU = r"""// Gravity in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     velocity_t *velocity;
@@ -502,7 +503,7 @@ static void pass_1(
     double max__ = -infinity, max___nans = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad);
+        ask(at, to, row, &Row::grad);
         #pragma omp simd reduction(max: max__) reduction(+: max___nans)
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -520,7 +521,7 @@ static void pass_1(
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.velocity);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::velocity);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -548,6 +549,7 @@ extern "C" int step_gravity(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.velocity = (velocity_t *)table->columns[2][at];

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nazya/KATE, where m and b hold the
 of the paper's; pytorch_optimizer has eta as delta, and adds eps to b anew in every
 step.
 """
-# Compiled by optdsl from kate.opt, content 0923b65d803f.
+# Compiled by optdsl from kate.opt, content 871a7b21dcba.
 
 import math
 import warnings
@@ -487,6 +487,7 @@ _CPU = r"""// Kate in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     m_t *m;
@@ -502,7 +503,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.m, row.b);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::m, &Row::b);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -533,6 +534,7 @@ extern "C" int step_kate(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.m = (m_t *)table->columns[2][at];

@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content cd89cce03fdc.
+# Compiled by optdsl from l2decay.opt, content 920c975bf7ae.
 
 import math
 import warnings
@@ -395,6 +395,7 @@ _CPU = r"""// L2Decay in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     double lr;
@@ -406,7 +407,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -425,6 +426,7 @@ extern "C" int step_l2_decay(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         const double *hyper = table->hypers + 1 * table->group[at];

@@ -5,7 +5,7 @@ minutes, https://arxiv.org/abs/1904.00962
 Follows the paper. apex and timm clip the norm of all gradients first, and scale only
 what decays; pytorch_optimizer corrects one bias and bounds the norm of p.
 """
-# Compiled by optdsl from lamb.opt, content cea784aed5bb.
+# Compiled by optdsl from lamb.opt, content 64d6f7aa809c.
 
 import math
 import warnings
@@ -764,6 +764,7 @@ _CPU = r"""// LAMB in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -798,7 +799,7 @@ static void pass_1(
     double update_norm = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd reduction(+: p_norm, update_norm)
         for (int64_t i = at; i < to; ++i) {
             const real p = load(row.p[i]);
@@ -836,7 +837,7 @@ static void numbers_2(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -862,6 +863,7 @@ extern "C" int step_lamb(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

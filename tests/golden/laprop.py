@@ -7,7 +7,7 @@ in timm and in pytorch_optimizer, a gradient enters the momentum times the learn
 of its step, which is the same while that is constant. Weights decay after the step and
 by lr*weight_decay, as in the last two; the authors' decay by weight_decay alone.
 """
-# Compiled by optdsl from laprop.opt, content 9d835312b3cc.
+# Compiled by optdsl from laprop.opt, content 2b0f337cd81a.
 
 import math
 import warnings
@@ -697,6 +697,7 @@ _CPU = r"""// LaProp in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -728,7 +729,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -761,6 +762,7 @@ extern "C" int step_la_prop(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -6,7 +6,7 @@ Follows the paper, but that lr stands outside the momentum and that biases and g
 of one axis at most, neither scale nor decay, as in MoCo v3 and pytorch_optimizer. MoCo
 v3 divides by the norm of gradient and decay together; timm scales only what decays.
 """
-# Compiled by optdsl from lars.opt, content 53480dbcb992.
+# Compiled by optdsl from lars.opt, content 15487838722f.
 
 import math
 import warnings
@@ -539,6 +539,7 @@ _CPU = r"""// LARS in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -560,7 +561,7 @@ static void pass_1(
     double norm = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad);
+        ask(at, to, row, &Row::p, &Row::grad);
         #pragma omp simd reduction(+: p_norm, norm)
         for (int64_t i = at; i < to; ++i) {
             const real p = load(row.p[i]);
@@ -590,7 +591,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -617,6 +618,7 @@ extern "C" int step_lars(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];

@@ -4,7 +4,7 @@ Chen et al. (2023), Symbolic Discovery of Optimization Algorithms,
 https://arxiv.org/abs/2302.06675
 Follows the authors' code, https://github.com/google/automl/tree/master/lion
 """
-# Compiled by optdsl from lion.opt, content 0372be20320e.
+# Compiled by optdsl from lion.opt, content d118af606911.
 
 import math
 import warnings
@@ -476,6 +476,7 @@ _CPU = r"""// Lion in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -500,7 +501,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -526,6 +527,7 @@ extern "C" int step_lion(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content 40538edce74a.
+# Compiled by optdsl from madgrad.opt, content 57aa6affe1ee.
 
 import math
 import warnings
@@ -851,6 +851,7 @@ _CPU = r"""// MADGRAD in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     grad_sum_sq_t *grad_sum_sq;
@@ -890,7 +891,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.grad_sum_sq, row.s, row.x0);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::grad_sum_sq, &Row::s, &Row::x0);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -949,6 +950,7 @@ extern "C" int step_madgrad(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.grad_sum_sq = (grad_sum_sq_t *)table->columns[2][at];

@@ -7,7 +7,7 @@ which takes the last gradient as it was. Vectors are stepped by AdamW. As in tim
 pytorch_optimizer, whatever has two axes or more is a matrix, theirs has two; as in
 timm, the learning rate of vectors is a share of lr, so that a schedule reaches it.
 """
-# Compiled by optdsl from mars.opt, content 4abfee8b92d5.
+# Compiled by optdsl from mars.opt, content 1aba15e8a066.
 
 import math
 import warnings
@@ -901,6 +901,7 @@ _CPU = r"""// MARS in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     last_grad_t *last_grad;
@@ -955,7 +956,7 @@ static void pass_1(
     double norm = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.last_grad, row.corrected);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::last_grad, &Row::corrected);
         #pragma omp simd reduction(+: norm)
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -992,8 +993,8 @@ static void numbers_2(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
-            row.corrected);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq,
+            &Row::corrected);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1032,6 +1033,7 @@ extern "C" int step_mars(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.last_grad = (last_grad_t *)table->columns[2][at];

@@ -4,7 +4,7 @@ Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from momentum.opt, content 2e57a1ab3a48.
+# Compiled by optdsl from momentum.opt, content 4e36b5956a47.
 
 import math
 import warnings
@@ -417,6 +417,7 @@ _CPU = r"""// Momentum in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     buf_t *buf;
@@ -430,7 +431,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.buf);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::buf);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -453,6 +454,7 @@ extern "C" int step_momentum(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.buf = (buf_t *)table->columns[2][at];

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content a4446630a57a.
+# Compiled by optdsl from muon.opt, content 0e7be167a5cd.
 
 import math
 import warnings
@@ -669,25 +669,21 @@ def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _between_muon(
-    orthogonalizeds: list[Tensor],
     updates: list[Tensor],
     *,
     ns_coefficients: tuple[float, float, float],
     eps: float,
     ns_steps: int,
-) -> None:
+) -> list[Tensor]:
     # Numbers, where a group has tensors of one element.
     eps = float(eps)
     ns_coefficients = tuple(map(float, ns_coefficients))
 
-    columns = [orthogonalizeds, updates]
-    for orthogonalizeds, updates in _alike(columns):
-        # orthogonalized(update, ns_coefficients, ns_steps, eps)
-        orthogonalized_2s = _batched(
-            lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps),
-            updates,
-        )
-        torch._foreach_copy_(orthogonalizeds, orthogonalized_2s)
+    # orthogonalized(update, ns_coefficients, ns_steps, eps)
+    orthogonalizeds = _batched(
+        lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps), updates
+    )
+    return orthogonalizeds
 
 
 def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -697,29 +693,31 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, momentum_buffers = columns
-        orthogonalizeds, updates = _KERNELS.handed(params)
-        runs = _KERNELS.runs(
+        turns = _KERNELS.of(
             optimizer,
             group,
-            elements=[
-                [params, grads, momentum_buffers, updates],
-                [params, orthogonalizeds],
-            ],
-            asked=[[], [[p.shape[0] for p in params], [p.shape[1] for p in params]]],
+            {"p": params, "grad": grads, "momentum_buffer": momentum_buffers},
         )
-        if runs is None:
+        if turns is None:
             left.append((group, columns))
             continue
-        run_1, run_2 = runs
-        run_1()
-        _between_muon(
-            orthogonalizeds,
-            updates,
-            ns_coefficients=group["ns_coefficients"],
-            eps=group["eps"],
-            ns_steps=group["ns_steps"],
-        )
-        run_2()
+        turn_1, turn_2 = turns
+        keys = [p.shape for p in params]
+        for columns in _alike(columns, keys):
+            params, grads, momentum_buffers = columns
+            updates = turn_1(params, grads, momentum_buffers)
+            orthogonalizeds = _between_muon(
+                updates,
+                ns_coefficients=group["ns_coefficients"],
+                eps=group["eps"],
+                ns_steps=group["ns_steps"],
+            )
+            orthogonalizeds = _KERNELS.handed(columns, orthogonalizeds)
+            turn_2(
+                params,
+                orthogonalizeds,
+                asked=[[p.shape[0] for p in params], [p.shape[1] for p in params]],
+            )
     return left
 
 
@@ -728,6 +726,7 @@ _CPU_1 = r"""// Muon, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -741,7 +740,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad, row.momentum_buffer, row.update);
+        ask(at, to, row, &Row::grad, &Row::momentum_buffer, &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -766,6 +765,7 @@ extern "C" int step_muon(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
@@ -787,6 +787,7 @@ _CPU_2 = r"""// Muon, turn 2, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     orthogonalized_t *orthogonalized;
     double lr;
@@ -813,7 +814,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.orthogonalized);
+        ask(at, to, row, &Row::p, &Row::orthogonalized);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -834,6 +835,7 @@ extern "C" int step_muon(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.orthogonalized = (orthogonalized_t *)table->columns[1][at];
         const double *hyper = table->hypers + 2 * table->group[at];
@@ -867,5 +869,4 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "orthogonalized"),
         options=("maximize", "adjust_lr_fn_is_match_rms_adamw"),
     ),
-    handed=2,
 )

@@ -7,7 +7,7 @@ embeddings, the head, and whatever has less than two axes go to AdamW.
 Embeddings and heads are told by their names, so it takes `model.named_parameters()`.
 Where a model calls them otherwise, copy this file and say how.
 """
-# Compiled by optdsl from muon_adamw.opt, content 9b0441e7bba0.
+# Compiled by optdsl from muon_adamw.opt, content ca1f3c59d8b4.
 
 import math
 import re
@@ -1023,25 +1023,21 @@ def _kernel_numbers_2(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _between_muon(
-    orthogonalizeds: list[Tensor],
     updates: list[Tensor],
     *,
     ns_coefficients: tuple[float, float, float],
     eps: float,
     ns_steps: int,
-) -> None:
+) -> list[Tensor]:
     # Numbers, where a group has tensors of one element.
     eps = float(eps)
     ns_coefficients = tuple(map(float, ns_coefficients))
 
-    columns = [orthogonalizeds, updates]
-    for orthogonalizeds, updates in _alike(columns):
-        # orthogonalized(update, ns_coefficients, ns_steps, eps)
-        orthogonalized_2s = _batched(
-            lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps),
-            updates,
-        )
-        torch._foreach_copy_(orthogonalizeds, orthogonalized_2s)
+    # orthogonalized(update, ns_coefficients, ns_steps, eps)
+    orthogonalizeds = _batched(
+        lambda update: _orthogonalized(update, ns_coefficients, ns_steps, eps), updates
+    )
+    return orthogonalizeds
 
 
 def _by_kernels_muon(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -1051,29 +1047,31 @@ def _by_kernels_muon(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS_MUON.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, momentum_buffers = columns
-        orthogonalizeds, updates = _KERNELS_MUON.handed(params)
-        runs = _KERNELS_MUON.runs(
+        turns = _KERNELS_MUON.of(
             optimizer,
             group,
-            elements=[
-                [params, grads, momentum_buffers, updates],
-                [params, orthogonalizeds],
-            ],
-            asked=[[], [[p.shape[0] for p in params], [p.shape[1] for p in params]]],
+            {"p": params, "grad": grads, "momentum_buffer": momentum_buffers},
         )
-        if runs is None:
+        if turns is None:
             left.append((group, columns))
             continue
-        run_1, run_2 = runs
-        run_1()
-        _between_muon(
-            orthogonalizeds,
-            updates,
-            ns_coefficients=group["ns_coefficients"],
-            eps=group["eps"],
-            ns_steps=group["ns_steps"],
-        )
-        run_2()
+        turn_1, turn_2 = turns
+        keys = [p.shape for p in params]
+        for columns in _alike(columns, keys):
+            params, grads, momentum_buffers = columns
+            updates = turn_1(params, grads, momentum_buffers)
+            orthogonalizeds = _between_muon(
+                updates,
+                ns_coefficients=group["ns_coefficients"],
+                eps=group["eps"],
+                ns_steps=group["ns_steps"],
+            )
+            orthogonalizeds = _KERNELS_MUON.handed(columns, orthogonalizeds)
+            turn_2(
+                params,
+                orthogonalizeds,
+                asked=[[p.shape[0] for p in params], [p.shape[1] for p in params]],
+            )
     return left
 
 
@@ -1082,6 +1080,7 @@ _CPU_1 = r"""// Muon, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -1095,7 +1094,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad, row.momentum_buffer, row.update);
+        ask(at, to, row, &Row::grad, &Row::momentum_buffer, &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -1120,6 +1119,7 @@ extern "C" int step_muon(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
@@ -1141,6 +1141,7 @@ _CPU_2 = r"""// Muon, turn 2, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     orthogonalized_t *orthogonalized;
     double lr;
@@ -1167,7 +1168,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.orthogonalized);
+        ask(at, to, row, &Row::p, &Row::orthogonalized);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1188,6 +1189,7 @@ extern "C" int step_muon(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.orthogonalized = (orthogonalized_t *)table->columns[1][at];
         const double *hyper = table->hypers + 2 * table->group[at];
@@ -1222,7 +1224,6 @@ _KERNELS_MUON = _Kernel and _Turns(
         elements=("p", "orthogonalized"),
         options=("maximize", "adjust_lr_fn_is_match_rms_adamw"),
     ),
-    handed=2,
 )
 
 
@@ -1675,6 +1676,7 @@ _CPU = r"""// AdamW in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -1707,8 +1709,8 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq,
-            row.max_exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq,
+            &Row::max_exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1752,6 +1754,7 @@ extern "C" int step_adamw(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

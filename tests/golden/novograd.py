@@ -5,7 +5,7 @@ Training of Deep Networks, https://arxiv.org/abs/1905.11286
 Follows NVIDIA's code for Jasper, without its amsgrad: a second moment of zero starts
 anew. In pytorch_optimizer it stays, and the first gradient is never averaged.
 """
-# Compiled by optdsl from novograd.opt, content 20a585912fa6.
+# Compiled by optdsl from novograd.opt, content 955d5ecd933e.
 
 import math
 import warnings
@@ -587,6 +587,7 @@ _CPU = r"""// NovoGrad in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -617,7 +618,7 @@ static void pass_1(
     double norm = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad);
+        ask(at, to, row, &Row::grad);
         #pragma omp simd reduction(+: norm)
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -642,7 +643,7 @@ static void numbers_2(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -671,6 +672,7 @@ extern "C" int step_novo_grad(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -11,7 +11,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from pid.opt, content 2e20b606745c.
+# Compiled by optdsl from pid.opt, content 29172c4b16de.
 
 import math
 import warnings
@@ -630,6 +630,7 @@ _CPU = r"""// PID in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     i_buffer_t *i_buffer;
@@ -649,8 +650,8 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.i_buffer, row.d_buffer,
-            row.grad_buffer);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::i_buffer, &Row::d_buffer,
+            &Row::grad_buffer);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -692,6 +693,7 @@ extern "C" int step_pid(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.i_buffer = (i_buffer_t *)table->columns[2][at];

@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content ec4277b58bba.
+# Compiled by optdsl from pnm.opt, content 6669f53bbd5b.
 
 import math
 import warnings
@@ -726,6 +726,7 @@ _CPU = r"""// PNM in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     pos_momentum_t *pos_momentum;
@@ -756,7 +757,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.pos_momentum, row.neg_momentum);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::pos_momentum, &Row::neg_momentum);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -800,6 +801,7 @@ extern "C" int step_pnm(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.pos_momentum = (pos_momentum_t *)table->columns[2][at];

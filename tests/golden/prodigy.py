@@ -5,7 +5,7 @@ Learner, https://arxiv.org/abs/2306.06101
 Follows the authors' https://github.com/konstmish/prodigy (without slice_p), but each
 group steps by its own lr, and bias corrections count the updates of a parameter.
 """
-# Compiled by optdsl from prodigy.opt, content 6b0ef0cc5afd.
+# Compiled by optdsl from prodigy.opt, content 49e5fe047ce7.
 
 import math
 import warnings
@@ -1025,6 +1025,7 @@ _CPU = r"""// Prodigy in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -1076,8 +1077,8 @@ static void pass_1(
     double d_denom_part = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq, row.s,
-            row.p0);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq, &Row::s,
+            &Row::p0);
         #pragma omp simd reduction(+: dot, d_denom_part)
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1138,7 +1139,7 @@ static void numbers_3(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1159,6 +1160,7 @@ extern "C" int step_prodigy(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content d66d8ebd798c.
+# Compiled by optdsl from qhadam.opt, content ee8f38277b23.
 
 import math
 import warnings
@@ -861,6 +861,7 @@ _CPU = r"""// QHAdam in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -896,7 +897,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -936,6 +937,7 @@ extern "C" int step_qhadam(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

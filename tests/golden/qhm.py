@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.06801
 Follows the authors' code, https://github.com/facebookresearch/qhoptim, which has no
 default for momentum and nu; these are the paper's rule of thumb.
 """
-# Compiled by optdsl from qhm.opt, content 5ac841b424ac.
+# Compiled by optdsl from qhm.opt, content 12fd27d9972d.
 
 import math
 import warnings
@@ -518,6 +518,7 @@ _CPU = r"""// QHM in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -533,7 +534,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -565,6 +566,7 @@ extern "C" int step_qhm(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];

@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 558eed01ea98.
+# Compiled by optdsl from rmsprop.opt, content 80bbc3297e4a.
 
 import math
 import warnings
@@ -714,6 +714,7 @@ _CPU = r"""// RMSprop in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     square_avg_t *square_avg;
@@ -735,8 +736,8 @@ struct Numbers {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.square_avg, row.momentum_buffer,
-            row.grad_avg);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::square_avg, &Row::momentum_buffer,
+            &Row::grad_avg);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -788,6 +789,7 @@ extern "C" int step_rmsprop(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.square_avg = (square_avg_t *)table->columns[2][at];

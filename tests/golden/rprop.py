@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content 411ec929709b.
+# Compiled by optdsl from rprop.opt, content 08033d63784d.
 
 import math
 import warnings
@@ -519,6 +519,7 @@ _CPU = r"""// Rprop in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     prev_t *prev;
@@ -547,7 +548,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.prev, row.step_size);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::prev, &Row::step_size);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -581,6 +582,7 @@ extern "C" int step_rprop(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.prev = (prev_t *)table->columns[2][at];

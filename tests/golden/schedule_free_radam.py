@@ -4,7 +4,7 @@ Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
 As the authors' schedulefree 1.4, but each parameter counts its own steps. Gradients are
 taken at p in train mode; `eval()` turns p into the average, which is to be kept.
 """
-# Compiled by optdsl from schedule_free_radam.opt, content 1cb9dc81cd8c.
+# Compiled by optdsl from schedule_free_radam.opt, content 792fafdbb5b4.
 
 import math
 import warnings
@@ -1055,6 +1055,7 @@ _CPU = r"""// ScheduleFreeRAdam in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     z_t *z;
@@ -1111,7 +1112,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.z, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::z, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1148,6 +1149,7 @@ extern "C" int step_schedule_freeradam(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.z = (z_t *)table->columns[2][at];

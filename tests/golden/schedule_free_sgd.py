@@ -6,7 +6,7 @@ turns p into the average, which is to be evaluated and kept. A parameter counts 
 steps; theirs count those of the group. With batch norm,
 pass some batches through the model before an evaluation.
 """
-# Compiled by optdsl from schedule_free_sgd.opt, content 28164bae93c9.
+# Compiled by optdsl from schedule_free_sgd.opt, content cf30cfc2461c.
 
 import math
 import warnings
@@ -860,6 +860,7 @@ _CPU = r"""// ScheduleFreeSGD in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     z_t *z;
@@ -897,7 +898,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.z);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::z);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -926,6 +927,7 @@ extern "C" int step_schedule_freesgd(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.z = (z_t *)table->columns[2][at];

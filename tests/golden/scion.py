@@ -8,7 +8,7 @@ layer, the largest entry. Their ColNorm and RowNorm, and their first values of
 parameters, are left out. They orthogonalize in bfloat16, and here it is done as
 precisely as the parameter is kept.
 """
-# Compiled by optdsl from scion.opt, content c1722a7508ca.
+# Compiled by optdsl from scion.opt, content e2c21512e0cc.
 
 import math
 import warnings
@@ -629,33 +629,29 @@ def _between_scion(
     params: list[Tensor],
     grads: list[Tensor],
     momentum_buffers: list[Tensor | None],
-    orthogonalizeds: list[Tensor],
     *,
     momentum: float,
     norm: str,
     steps: int,
     maximize: bool,
-) -> None:
+) -> list[Tensor] | None:
     # Numbers, where a group has tensors of one element.
     momentum = float(momentum)
 
-    columns = [params, grads, momentum_buffers, orthogonalizeds]
-    keys = [p.ndim for p in params]
-    for params, grads, momentum_buffers, orthogonalizeds in _alike(columns, keys):
-        if maximize:
-            grads = torch._foreach_neg(grads)
+    if maximize:
+        grads = torch._foreach_neg(grads)
+    orthogonalizeds = None
 
-        # way = momentum_buffer if momentum != 1 else grad
-        ways = momentum_buffers if momentum != 1 else grads
-        del grads
-        if norm == "Sign":
-            pass
-        elif params[0].ndim > 1:
+    # way = momentum_buffer if momentum != 1 else grad
+    ways = momentum_buffers if momentum != 1 else grads
+    del grads
+    if norm != "Sign":
+        if params[0].ndim > 1:
             # reshape_as(orthogonalized(flatten(way, 1), steps), way)
-            reshape_ases = _batched(
+            orthogonalizeds = _batched(
                 lambda way: _orthogonalized(way.flatten(1), steps).reshape_as(way), ways
             )
-            torch._foreach_copy_(orthogonalizeds, reshape_ases)
+    return orthogonalizeds
 
 
 def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -665,40 +661,41 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, momentum_buffers = columns
-        (orthogonalizeds,) = _KERNELS.handed(params)
-        runs = _KERNELS.runs(
+        turns = _KERNELS.of(
             optimizer,
             group,
-            elements=[
-                [params, grads, momentum_buffers],
-                [params, grads, momentum_buffers, orthogonalizeds],
-            ],
-            asked=[
-                [],
-                [
+            {"p": params, "grad": grads, "momentum_buffer": momentum_buffers},
+        )
+        if turns is None:
+            left.append((group, columns))
+            continue
+        turn_1, turn_2 = turns
+        keys = [p.shape for p in params]
+        for columns in _alike(columns, keys):
+            params, grads, momentum_buffers = columns
+            turn_1(params, grads, momentum_buffers)
+            orthogonalizeds = _between_scion(
+                params,
+                grads,
+                momentum_buffers,
+                momentum=group["momentum"],
+                norm=group["norm"],
+                steps=group["steps"],
+                maximize=group["maximize"],
+            )
+            orthogonalizeds = _KERNELS.handed(columns, orthogonalizeds)
+            turn_2(
+                params,
+                grads,
+                momentum_buffers,
+                orthogonalizeds,
+                asked=[
                     [p.ndim for p in params],
                     [p.numel() for p in params],
                     [p.shape[0] if p.ndim >= 1 else 1 for p in params],
                     [p.shape[1] if p.ndim >= 2 else 1 for p in params],
                 ],
-            ],
-        )
-        if runs is None:
-            left.append((group, columns))
-            continue
-        run_1, run_2 = runs
-        run_1()
-        _between_scion(
-            params,
-            grads,
-            momentum_buffers,
-            orthogonalizeds,
-            momentum=group["momentum"],
-            norm=group["norm"],
-            steps=group["steps"],
-            maximize=group["maximize"],
-        )
-        run_2()
+            )
     return left
 
 
@@ -707,6 +704,7 @@ _CPU_1 = r"""// Scion, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -719,7 +717,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad, row.momentum_buffer);
+        ask(at, to, row, &Row::grad, &Row::momentum_buffer);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -741,6 +739,7 @@ extern "C" int step_scion(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
@@ -761,6 +760,7 @@ _CPU_2 = r"""// Scion, turn 2, in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -798,8 +798,8 @@ static void pass_1(
     double mean = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer,
-            row.orthogonalized);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer,
+            &Row::orthogonalized);
         #pragma omp simd reduction(+: mean)
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -845,8 +845,8 @@ static void numbers_2(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer,
-            row.orthogonalized);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer,
+            &Row::orthogonalized);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -884,6 +884,7 @@ extern "C" int step_scion(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
@@ -935,5 +936,4 @@ _KERNELS = _Kernel and _Turns(
         optional=("momentum_buffer",),
         options=("maximize", "momentum_is_not_1", "norm_is_Sign", "unconstrained"),
     ),
-    handed=1,
 )

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 4679c0d4ec42.
+# Compiled by optdsl from sgd.opt, content f0bc5c91cda1.
 
 import math
 import warnings
@@ -591,6 +591,7 @@ _CPU = r"""// SGD in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -607,7 +608,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -650,6 +651,7 @@ extern "C" int step_sgd(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];

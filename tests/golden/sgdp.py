@@ -5,7 +5,7 @@ Scale-invariant Weights, https://arxiv.org/abs/2006.08217
 Follows the authors' code, https://github.com/clovaai/AdamP; pytorch_optimizer is the
 same, but for its coupled decay.
 """
-# Compiled by optdsl from sgdp.opt, content 9951767cf34c.
+# Compiled by optdsl from sgdp.opt, content 09188350722b.
 
 import math
 import warnings
@@ -863,6 +863,7 @@ _CPU = r"""// SGDP in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     int64_t matrices, height, width;
     p_t *p;
     const grad_t *grad;
@@ -916,8 +917,8 @@ static void pass_1(
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.grad,
-                row.momentum_buffer);
+            ask(begin + at, begin + to, row, &Row::p, &Row::grad,
+                &Row::momentum_buffer);
             #pragma omp simd reduction(+: by_channel, by_channel_2, by_channel_3, \
                 by_channel_4)
             for (int64_t column = at; column < to; ++column) {
@@ -1062,8 +1063,8 @@ static void pass_2(const Row row, const Numbers n, const Tile tile) {
         const int64_t begin = line * row.width;
         for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {
             const int64_t to = end_of_block(at, tile.column_end);
-            ask(begin + at, begin + to, row.numel, row.p, row.grad,
-                row.momentum_buffer);
+            ask(begin + at, begin + to, row, &Row::p, &Row::grad,
+                &Row::momentum_buffer);
             #pragma omp simd
             for (int64_t column = at; column < to; ++column) {
                 const int64_t i = begin + column;
@@ -1101,6 +1102,7 @@ extern "C" int step_sgdp(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];

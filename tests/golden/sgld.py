@@ -4,7 +4,7 @@ Welling and Teh (2011), Bayesian Learning via Stochastic Gradient Langevin Dynam
 https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf
 The loss is minus the logarithm of the posterior: of the whole data, not of a batch.
 """
-# Compiled by optdsl from sgld.opt, content 681332ac0eaa.
+# Compiled by optdsl from sgld.opt, content b9c687e3497d.
 
 import math
 import warnings
@@ -444,17 +444,14 @@ def _kernel_numbers_1(group: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 def _between_sgld(
     params: list[Tensor],
-    noises: list[Tensor],
     seeds: list[int],
     steps: list[Tensor],
-) -> None:
-    columns = [params, noises, seeds, steps]
-    for params, noises, seeds, steps in _alike(columns):
-        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+) -> list[Tensor]:
+    torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
 
-        # randn_like(p)
-        for noise, p, seed in zip(noises, params, seeds, strict=True):
-            noise.copy_(_randn_like(p, seed, 0))
+    # randn_like(p)
+    noises = [_randn_like(p, seed, 0) for p, seed in zip(params, seeds, strict=True)]
+    return noises
 
 
 def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -464,23 +461,17 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, seeds, steps = columns
-        (noises,) = _KERNELS.handed(params)
-        runs = _KERNELS.runs(
-            optimizer,
-            group,
-            elements=[[params, grads, noises]],
-        )
-        if runs is None:
+        turns = _KERNELS.of(optimizer, group, {"p": params, "grad": grads})
+        if turns is None:
             left.append((group, columns))
             continue
-        (run_1,) = runs
-        _between_sgld(
-            params,
-            noises,
-            seeds,
-            steps,
-        )
-        run_1()
+        (turn_1,) = turns
+        keys = [p.shape for p in params]
+        for columns in _alike(columns, keys):
+            params, grads, seeds, steps = columns
+            noises = _between_sgld(params, seeds, steps)
+            noises = _KERNELS.handed(columns, noises)
+            turn_1(params, grads, noises)
     return left
 
 
@@ -489,6 +480,7 @@ _CPU_1 = r"""// SGLD, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     noise_t *noise;
@@ -510,7 +502,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.noise);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::noise);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -538,6 +530,7 @@ extern "C" int step_sgld(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.noise = (noise_t *)table->columns[2][at];
@@ -564,5 +557,4 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "grad", "noise"),
         options=("maximize", "weight_decay_is_not_0"),
     ),
-    handed=1,
 )

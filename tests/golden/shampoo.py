@@ -15,7 +15,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from shampoo.opt, content 3c23dd57ec2a.
+# Compiled by optdsl from shampoo.opt, content fa306c35b5be.
 
 import math
 import warnings
@@ -629,42 +629,37 @@ def _between_shampoo(
     *,
     every: int,
     max_size: int,
-) -> None:
-    columns = [params, factors, roots, gradients, updates, steps]
-    keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
-    for params, factors, roots, gradients, updates, steps in _alike(columns, keys):
-        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
-        t = steps[0].item()
-        new_updates = updates
-        for axis in range(params[0].ndim):
-            if params[0].shape[axis] <= max_size:
-                # factor[axis] += unfolded(grad, axis) @ transpose(unfolded(grad, axis))
-                matmuls = _batched(
-                    lambda gradient: (
-                        _unfolded(gradient, axis) @ _unfolded(gradient, axis).mT
-                    ),
-                    gradients,
+) -> list[Tensor]:
+    torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+    t = steps[0].item()
+    new_updates = updates
+    for axis in range(params[0].ndim):
+        if params[0].shape[axis] <= max_size:
+            # factor[axis] += unfolded(grad, axis) @ transpose(unfolded(grad, axis))
+            matmuls = _batched(
+                lambda gradient: (
+                    _unfolded(gradient, axis) @ _unfolded(gradient, axis).mT
+                ),
+                gradients,
+            )
+            torch._foreach_add_([each[axis] for each in factors], matmuls)
+            if (t - 1) % every == 0:
+                # root[axis] = inverse_root(factor[axis], 2*ndim(p))
+                inverse_roots = _batched(
+                    lambda factor: _inverse_root(factor, 2 * params[0].ndim),
+                    [each[axis] for each in factors],
                 )
-                torch._foreach_add_([each[axis] for each in factors], matmuls)
-                if (t - 1) % every == 0:
-                    # root[axis] = inverse_root(factor[axis], 2*ndim(p))
-                    inverse_roots = _batched(
-                        lambda factor: _inverse_root(factor, 2 * params[0].ndim),
-                        [each[axis] for each in factors],
-                    )
-                    torch._foreach_copy_([each[axis] for each in roots], inverse_roots)
+                torch._foreach_copy_([each[axis] for each in roots], inverse_roots)
 
-                # update = movedim(movedim(update, axis, -1) @ root[axis], -1, axis)
-                new_updates = _batched(
-                    lambda new_update, root: (
-                        new_update.movedim(axis, -1) @ root
-                    ).movedim(-1, axis),
-                    new_updates,
-                    [each[axis] for each in roots],
-                )
-
-        # update = movedim(movedim(update, axis, -1) @ root[axis], -1, axis)
-        torch._foreach_copy_(updates, new_updates)
+            # update = movedim(movedim(update, axis, -1) @ root[axis], -1, axis)
+            new_updates = _batched(
+                lambda new_update, root: (new_update.movedim(axis, -1) @ root).movedim(
+                    -1, axis
+                ),
+                new_updates,
+                [each[axis] for each in roots],
+            )
+    return new_updates
 
 
 def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -674,31 +669,31 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, momentum_buffers, factors, roots, steps = columns
-        gradients, updates = _KERNELS.handed(params)
-        runs = _KERNELS.runs(
+        turns = _KERNELS.of(
             optimizer,
             group,
-            elements=[
-                [params, grads, momentum_buffers, gradients, updates],
-                [params, updates],
-            ],
+            {"p": params, "grad": grads, "momentum_buffer": momentum_buffers},
         )
-        if runs is None:
+        if turns is None:
             left.append((group, columns))
             continue
-        run_1, run_2 = runs
-        run_1()
-        _between_shampoo(
-            params,
-            factors,
-            roots,
-            gradients,
-            updates,
-            steps,
-            every=group["every"],
-            max_size=group["max_size"],
-        )
-        run_2()
+        turn_1, turn_2 = turns
+        keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
+        for columns in _alike(columns, keys):
+            params, grads, momentum_buffers, factors, roots, steps = columns
+            gradients, updates = turn_1(params, grads, momentum_buffers)
+            updates = _between_shampoo(
+                params,
+                factors,
+                roots,
+                gradients,
+                updates,
+                steps,
+                every=group["every"],
+                max_size=group["max_size"],
+            )
+            updates = _KERNELS.handed(columns, updates)
+            turn_2(params, updates)
     return left
 
 
@@ -707,6 +702,7 @@ _CPU_1 = r"""// Shampoo, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -722,8 +718,8 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer, row.gradient,
-            row.update);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer, &Row::gradient,
+            &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             const real p = load(row.p[i]);
@@ -760,6 +756,7 @@ extern "C" int step_shampoo(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
@@ -783,6 +780,7 @@ _CPU_2 = r"""// Shampoo, turn 2, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     update_t *update;
     double lr;
@@ -794,7 +792,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.update);
+        ask(at, to, row, &Row::p, &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -813,6 +811,7 @@ extern "C" int step_shampoo(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.update = (update_t *)table->columns[1][at];
         const double *hyper = table->hypers + 1 * table->group[at];
@@ -842,5 +841,4 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "update"),
         options=("maximize",),
     ),
-    handed=2,
 )

@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content 07e3b1449b7a.
+# Compiled by optdsl from signsgd.opt, content 7e94c09061a1.
 
 import math
 import warnings
@@ -527,6 +527,7 @@ _CPU = r"""// SignSGD in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -541,7 +542,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -578,6 +579,7 @@ extern "C" int step_signsgd(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];

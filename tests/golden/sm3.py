@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content 581d13f9b996.
+# Compiled by optdsl from sm3.opt, content b58894ae835f.
 
 import math
 import warnings
@@ -579,22 +579,16 @@ def _between_sm3_1(
     params: list[Tensor],
     accumulators: list[list[Tensor]],
     seconds: list[Tensor],
-) -> None:
-    columns = [params, accumulators, seconds]
-    keys = [p.ndim for p in params]
-    for params, accumulators, seconds in _alike(columns, keys):
-        new_seconds = seconds
-        for axis in range(params[0].ndim):
-            # second = movedim(min(movedim(second, axis, -1), accumulator[axis]), -1,
-            #     axis)
-            movedims = [new_second.movedim(axis, -1) for new_second in new_seconds]
-            smallers = torch._foreach_minimum(
-                movedims, [each[axis] for each in accumulators]
-            )
-            new_seconds = [smaller.movedim(-1, axis) for smaller in smallers]
-
+) -> list[Tensor]:
+    new_seconds = seconds
+    for axis in range(params[0].ndim):
         # second = movedim(min(movedim(second, axis, -1), accumulator[axis]), -1, axis)
-        torch._foreach_copy_(seconds, new_seconds)
+        movedims = [new_second.movedim(axis, -1) for new_second in new_seconds]
+        smallers = torch._foreach_minimum(
+            movedims, [each[axis] for each in accumulators]
+        )
+        new_seconds = [smaller.movedim(-1, axis) for smaller in smallers]
+    return new_seconds
 
 
 def _between_sm3_2(
@@ -602,14 +596,11 @@ def _between_sm3_2(
     accumulators: list[list[Tensor]],
     seconds: list[Tensor],
 ) -> None:
-    columns = [params, accumulators, seconds]
-    keys = [p.shape for p in params]
-    for params, accumulators, seconds in _alike(columns, keys):
-        if params[0].numel() > 0:
-            for axis in range(params[0].ndim):
-                # accumulator[axis] = max(unfolded(second, axis), dim=-1)
-                amaxes = [_unfolded(second, axis).amax(dim=-1) for second in seconds]
-                torch._foreach_copy_([each[axis] for each in accumulators], amaxes)
+    if params[0].numel() > 0:
+        for axis in range(params[0].ndim):
+            # accumulator[axis] = max(unfolded(second, axis), dim=-1)
+            amaxes = [_unfolded(second, axis).amax(dim=-1) for second in seconds]
+            torch._foreach_copy_([each[axis] for each in accumulators], amaxes)
 
 
 def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -619,32 +610,35 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, momentum_buffers, accumulators, totals = columns
-        (seconds,) = _KERNELS.handed(params)
-        runs = _KERNELS.runs(
+        turns = _KERNELS.of(
             optimizer,
             group,
-            elements=[
-                [params, grads, seconds],
-                [params, grads, momentum_buffers, totals, seconds],
-            ],
-            asked=[[], [[p.ndim for p in params]]],
+            {
+                "p": params,
+                "grad": grads,
+                "momentum_buffer": momentum_buffers,
+                "total": totals,
+            },
         )
-        if runs is None:
+        if turns is None:
             left.append((group, columns))
             continue
-        run_1, run_2 = runs
-        run_1()
-        _between_sm3_1(
-            params,
-            accumulators,
-            seconds,
-        )
-        run_2()
-        _between_sm3_2(
-            params,
-            accumulators,
-            seconds,
-        )
+        turn_1, turn_2 = turns
+        keys = [p.shape for p in params]
+        for columns in _alike(columns, keys):
+            params, grads, momentum_buffers, accumulators, totals = columns
+            seconds = turn_1(params, grads)
+            seconds = _between_sm3_1(params, accumulators, seconds)
+            seconds = _KERNELS.handed(columns, seconds)
+            turn_2(
+                params,
+                grads,
+                momentum_buffers,
+                totals,
+                seconds,
+                asked=[[p.ndim for p in params]],
+            )
+            _between_sm3_2(params, accumulators, seconds)
     return left
 
 
@@ -653,6 +647,7 @@ _CPU_1 = r"""// SM3, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     second_t *second;
@@ -664,7 +659,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad, row.second);
+        ask(at, to, row, &Row::grad, &Row::second);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -683,6 +678,7 @@ extern "C" int step_sm3(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.second = (second_t *)table->columns[2][at];
@@ -701,6 +697,7 @@ _CPU_2 = r"""// SM3, turn 2, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     momentum_buffer_t *momentum_buffer;
@@ -718,8 +715,8 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.momentum_buffer, row.total,
-            row.second);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::momentum_buffer, &Row::total,
+            &Row::second);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -764,6 +761,7 @@ extern "C" int step_sm3(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.momentum_buffer = (momentum_buffer_t *)table->columns[2][at];
@@ -799,5 +797,4 @@ _KERNELS = _Kernel and _Turns(
         optional=("momentum_buffer", "total"),
         options=("maximize", "momentum_is_not_0"),
     ),
-    handed=1,
 )

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content a554e40d3192.
+# Compiled by optdsl from soap.opt, content d02c7d593e38.
 
 import math
 import warnings
@@ -882,36 +882,28 @@ def _between_soap_1(
     steps: list[Tensor],
     *,
     max_precond_dim: int,
-) -> None:
-    columns = [params, basises, seens, updates, firsts, steps]
-    keys = [(p.shape, first) for p, first in zip(params, firsts, strict=True)]
-    for params, basises, seens, updates, firsts, steps in _alike(columns, keys):
-        first = firsts[0]
-        torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
-        if not first:
-            new_updates = updates
-            new_seens = seens
-            for axis in range(params[0].ndim):
-                if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
-                    # seen = turned(seen, basis[axis], axis)
-                    new_seens = _batched(
-                        lambda new_seen, basis: _turned(new_seen, basis, axis),
-                        new_seens,
-                        [each[axis] for each in basises],
-                    )
+) -> tuple[list[Tensor], list[Tensor]]:
+    first = firsts[0]
+    torch._foreach_add_(steps, torch.ones_like(steps[0]), alpha=1)
+    new_seens = seens
+    new_updates = updates
+    if not first:
+        for axis in range(params[0].ndim):
+            if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+                # seen = turned(seen, basis[axis], axis)
+                new_seens = _batched(
+                    lambda new_seen, basis: _turned(new_seen, basis, axis),
+                    new_seens,
+                    [each[axis] for each in basises],
+                )
 
-                    # update = turned(update, basis[axis], axis)
-                    new_updates = _batched(
-                        lambda new_update, basis: _turned(new_update, basis, axis),
-                        new_updates,
-                        [each[axis] for each in basises],
-                    )
-
-            # update = turned(update, basis[axis], axis)
-            torch._foreach_copy_(updates, new_updates)
-
-            # seen = turned(seen, basis[axis], axis)
-            torch._foreach_copy_(seens, new_seens)
+                # update = turned(update, basis[axis], axis)
+                new_updates = _batched(
+                    lambda new_update, basis: _turned(new_update, basis, axis),
+                    new_updates,
+                    [each[axis] for each in basises],
+                )
+    return new_seens, new_updates
 
 
 def _between_soap_2(
@@ -929,99 +921,88 @@ def _between_soap_2(
     precondition_frequency: int,
     max_precond_dim: int,
     maximize: bool,
-) -> None:
+) -> list[Tensor]:
     # Numbers, where a group has tensors of one element.
     betas = tuple(map(float, betas))
 
-    columns = [params, grads, exp_avg_sqs, factors, basises, updates, firsts, steps]
-    keys = [
-        (p.shape, first, step.item())
-        for p, first, step in zip(params, firsts, steps, strict=True)
-    ]
-    for params, grads, exp_avg_sqs, factors, basises, updates, firsts, steps in _alike(
-        columns, keys
-    ):
-        if maximize:
-            grads = torch._foreach_neg(grads)
-        first = firsts[0]
-        t = steps[0].item()
-        if not first:
-            new_updates = updates
-            for axis in range(params[0].ndim):
-                if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
-                    # update = turned(update, transpose(basis[axis]), axis)
-                    new_updates = _batched(
-                        lambda new_update, basis: _turned(new_update, basis.mT, axis),
-                        new_updates,
-                        [each[axis] for each in basises],
-                    )
+    if maximize:
+        grads = torch._foreach_neg(grads)
+    first = firsts[0]
+    t = steps[0].item()
 
-            # update = turned(update, transpose(basis[axis]), axis)
-            torch._foreach_copy_(updates, new_updates)
-            del new_updates
+    # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+    new_updates = [update.clone() for update in updates]
+    if not first:
         for axis in range(params[0].ndim):
             if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
-                # factor[axis] = lerp(factor[axis], rows(grad, axis) @
-                #     transpose(rows(grad, axis)), 1 - (betas[1] if shampoo_beta == none
-                #     else shampoo_beta))
+                # update = turned(update, transpose(basis[axis]), axis)
+                new_updates = _batched(
+                    lambda new_update, basis: _turned(
+                        new_update, basis.mT, axis
+                    ).clone(),
+                    new_updates,
+                    [each[axis] for each in basises],
+                )
+    for axis in range(params[0].ndim):
+        if params[0].ndim > 1 and params[0].shape[axis] <= max_precond_dim:
+            # factor[axis] = lerp(factor[axis], rows(grad, axis) @ transpose(rows(grad,
+            #     axis)), 1 - (betas[1] if shampoo_beta == none else shampoo_beta))
+            matmuls = _batched(
+                lambda grad: _rows(grad, axis) @ _rows(grad, axis).mT, grads
+            )
+            torch._foreach_lerp_(
+                [each[axis] for each in factors],
+                matmuls,
+                1 - (betas[1] if shampoo_beta is None else shampoo_beta),
+            )
+            if first:
+                # values, vectors = eigh(factor[axis])
+                valueses, vectorses = map(
+                    list,
+                    zip(
+                        *_batched(_eigh, [each[axis] for each in factors]), strict=True
+                    ),
+                )
+
+                # basis[axis] = vectors
+                torch._foreach_copy_([each[axis] for each in basises], vectorses)
+            elif (t - 1) % precondition_frequency == 0:
+                # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]), dim=0),
+                #     descending=true)
                 matmuls = _batched(
-                    lambda grad: _rows(grad, axis) @ _rows(grad, axis).mT, grads
-                )
-                torch._foreach_lerp_(
+                    lambda factor, basis: factor @ basis,
                     [each[axis] for each in factors],
-                    matmuls,
-                    1 - (betas[1] if shampoo_beta is None else shampoo_beta),
+                    [each[axis] for each in basises],
                 )
-                if first:
-                    # values, vectors = eigh(factor[axis])
-                    valueses, vectorses = map(
-                        list,
-                        zip(
-                            *_batched(_eigh, [each[axis] for each in factors]),
-                            strict=True,
-                        ),
-                    )
+                products = torch._foreach_mul([each[axis] for each in basises], matmuls)
+                orders = [
+                    product.sum(dim=0).argsort(descending=True, stable=True)
+                    for product in products
+                ]
 
-                    # basis[axis] = vectors
-                    torch._foreach_copy_([each[axis] for each in basises], vectorses)
-                elif (t - 1) % precondition_frequency == 0:
-                    # order = argsort(sum(basis[axis]*(factor[axis] @ basis[axis]),
-                    #     dim=0), descending=true)
-                    matmuls = _batched(
-                        lambda factor, basis: factor @ basis,
-                        [each[axis] for each in factors],
-                        [each[axis] for each in basises],
-                    )
-                    products = torch._foreach_mul(
-                        [each[axis] for each in basises], matmuls
-                    )
-                    orders = [
-                        product.sum(dim=0).argsort(descending=True, stable=True)
-                        for product in products
-                    ]
-
-                    # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
-                    qs, rs = map(
-                        list,
-                        zip(
-                            *_batched(
-                                lambda factor, basis, order: _qr(
-                                    factor @ basis.index_select(1, order)
-                                ),
-                                [each[axis] for each in factors],
-                                [each[axis] for each in basises],
-                                orders,
+                # q, r = qr(factor[axis] @ index_select(basis[axis], 1, order))
+                qs, rs = map(
+                    list,
+                    zip(
+                        *_batched(
+                            lambda factor, basis, order: _qr(
+                                factor @ basis.index_select(1, order)
                             ),
-                            strict=True,
+                            [each[axis] for each in factors],
+                            [each[axis] for each in basises],
+                            orders,
                         ),
-                    )
+                        strict=True,
+                    ),
+                )
 
-                    # basis[axis] = q
-                    torch._foreach_copy_([each[axis] for each in basises], qs)
+                # basis[axis] = q
+                torch._foreach_copy_([each[axis] for each in basises], qs)
 
-                    # exp_avg_sq = index_select(exp_avg_sq, axis, order)
-                    for exp_avg_sq, order in zip(exp_avg_sqs, orders, strict=True):
-                        exp_avg_sq.copy_(exp_avg_sq.index_select(axis, order))
+                # exp_avg_sq = index_select(exp_avg_sq, axis, order)
+                for exp_avg_sq, order in zip(exp_avg_sqs, orders, strict=True):
+                    exp_avg_sq.copy_(exp_avg_sq.index_select(axis, order))
+    return new_updates
 
 
 def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
@@ -1031,48 +1012,57 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
     taken, left = _KERNELS.apart(optimizer, groups)
     for group, columns in taken:
         params, grads, exp_avgs, exp_avg_sqs, factors, basises, firsts, steps = columns
-        seens, updates = _KERNELS.handed(params)
-        runs = _KERNELS.runs(
+        turns = _KERNELS.of(
             optimizer,
             group,
-            elements=[
-                [params, grads, exp_avgs, seens, updates],
-                [params, exp_avg_sqs, seens, updates],
-                [params, updates],
-            ],
-            asked=[[firsts], [firsts], [firsts, [step.item() + 1 for step in steps]]],
+            {
+                "p": params,
+                "grad": grads,
+                "exp_avg": exp_avgs,
+                "exp_avg_sq": exp_avg_sqs,
+            },
         )
-        if runs is None:
+        if turns is None:
             left.append((group, columns))
             continue
-        run_1, run_2, run_3 = runs
-        run_1()
-        _between_soap_1(
-            params,
-            basises,
-            seens,
-            updates,
-            firsts,
-            steps,
-            max_precond_dim=group["max_precond_dim"],
-        )
-        run_2()
-        _between_soap_2(
-            params,
-            grads,
-            exp_avg_sqs,
-            factors,
-            basises,
-            updates,
-            firsts,
-            steps,
-            betas=group["betas"],
-            shampoo_beta=group["shampoo_beta"],
-            precondition_frequency=group["precondition_frequency"],
-            max_precond_dim=group["max_precond_dim"],
-            maximize=group["maximize"],
-        )
-        run_3()
+        turn_1, turn_2, turn_3 = turns
+        keys = [
+            (p.shape, first, step.item())
+            for p, first, step in zip(params, firsts, steps, strict=True)
+        ]
+        for columns in _alike(columns, keys):
+            params, grads, exp_avgs, exp_avg_sqs, factors, basises, firsts, steps = (
+                columns
+            )
+            seens, updates = turn_1(params, grads, exp_avgs, asked=[firsts])
+            seens, updates = _between_soap_1(
+                params,
+                basises,
+                seens,
+                updates,
+                firsts,
+                steps,
+                max_precond_dim=group["max_precond_dim"],
+            )
+            seens, updates = _KERNELS.handed(columns, seens, updates)
+            turn_2(params, exp_avg_sqs, seens, updates, asked=[firsts])
+            updates = _between_soap_2(
+                params,
+                grads,
+                exp_avg_sqs,
+                factors,
+                basises,
+                updates,
+                firsts,
+                steps,
+                betas=group["betas"],
+                shampoo_beta=group["shampoo_beta"],
+                precondition_frequency=group["precondition_frequency"],
+                max_precond_dim=group["max_precond_dim"],
+                maximize=group["maximize"],
+            )
+            updates = _KERNELS.handed(columns, updates)
+            turn_3(params, updates, asked=[firsts, [step.item() for step in steps]])
     return left
 
 
@@ -1081,6 +1071,7 @@ _CPU_1 = r"""// SOAP, turn 1, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -1096,7 +1087,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad, row.exp_avg, row.seen, row.update);
+        ask(at, to, row, &Row::grad, &Row::exp_avg, &Row::seen, &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -1125,6 +1116,7 @@ extern "C" int step_soap(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];
@@ -1149,6 +1141,7 @@ _CPU_2 = r"""// SOAP, turn 2, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     exp_avg_sq_t *exp_avg_sq;
     seen_t *seen;
@@ -1164,7 +1157,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.exp_avg_sq, row.seen, row.update);
+        ask(at, to, row, &Row::exp_avg_sq, &Row::seen, &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real exp_avg_sq = load(row.exp_avg_sq[i]);
@@ -1189,6 +1182,7 @@ extern "C" int step_soap(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.exp_avg_sq = (exp_avg_sq_t *)table->columns[1][at];
         row.seen = (seen_t *)table->columns[2][at];
@@ -1213,6 +1207,7 @@ _CPU_3 = r"""// SOAP, turn 3, in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     update_t *update;
     double lr;
@@ -1238,7 +1233,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.update);
+        ask(at, to, row, &Row::p, &Row::update);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -1261,6 +1256,7 @@ extern "C" int step_soap(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.update = (update_t *)table->columns[1][at];
         const double *hyper = table->hypers + 4 * table->group[at];
@@ -1304,5 +1300,4 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "update"),
         options=("maximize",),
     ),
-    handed=2,
 )

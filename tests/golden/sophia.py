@@ -15,7 +15,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sophia.opt, content c45e08b11e64.
+# Compiled by optdsl from sophia.opt, content ffcf25b9ebba.
 
 import math
 import warnings
@@ -589,6 +589,7 @@ _CPU = r"""// Sophia in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -607,7 +608,7 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.hessian);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::hessian);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -638,6 +639,7 @@ extern "C" int step_sophia(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -7,7 +7,7 @@ https://gist.github.com/mitchellnw/d42e22a0b9ec02ceaf4f7b4457f51423. optimi and
 pytorch_optimizer step alike from other defaults; that they can add up what rounding
 loses is no part of the rule.
 """
-# Compiled by optdsl from stable_adamw.opt, content 6c6d37a5ede5.
+# Compiled by optdsl from stable_adamw.opt, content cabe2c10e55e.
 
 import math
 import warnings
@@ -760,6 +760,7 @@ _CPU = r"""// StableAdamW in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -793,7 +794,7 @@ static void pass_1(
     double mean = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd reduction(+: mean)
         for (int64_t i = at; i < to; ++i) {
             const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
@@ -825,7 +826,7 @@ static void numbers_2(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -848,6 +849,7 @@ extern "C" int step_stable_adamw(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

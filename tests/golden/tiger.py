@@ -5,7 +5,7 @@ Follows the author's code, https://github.com/bojone/tiger, without its accumula
 gradients and its guard against NaN. It knows biases and gains by their names; here they
 are what has one axis. pytorch_optimizer scales no parameter.
 """
-# Compiled by optdsl from tiger.opt, content 899f583a6761.
+# Compiled by optdsl from tiger.opt, content 23b616d91add.
 
 import math
 import warnings
@@ -471,6 +471,7 @@ _CPU = r"""// Tiger in 2 passes over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     m_t *m;
@@ -491,7 +492,7 @@ static void pass_1(
     double norm = 0;
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.m);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::m);
         #pragma omp simd reduction(+: norm)
         for (int64_t i = at; i < to; ++i) {
             const real p = load(row.p[i]);
@@ -519,7 +520,7 @@ static void numbers_1(const Row &row, Numbers &n) {
 static void pass_2(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.m);
+        ask(at, to, row, &Row::p, &Row::m);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -545,6 +546,7 @@ extern "C" int step_tiger(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.m = (m_t *)table->columns[2][at];

@@ -5,7 +5,7 @@ https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization
 Follows TensorFlow Addons, whose decay is a proximal step. pytorch_optimizer starts the
 first moment at initial_accumulator too, and adds eps after the bias correction.
 """
-# Compiled by optdsl from yogi.opt, content 1d576fab5b75.
+# Compiled by optdsl from yogi.opt, content 09025b2364ef.
 
 import math
 import warnings
@@ -749,6 +749,7 @@ _CPU = r"""// Yogi in one pass over memory.
 // A tensor: its columns, and what its group says.
 struct Row {
     int64_t numel;
+    const Row *next;
     p_t *p;
     const grad_t *grad;
     exp_avg_t *exp_avg;
@@ -779,7 +780,7 @@ static bool numbers_1(const Row &row, Numbers &n) {
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row.numel, row.p, row.grad, row.exp_avg, row.exp_avg_sq);
+        ask(at, to, row, &Row::p, &Row::grad, &Row::exp_avg, &Row::exp_avg_sq);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
             real p = load(row.p[i]);
@@ -815,6 +816,7 @@ extern "C" int step_yogi(const Table *table) {
     for (int64_t at = 0; at < table->rows; ++at) {
         Row &row = rows[at];
         row.numel = table->numel[at];
+        row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
         row.grad = (grad_t *)table->columns[1][at];
         row.exp_avg = (exp_avg_t *)table->columns[2][at];

@@ -26,6 +26,7 @@ class Entry(Rows):
         yield "    for (int64_t at = 0; at < table->rows; ++at) {"
         yield "        Row &row = rows[at];"
         yield "        row.numel = table->numel[at];"
+        yield "        row.next = &row + (at + 1 < table->rows);"
         moved = (*columns.elements, *columns.numbers)
         for k, name in enumerate(moved):
             line = partial(self._begins, name, self.lists.sum(moved[:k]))

@@ -130,7 +130,7 @@ class Kernels(Entry):
         yield from (INDENT + each for each in self._starts(sums))
         yield "    for (int64_t at = begin; at < end; at += BLOCK) {"
         yield "        const int64_t to = end_of_block(at, end);"
-        yield f"        ask(at, to, row.numel{self._moved(step)});"
+        yield f"        ask(at, to, row{self._moved(step)});"
         yield "        #pragma omp simd" + self._clauses(sums)
         yield "        for (int64_t i = at; i < to; ++i) {"
         yield from (INDENT * 3 + each for each in self._of_elements(step))
@@ -178,10 +178,10 @@ class Kernels(Entry):
             yield from self.lists.each_unrolled(name, partial(self._store, name))
 
     def _moved(self, step: Elements) -> str:
-        """The columns of a row that a pass moves, as arguments."""
+        """The columns that a pass moves, as arguments."""
         names = dict.fromkeys((*step.loads, *step.stores))
         moved = [self.names.own(x) for x in names if self._is_whole(x)]
-        return "".join(f", row.{each}" for each in moved)
+        return "".join(f", &Row::{each}" for each in moved)
 
     def _is_whole(self, name: str) -> bool:
         """Whether a column has a number for each element."""

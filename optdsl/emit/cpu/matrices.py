@@ -110,7 +110,7 @@ class OfMatrices(Kernels):
         yield "        const int64_t begin = line * row.width;"
         yield "        for (int64_t at = tile.column; at < tile.column_end; at += BLOCK) {"
         yield "            const int64_t to = end_of_block(at, tile.column_end);"
-        yield f"            ask(begin + at, begin + to, row.numel{self._moved(step)});"
+        yield f"            ask(begin + at, begin + to, row{self._moved(step)});"
         yield "            #pragma omp simd" + self._clauses([*sums, *lines])
         yield "            for (int64_t column = at; column < to; ++column) {"
         yield "                const int64_t i = begin + column;"

@@ -22,7 +22,7 @@ _KEYWORDS = (
     "xor_eq real load store row n i at begin end sums table std infinity pi linux unix "
     "larger smaller added gathered across modulo floor_divide are_finite NAN INFINITY "
     "CHUNK Chunk Table Row Numbers numel group none bfloat16 float16 hypers asked parts "
-    "rows numbers chunks kept BLOCK AHEAD LINE to ask end_of_block each_row entry "
+    "rows numbers chunks kept BLOCK AHEAD LINE to ask ask_for next end_of_block each_row entry "
     "all_finite"
 ).split()
 
@@ -82,6 +82,7 @@ class Rows:
         yield "// A tensor: its columns, and what its group says."
         yield "struct Row {"
         yield "    int64_t numel;"
+        yield "    const Row *next;"
         yield from self._sizes()
         for name in (*columns.elements, *columns.numbers):
             const = "const " * (name == "grad")
