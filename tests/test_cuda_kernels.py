@@ -5,6 +5,7 @@ run on a GPU where there is one, and else in Triton's own interpreter.
 
 import copy
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -237,6 +238,47 @@ def test_groups_that_step_together_may_differ_in_their_options() -> None:
     assert rows == [2] * 3
     for mine, other in zip(params, others, strict=True):
         torch.testing.assert_close(mine.data, other.data, **CLOSE)
+
+
+@pytest.fixture
+def one_of_two() -> Iterator[Any]:
+    """A mesh over two processes, of which there is one: none of what is tested is a word
+    between them.
+    """
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield init_device_mesh(DEVICE.type, (2,))
+    dist.destroy_process_group()
+
+
+def test_what_is_here_of_a_tensor(one_of_two: Any) -> None:
+    """Of DTensors it is updated alone, with the bits that it has as part of the whole."""
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    def here(x: Tensor) -> Tensor:
+        return distribute_tensor(x, one_of_two, [Shard(0)], src_data_rank=None)
+
+    wholes = parameters((5, 3), (2 * BLOCK + 1,), (1,))
+    parts = [*(Parameter(here(p.detach().clone())) for p in wholes), *parameters(4)]
+    cls = load_optimizer("adamw")
+    ours, theirs = cls(parts, fused=True), cls(wholes, fused=True)
+    with triton_kernels() as rows:
+        for step in range(3):
+            give(wholes, step)
+            for p, whole in zip(parts, wholes, strict=False):
+                p.grad = here(whole.grad)
+            parts[-1].grad = torch.ones_like(parts[-1])
+            ours.step()
+            theirs.step()
+    assert rows == [4, 3] * 3
+    for p, whole in zip(parts, wholes, strict=False):
+        pairs = zip(ours.state[p].values(), theirs.state[whole].values(), strict=True)
+        for x, y in ((p.detach(), whole.detach()), *pairs):
+            x, y = (x._local_tensor, here(y)._local_tensor) if y.ndim else (x, y)
+            assert torch.equal(x, y)
 
 
 def test_a_state_that_only_some_have() -> None:

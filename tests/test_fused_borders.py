@@ -423,13 +423,12 @@ def judged_turns(case: Case, number: int) -> Iterator[None]:
         taken = step(self, batch)
         got = [_cloned(names, row) for row in zip(*batch.columns, strict=True)]
         grads = [row.pop("grad", torch.zeros_like(row["p"])) for row in start]
-        for before, row, tensors in zip(start, got, zip(*batch.columns), strict=True):
+        rows = zip(*batch.columns, strict=True)
+        for before, row, tensors in zip(start, got, rows, strict=True):
             row.pop("grad", None)
             # What no one reads lies where the parameter does.
-            unread = [
-                x for x, each in zip(names, tensors, strict=True) if each is tensors[0]
-            ]
-            row |= {name: before[name] for name in unread if name != "p"}
+            pairs = zip(names[1:], tensors[1:], strict=True)
+            row |= {name: before[name] for name, x in pairs if x is tensors[0]}
         grads = [-grad if case.maximize else grad for grad in grads]
         assert_judged(turn, [*start, {}], grads, number, [*got, {}])
         return taken

@@ -206,6 +206,27 @@ def test_groups_that_step_together_may_differ_in_their_options(monkeypatch) -> N
         torch.testing.assert_close(mine.data, other.data, **CLOSE)
 
 
+@pytest.mark.parametrize("asked", [True, None], ids=["asked for", "by default"])
+def test_groups_that_step_together_are_left_together(asked: Any, monkeypatch) -> None:
+    """A group that kernels leave is part of what the others sum up."""
+    monkeypatch.setenv("OPTDSL_FUSED", "1")
+    rows = watched(monkeypatch)
+    params, others = parameters((5, 3), (6, 4)), parameters((5, 3), (6, 4))
+    cls = load_optimizer("prodigy")
+    mine, plain = (
+        cls([{"params": [p]} for p in each], **options)
+        for each, options in ((params, {"fused": asked}), (others, {"foreach": False}))
+    )
+    for step in range(3):
+        for optimizer, each in ((mine, params), (plain, others)):
+            give(each, step)
+            each[1].grad = each[1].grad.t().contiguous().t()
+            optimizer.step()
+    assert not rows
+    for p, other in zip(params, others, strict=True):
+        torch.testing.assert_close(p.data, other.data, **CLOSE)
+
+
 # ---- memory in another order
 
 

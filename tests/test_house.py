@@ -97,6 +97,16 @@ def test_what_runs_while_training_needs_only_torch() -> None:
     assert names <= sys.stdlib_module_names | {"torch"}
 
 
+def test_no_module_asks_for_a_torch_that_is_distributed() -> None:
+    """There are builds without it, and it takes its time."""
+    assert not [
+        (path, name)
+        for path in MODULES
+        for name in _imports(path)
+        if name.startswith("torch.distributed")
+    ]
+
+
 def test_what_is_printed_is_made_apart() -> None:
     """Whoever calls `verify` or `explain` from Python needs no terminal."""
     users = {path for path in MODULES if "rich.table" in _imports(path)}

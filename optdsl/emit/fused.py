@@ -159,6 +159,8 @@ def kernel(program: Program, suffix: str = "") -> tuple[list[str], list[str]]:
         arguments.append(f"lists={{{', '.join(listed)}}}")
     if program.rule.in_phases:
         arguments.append("together=True")
+    if program.elementwise:
+        arguments.append("elementwise=True")
     if (view := program.view) is not None:
         arguments.append(f'view="{view.value}"')
         if program.least:

@@ -20,7 +20,7 @@ from .signature import option
 from .update import MAXIMIZE, Column, Update, asks_count, call, head, update_of
 
 KIND = "between"
-_TAKEN = "optimizer groups taken left group columns turns keys".split()
+_TAKEN = "optimizer groups taken left group columns turns keys batch".split()
 
 
 def kernels(turns: Turns) -> list[str]:
@@ -136,7 +136,7 @@ def _torchs_turn(
     results = ", ".join(spelled[name] for name in _results(rule))
     if not results:
         return [called]
-    handed = f"{KERNELS}.handed(columns, {results})"
+    handed = f"{KERNELS}.handed(batch, {results})"
     return [f"{results} = {called}", f"{results} = {handed}"]
 
 
@@ -192,8 +192,8 @@ def _in_turns(targets: ir.Targets, update: Update, body: list[str]) -> list[str]
         "            continue",
         f"        {named if len(numbers) > 1 else f'({named},)'} = turns",
         f"        keys = {keys_of(targets.foreach, update, by_shape=True)}",
-        "        for columns in _alike(columns, keys):",
-        f"            {update.taken_apart} = columns",
+        "        for batch in _alike(columns, keys):",
+        f"            {update.taken_apart} = batch",
         *(INDENT * 3 + line for line in body),
         "    return left",
     ]

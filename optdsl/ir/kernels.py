@@ -191,6 +191,21 @@ class Program:
         """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
         return TURNS if self.turn else ""
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether neither another element of a tensor nor the size of it decides how one is
+        updated, so that a part of it can be updated without the rest.
+        """
+        if self.turn or self.view is not None or self.asked:
+            return False
+        passes = [each for each in self.steps if isinstance(each, Elements)]
+        return not any(isinstance(each, Across) for each in self.steps) and not any(
+            gathers(each)
+            for step in passes
+            for each in statements(step.body)
+            if isinstance(each, Assign)
+        )
+
     def handed_on(self, step: Elements | Along) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both
         are to see the same number, as it is stored.

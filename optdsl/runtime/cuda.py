@@ -45,7 +45,7 @@ class DeviceKernel:
         self.scratch = kernel.scratch
         self.counts = kernel.counts
         self.kinds = kernel.kinds
-        self.together = kernel.together
+        self.together, self.elementwise = kernel.together, kernel.elementwise
         self.view, self.least = kernel.view, kernel.least
         self.reduced = kernel.reduced
         self.grads = kernel.grads

@@ -42,6 +42,7 @@ class Kernel:
             behind the conditions.
         lists: how long each list of tensors is, a number or the name of a count.
         together: whether all parameters have to be in one launch.
+        elementwise: whether a part of a tensor may be updated without the rest of it.
         view: which matrices they see tensors as, where they reduce along axes.
         least: how many axes a tensor has at least of which anything is reduced.
         reduced: the names of the tensors that have, in place of the parameter's size, one
@@ -65,6 +66,7 @@ class Kernel:
         counts: tuple[str, ...] = (),
         lists: dict[str, int | str] | None = None,
         together: bool = False,
+        elementwise: bool = False,
         view: str = "",
         least: int = 0,
         reduced: dict[str, str] | None = None,
@@ -82,6 +84,7 @@ class Kernel:
         self.counts = counts
         self.lists = lists or {}
         self.together = together
+        self.elementwise = elementwise
         self.view = view
         self.least = least
         self.reduced = reduced or {}

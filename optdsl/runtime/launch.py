@@ -19,6 +19,7 @@ from .again import Plan, by_default
 from .carried import NotCarried, check_together, dtypes, lacks
 from .matrices import matrices
 from .objects import addresses
+from .shards import are_held, held
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -43,13 +44,16 @@ class Table(ctypes.Structure):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A group, what was collected of it, and what of this the kernels take."""
+    """A group, what was collected of it, and what of this the kernels take; of tensors
+    that are `sharded`, what this process holds.
+    """
 
     group: dict[str, Any]
     columns: Any
     elements: Sequence[Sequence[Any]]
     numbers: Sequence[Sequence[Any]]
     asked: Sequence[Sequence[float]]
+    sharded: bool = False
 
     @property
     def tensors(self) -> list[Sequence[Any]]:
@@ -59,6 +63,14 @@ class Entry:
     def back(self) -> tuple[dict[str, Any], Any]:
         return self.group, self.columns
 
+    @property
+    def here(self) -> "Entry":
+        """The same, with no more of each tensor than kernels take."""
+        if not self.sharded:
+            return self
+        parts = [*map(held, self.elements)], [*map(held, self.numbers)]
+        return Entry(self.group, self.columns, *parts, self.asked)
+
     def only(self, places: list[int]) -> "Entry":
         """Some of its rows."""
 
@@ -66,7 +78,7 @@ class Entry:
             return [[column[at] for at in places] for column in columns]
 
         parts = chosen(self.elements), chosen(self.numbers), chosen(self.asked)
-        return Entry(self.group, chosen(self.columns), *parts)
+        return Entry(self.group, chosen(self.columns), *parts, self.sharded)
 
 
 @dataclass(slots=True)
@@ -80,6 +92,7 @@ class Batch:
     entries: list[Entry] = field(default_factory=list)
     hypers: list[float] = field(default_factory=list)
     columns: list[Sequence[Any]] = field(default_factory=list)
+    sharded: bool = False
     sizes: list[int] = field(default_factory=list)
     of_groups: list[int] = field(default_factory=list)
     tables: list[array] = field(default_factory=list)
@@ -88,19 +101,25 @@ class Batch:
     group: array = field(default_factory=lambda: array("q"))
     asked: array = field(default_factory=lambda: array("d"))
 
+    def here(self, column: Sequence[Any]) -> Sequence[Any]:
+        """What kernels take of a column."""
+        return held(column) if self.sharded else column
+
     def lay_out(self, view: str, least: int) -> None:
         """Fill the tables; a rule with a view sees tensors as matrices."""
         self.columns = _end_to_end(self.entries)
-        self.sizes = [*map(Tensor.numel, self.columns[0])]
+        self.sharded = any(entry.sharded for entry in self.entries)
+        columns = [*map(self.here, self.columns)]
+        self.sizes = [*map(Tensor.numel, columns[0])]
         factor = 2 if self.types[0].is_complex else 1
         self.numel = array("q", (factor * each for each in self.sizes))
         if view:
-            shapes = (matrices(view, least, p.shape) for p in self.columns[0])
+            shapes = (matrices(view, least, p.shape) for p in columns[0])
             self.shapes = array("q", chain.from_iterable(shapes))
         self.of_groups = [len(entry.elements[0]) for entry in self.entries]
         for at, rows in enumerate(self.of_groups):
             self.group.extend([at] * rows)
-        self.tables = [*map(addresses, self.columns)]
+        self.tables = [*map(addresses, columns)]
         of_entries = (entry.asked for entry in self.entries)
         for column in chain.from_iterable(zip(*of_entries, strict=True)):
             self.asked.extend(column)
@@ -168,7 +187,7 @@ class Launch:
         if not self.entries:
             return self.left
         batches = self.batches()
-        if self.kernel.together and len(batches) != 1:
+        if self.kernel.together and (self.left or len(batches) != 1):
             return self.given
         for batch in batches:
             if not self.step(batch):
@@ -184,12 +203,27 @@ class Launch:
     def _dtypes(self, entry: Entry) -> list[set[torch.dtype | None]]:
         return dtypes(entry, self.kernel)
 
+    def _rows(self, entry: Entry) -> list[tuple[Types, Entry]]:
+        """The rows of a group for each combination of their types.
+
+        Raises:
+            NotCarried: kernels do not take one of its tensors, nor what is here of it.
+        """
+        together, alone = self.kernel.together, self.kernel.elementwise
+        try:
+            return _by_types(self._dtypes(entry), entry, together)
+        except NotCarried:
+            if together or not are_held(entry.elements, entry.numbers, alone):
+                raise
+        entry.sharded = True
+        return _by_types(self._dtypes(entry.here), entry, together)
+
     def batches(self) -> list[Batch]:
         """What kernels carry, in batches of one combination of types and options."""
         carried, parts = [], []
         for entry in self.entries:
             try:
-                rows = _by_types(self._dtypes(entry), entry, self.kernel.together)
+                rows = self._rows(entry)
                 for types, _ in rows:
                     check_together(types[: len(entry.elements)])
             except NotCarried:
@@ -249,7 +283,7 @@ def _by_types(
     if all(len(each) == 1 for each in kinds):
         return [(tuple(next(iter(each)) for each in kinds), entry)]
     places: dict[Types, list[int]] = {}
-    for at, row in enumerate(zip(*entry.tensors, strict=True)):
+    for at, row in enumerate(zip(*entry.here.tensors, strict=True)):
         types = tuple(None if each is None else each.dtype for each in row)
         places.setdefault(types, []).append(at)
     return [(types, entry.only(at)) for types, at in places.items()]
@@ -278,7 +312,9 @@ def _repeats(batch: Batch) -> bool:
 def _has_no_memory(batch: Batch) -> bool:
     """Whether a tensor of the batch has none."""
     columns = zip(batch.columns, batch.tables, strict=True)
-    return any(lacks(column, where) for column, where in columns if 0 in where)
+    return any(
+        lacks(batch.here(column), where) for column, where in columns if 0 in where
+    )
 
 
 def _scratch(batch: Batch, elements: int) -> tuple[Tensor, array]:

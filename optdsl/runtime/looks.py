@@ -16,6 +16,7 @@ from . import by_cpp
 from .by_cpp import TOUCHED, Columns, empty, start
 from .carried import lacks
 from .objects import addresses
+from .shards import are_alike, layouts
 
 if TYPE_CHECKING:
     from .launch import Batch
@@ -26,7 +27,8 @@ Column = list[Tensor | None]
 class Look:
     """What the tensors of a batch look like: of parameters and gradients the types, dtypes,
     layouts, devices, sizes and strides; of states, which are the same objects, no more than
-    where they begin.
+    where they begin. Of DTensors it is what is here of them that looks so, and how they are
+    cut.
 
     Args:
         batch: as it was launched. Its gradients are not kept alive for the next step.
@@ -36,11 +38,16 @@ class Look:
     def __init__(self, batch: "Batch", grad: int | None) -> None:
         self.columns: list[Column] = [*map(list, batch.columns)]
         self.tables, self.grad = batch.tables, grad
+        self.here = batch.here
         params = self.columns[0]
         # Numbers that may be the negative, or the conjugate, of those in memory.
-        self.odd = [p for p in params if p.numel() == 1 or p.is_complex()]
+        ours = zip(params, self.here(params), strict=True)
+        self.odd = [p for p, x in ours if x.numel() == 1 or x.is_complex()]
         asked = by_cpp.asked()
-        self.is_unchanged = (asked and self._in_cpp(asked)) or self._in_python()
+        if batch.sharded:
+            self.is_unchanged = self._in_python(asked)
+        else:
+            self.is_unchanged = (asked and self._in_cpp(asked)) or self._in_python()
         if grad is not None:
             batch.columns[grad] = self.columns[grad] = []
 
@@ -55,8 +62,8 @@ class Look:
                 return False
         except RuntimeError:  # a tensor that begins nowhere
             return False
-        pairs = ((p, p.grad) for p in self.odd)
-        return not any(x.is_neg() or x.is_conj() for pair in pairs for x in pair)
+        odd = [x for p in self.odd for x in (p, p.grad)]
+        return not any(x.is_neg() or x.is_conj() for x in self.here(odd))
 
     def _in_cpp(self, asked: by_cpp.Asked) -> Callable[[], bool] | None:
         """What asks in one call; None where that call does not know a tensor."""
@@ -78,25 +85,41 @@ class Look:
 
         return ask
 
-    def _in_python(self) -> Callable[[], bool]:
-        columns, tables, grad = self.columns, self.tables, self.grad
-        looks = {at: [*map(_look, columns[at])] for at in {0, grad} - {None}}
+    def _in_python(self, asked: by_cpp.Asked | None = None) -> Callable[[], bool]:
+        """What asks column by column: of DTensors, or where C++ does not know a tensor."""
+        columns, tables, grad, here = self.columns, self.tables, self.grad, self.here
+        known = {at: columns[at] for at in {0, grad} - {None}}
+        looks = {at: _looks(here(x), asked) for at, x in known.items()}
+        cut = {at: layouts(x) for at, x in known.items()}
 
         def ask() -> bool:
             for at, column in enumerate(columns):
                 if at == grad:
                     column = [p.grad for p in columns[0]]
-                where = addresses(column)
+                ours = here(column)
+                where = addresses(ours)
                 if at != grad and where != tables[at]:
                     return False
-                if 0 in where and lacks(column, where):
+                if 0 in where and lacks(ours, where):
                     return False
-                if at in looks and [*map(_look, column)] != looks[at]:
+                if at in looks and _looks(ours, asked) != looks[at]:
                     return False
+                if at in cut:
+                    # A gradient often shares the layout of the one before.
+                    new, old = layouts(column), cut[at]
+                    if not are_alike(new, old):
+                        return False
+                    cut[at] = new
                 tables[at] = where
             return True
 
         return ask
+
+
+def _looks(column: Sequence[Tensor | None], asked: by_cpp.Asked | None) -> Any:
+    """What the tensors of a column look like."""
+    numbers = by_cpp.looks(asked, [*column]) if asked else None
+    return [*map(_look, column)] if numbers is None else numbers
 
 
 def _heads(arrays: Sequence[array]) -> array:

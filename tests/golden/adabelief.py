@@ -5,7 +5,7 @@ Gradients, https://arxiv.org/abs/2010.07468
 Follows the authors' adabelief-pytorch 0.2.1, which rectifies by default, as RAdam does;
 the paper and pytorch_optimizer do not.
 """
-# Compiled by optdsl from adabelief.opt, content a50d7b9f0adb.
+# Compiled by optdsl from adabelief.opt, content 12d7986ccc41.
 
 import math
 import warnings
@@ -1219,6 +1219,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_var"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "rectify"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

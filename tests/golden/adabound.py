@@ -10,7 +10,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from adabound.opt, content 5449ae2c63c1.
+# Compiled by optdsl from adabound.opt, content ba816d12549a.
 
 import math
 import warnings
@@ -1188,6 +1188,7 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("max_exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "amsbound", "base_lr_above_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1212.5701
 
 Reference: torch.optim.Adadelta
 """
-# Compiled by optdsl from adadelta.opt, content dc592c3f6050.
+# Compiled by optdsl from adadelta.opt, content d1dbda4ef825.
 
 import math
 import warnings
@@ -768,6 +768,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "square_avg", "acc_delta"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

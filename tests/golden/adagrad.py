@@ -8,7 +8,7 @@ alone.
 
 Reference: torch.optim.Adagrad
 """
-# Compiled by optdsl from adagrad.opt, content 95265c3c2cc2.
+# Compiled by optdsl from adagrad.opt, content 0fd9cd278133.
 
 import math
 import warnings
@@ -837,6 +837,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "sum__"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

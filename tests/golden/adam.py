@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.Adam
 """
-# Compiled by optdsl from adam.opt, content 0bf36c8fea66.
+# Compiled by optdsl from adam.opt, content d180f8232c48.
 
 import math
 import warnings
@@ -1031,6 +1031,7 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("max_exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "amsgrad"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

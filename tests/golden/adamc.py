@@ -7,7 +7,7 @@ Defazio (2025), Why Gradients Rapidly Increase Near the End of Training,
 https://arxiv.org/abs/2506.02285
 The largest rate of the schedule is the one that a group is added with.
 """
-# Compiled by optdsl from adamc.opt, content 25147bbdfa06.
+# Compiled by optdsl from adamc.opt, content 9e91a4bdf899.
 
 import math
 import warnings
@@ -956,6 +956,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "normalized", "base_lr_above_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

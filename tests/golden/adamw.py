@@ -8,7 +8,7 @@ Betas that are tensors keep their precision; torch rounds them to the dtype of p
 
 Reference: torch.optim.AdamW
 """
-# Compiled by optdsl from adamw.opt, content 6b4dd3cd8b51.
+# Compiled by optdsl from adamw.opt, content ed97f29ceea8.
 
 import math
 import warnings
@@ -1031,6 +1031,7 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("max_exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "amsgrad"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

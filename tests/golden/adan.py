@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/sail-sg/Adan, which keeps the nega
 the last gradient and can clip the norm of all gradients first. Its betas are the shares
 of the past, those of the paper the shares of the new.
 """
-# Compiled by optdsl from adan.opt, content b80e96183428.
+# Compiled by optdsl from adan.opt, content 008d60774c96.
 
 import math
 import warnings
@@ -1204,5 +1204,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_diff", "exp_avg_sq", "pre_grad"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "no_prox"),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -11,7 +11,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from ademamix.opt, content fca6439ffcc2.
+# Compiled by optdsl from ademamix.opt, content 14010ef9a8a7.
 
 import math
 import warnings
@@ -1205,6 +1205,7 @@ _KERNELS = _Kernel and _Kernel(
         "beta3_warmup_is_none",
         "alpha_warmup_is_none",
     ),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

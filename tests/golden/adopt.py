@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/iShohei220/adopt, with a power in 
 its clip_lambda. It bounds by the count of the steps before, and the first step leaves p
 as it is; pytorch_optimizer counts this step too, and decays p in the first.
 """
-# Compiled by optdsl from adopt.opt, content f4fbbee56bd9.
+# Compiled by optdsl from adopt.opt, content 71c1591b96f4.
 
 import math
 import warnings
@@ -1108,5 +1108,6 @@ _KERNELS = _Kernel and _Kernel(
         "decoupled_weight_decay",
         "clip_exp_is_not_none",
     ),
+    elementwise=True,
     cuda=_CUDA,
 )

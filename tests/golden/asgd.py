@@ -7,7 +7,7 @@ The average is kept in the state `ax`; parameters are the last iterate, as in to
 
 Reference: torch.optim.ASGD
 """
-# Compiled by optdsl from asgd.opt, content 0163f4aae4df.
+# Compiled by optdsl from asgd.opt, content dc951624dba8.
 
 import math
 import warnings
@@ -981,6 +981,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "ax"),
     numbers=("eta", "mu", "step"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content 265bc1a4fb6d.
+# Compiled by optdsl from galore.opt, content b7a4008f4894.
 
 import math
 import warnings
@@ -759,8 +759,8 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             continue
         (turn_1,) = turns
         keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
-        for columns in _alike(columns, keys):
-            params, grads, basises, exp_avgs, exp_avg_sqs, steps = columns
+        for batch in _alike(columns, keys):
+            params, grads, basises, exp_avgs, exp_avg_sqs, steps = batch
             updates = _between_ga_lore_adamw(
                 params,
                 grads,
@@ -775,7 +775,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
                 scale=group["scale"],
                 maximize=group["maximize"],
             )
-            updates = _KERNELS.handed(columns, updates)
+            updates = _KERNELS.handed(batch, updates)
             turn_1(params, updates, asked=[[step.item() for step in steps]])
     return left
 

@@ -3,7 +3,7 @@
 Hanson and Pratt (1988), Comparing biases for minimal network construction with
 back-propagation.
 """
-# Compiled by optdsl from l2decay.opt, content 8e22de2d78d3.
+# Compiled by optdsl from l2decay.opt, content 920c975bf7ae.
 
 import math
 import warnings
@@ -490,5 +490,6 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad"),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -7,7 +7,7 @@ Follows the authors' code, https://github.com/facebookresearch/madgrad, which ad
 to lr; its k is t - 1. It refuses lr = 0, which moves nothing here, and is NaN at first
 where eps and momentum are 0; here a root of 0 divides nothing.
 """
-# Compiled by optdsl from madgrad.opt, content 408ab4b550f6.
+# Compiled by optdsl from madgrad.opt, content 57aa6affe1ee.
 
 import math
 import warnings
@@ -1148,6 +1148,7 @@ _KERNELS = _Kernel and _Kernel(
         "momentum_is_0",
         "eps_is_0",
     ),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

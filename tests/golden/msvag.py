@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/lballes/msvag, where rho is at mos
 0.9999. One gradient has no variance: the first step is a whole one, as there but for
 what rounding makes of 0/1e-4.
 """
-# Compiled by optdsl from msvag.opt, content 025942913469.
+# Compiled by optdsl from msvag.opt, content 61f117b33879.
 
 import math
 import warnings
@@ -981,5 +981,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 0e7be167a5cd.
+# Compiled by optdsl from muon.opt, content 5c372d0073e7.
 
 import math
 import warnings
@@ -703,8 +703,8 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             continue
         turn_1, turn_2 = turns
         keys = [p.shape for p in params]
-        for columns in _alike(columns, keys):
-            params, grads, momentum_buffers = columns
+        for batch in _alike(columns, keys):
+            params, grads, momentum_buffers = batch
             updates = turn_1(params, grads, momentum_buffers)
             orthogonalizeds = _between_muon(
                 updates,
@@ -712,7 +712,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
                 eps=group["eps"],
                 ns_steps=group["ns_steps"],
             )
-            orthogonalizeds = _KERNELS.handed(columns, orthogonalizeds)
+            orthogonalizeds = _KERNELS.handed(batch, orthogonalizeds)
             turn_2(
                 params,
                 orthogonalizeds,

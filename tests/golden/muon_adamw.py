@@ -7,7 +7,7 @@ embeddings, the head, and whatever has less than two axes go to AdamW.
 Embeddings and heads are told by their names, so it takes `model.named_parameters()`.
 Where a model calls them otherwise, copy this file and say how.
 """
-# Compiled by optdsl from muon_adamw.opt, content 9644159ab941.
+# Compiled by optdsl from muon_adamw.opt, content ca1f3c59d8b4.
 
 import math
 import re
@@ -1918,6 +1918,7 @@ _KERNELS_ADAMW = _Kernel and _Kernel(
     numbers=("step",),
     optional=("max_exp_avg_sq",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay", "amsgrad"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

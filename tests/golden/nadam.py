@@ -5,7 +5,7 @@ https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
 
 Reference: torch.optim.NAdam
 """
-# Compiled by optdsl from nadam.opt, content 6577f8006896.
+# Compiled by optdsl from nadam.opt, content e382bd535260.
 
 import math
 import warnings
@@ -1187,6 +1187,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("mu_product", "step"),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

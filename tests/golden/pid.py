@@ -11,7 +11,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from pid.opt, content b18097a87669.
+# Compiled by optdsl from pid.opt, content 29172c4b16de.
 
 import math
 import warnings
@@ -799,5 +799,6 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "i_buffer", "d_buffer", "grad_buffer"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
 )

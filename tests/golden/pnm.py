@@ -5,7 +5,7 @@ Improve Generalization, https://arxiv.org/abs/2103.17182
 Follows the authors' code, https://github.com/zeke-xie/Positive-Negative-Momentum. The
 turns are those of the parameter; pytorch_optimizer counts the steps of the group.
 """
-# Compiled by optdsl from pnm.opt, content 09e8bddb1df1.
+# Compiled by optdsl from pnm.opt, content 6669f53bbd5b.
 
 import math
 import warnings
@@ -953,6 +953,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "pos_momentum", "neg_momentum"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

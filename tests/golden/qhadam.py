@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/facebookresearch/qhoptim, whose mo
 have no bias. The count of steps does what its states beta1_weight and beta2_weight do
 while no one changes the betas.
 """
-# Compiled by optdsl from qhadam.opt, content c787935ec08f.
+# Compiled by optdsl from qhadam.opt, content ee8f38277b23.
 
 import math
 import warnings
@@ -1093,6 +1093,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.06801
 Follows the authors' code, https://github.com/facebookresearch/qhoptim, which has no
 default for momentum and nu; these are the paper's rule of thumb.
 """
-# Compiled by optdsl from qhm.opt, content 25940097d028.
+# Compiled by optdsl from qhm.opt, content 12fd27d9972d.
 
 import math
 import warnings
@@ -655,6 +655,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "momentum_buffer"),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

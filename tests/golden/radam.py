@@ -5,7 +5,7 @@ https://arxiv.org/abs/1908.03265
 
 Reference: torch.optim.RAdam
 """
-# Compiled by optdsl from radam.opt, content 640693b46ba8.
+# Compiled by optdsl from radam.opt, content b2bdb28b78d6.
 
 import math
 import warnings
@@ -1121,6 +1121,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "exp_avg", "exp_avg_sq"),
     numbers=("step",),
     options=("maximize", "weight_decay_is_not_0", "decoupled_weight_decay"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

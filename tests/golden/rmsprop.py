@@ -9,7 +9,7 @@ As in torch, eps is added after the root is taken.
 
 Reference: torch.optim.RMSprop
 """
-# Compiled by optdsl from rmsprop.opt, content 737a02414e49.
+# Compiled by optdsl from rmsprop.opt, content 80bbc3297e4a.
 
 import math
 import warnings
@@ -934,6 +934,7 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("step",),
     optional=("grad_avg", "momentum_buffer"),
     options=("maximize", "weight_decay_is_not_0", "centered", "momentum_above_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -7,7 +7,7 @@ As in torch, a weight whose gradient changes its sign stays where it is for a st
 
 Reference: torch.optim.Rprop
 """
-# Compiled by optdsl from rprop.opt, content f85b243ffdff.
+# Compiled by optdsl from rprop.opt, content 08033d63784d.
 
 import math
 import warnings
@@ -723,6 +723,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "prev", "step_size"),
     numbers=("step",),
     options=("maximize",),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -5,7 +5,7 @@ Follows the authors' schedulefree 1.4. Gradients are taken at p in train mode; `
 turns p into the average, which is to be evaluated and kept. A parameter counts its own
 steps; theirs count those of the group.
 """
-# Compiled by optdsl from schedule_free_adamw.opt, content 148be0df45d5.
+# Compiled by optdsl from schedule_free_adamw.opt, content 6f7603195c38.
 
 import math
 import warnings
@@ -1236,6 +1236,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "z", "exp_avg_sq"),
     numbers=("weight_sum", "lr_max", "step"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -4,7 +4,7 @@ Defazio et al. (2024), The Road Less Scheduled, https://arxiv.org/abs/2405.15682
 As the authors' schedulefree 1.4, but each parameter counts its own steps. Gradients are
 taken at p in train mode; `eval()` turns p into the average, which is to be kept.
 """
-# Compiled by optdsl from schedule_free_radam.opt, content 030b6ea6104e.
+# Compiled by optdsl from schedule_free_radam.opt, content 792fafdbb5b4.
 
 import math
 import warnings
@@ -1344,6 +1344,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "z", "exp_avg_sq"),
     numbers=("weight_sum", "lr_max", "step"),
     options=("maximize", "silent_sgd_phase", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

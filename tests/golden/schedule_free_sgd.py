@@ -6,7 +6,7 @@ turns p into the average, which is to be evaluated and kept. A parameter counts 
 steps; theirs count those of the group. With batch norm,
 pass some batches through the model before an evaluation.
 """
-# Compiled by optdsl from schedule_free_sgd.opt, content 7f4c5c560332.
+# Compiled by optdsl from schedule_free_sgd.opt, content cf30cfc2461c.
 
 import math
 import warnings
@@ -1077,6 +1077,7 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "z"),
     numbers=("weight_sum", "lr_max", "step"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

@@ -8,7 +8,7 @@ layer, the largest entry. Their ColNorm and RowNorm, and their first values of
 parameters, are left out. They orthogonalize in bfloat16, and here it is done as
 precisely as the parameter is kept.
 """
-# Compiled by optdsl from scion.opt, content e2c21512e0cc.
+# Compiled by optdsl from scion.opt, content a7546617cba5.
 
 import math
 import warnings
@@ -671,8 +671,8 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             continue
         turn_1, turn_2 = turns
         keys = [p.shape for p in params]
-        for columns in _alike(columns, keys):
-            params, grads, momentum_buffers = columns
+        for batch in _alike(columns, keys):
+            params, grads, momentum_buffers = batch
             turn_1(params, grads, momentum_buffers)
             orthogonalizeds = _between_scion(
                 params,
@@ -683,7 +683,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
                 steps=group["steps"],
                 maximize=group["maximize"],
             )
-            orthogonalizeds = _KERNELS.handed(columns, orthogonalizeds)
+            orthogonalizeds = _KERNELS.handed(batch, orthogonalizeds)
             turn_2(
                 params,
                 grads,

@@ -10,7 +10,7 @@ differentiable, torch cuts that first buffer off from its gradient; here it foll
 
 Reference: torch.optim.SGD
 """
-# Compiled by optdsl from sgd.opt, content 485f1688956d.
+# Compiled by optdsl from sgd.opt, content f0bc5c91cda1.
 
 import math
 import warnings
@@ -760,5 +760,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0", "nesterov"),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -13,7 +13,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sgd_sai.opt, content f92616f4672d.
+# Compiled by optdsl from sgd_sai.opt, content 5dbe0aa4bae9.
 
 import math
 import warnings
@@ -651,5 +651,6 @@ _KERNELS = _Kernel and _Kernel(
     numbers=("gsnr",),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -11,7 +11,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sgdw.opt, content d7928ea4e73d.
+# Compiled by optdsl from sgdw.opt, content b0b6797c1c57.
 
 import math
 import warnings
@@ -773,5 +773,6 @@ _KERNELS = _Kernel and _Kernel(
     elements=("p", "grad", "momentum_buffer"),
     optional=("momentum_buffer",),
     options=("maximize", "weight_decay_is_not_0", "momentum_is_0", "nesterov"),
+    elementwise=True,
     cuda=_CUDA,
 )

@@ -4,7 +4,7 @@ Welling and Teh (2011), Bayesian Learning via Stochastic Gradient Langevin Dynam
 https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf
 The loss is minus the logarithm of the posterior: of the whole data, not of a batch.
 """
-# Compiled by optdsl from sgld.opt, content b9c687e3497d.
+# Compiled by optdsl from sgld.opt, content 4366f803b7f9.
 
 import math
 import warnings
@@ -467,10 +467,10 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             continue
         (turn_1,) = turns
         keys = [p.shape for p in params]
-        for columns in _alike(columns, keys):
-            params, grads, seeds, steps = columns
+        for batch in _alike(columns, keys):
+            params, grads, seeds, steps = batch
             noises = _between_sgld(params, seeds, steps)
-            noises = _KERNELS.handed(columns, noises)
+            noises = _KERNELS.handed(batch, noises)
             turn_1(params, grads, noises)
     return left
 

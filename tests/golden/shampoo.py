@@ -15,7 +15,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from shampoo.opt, content fa306c35b5be.
+# Compiled by optdsl from shampoo.opt, content 13f761e0c1a9.
 
 import math
 import warnings
@@ -679,8 +679,8 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             continue
         turn_1, turn_2 = turns
         keys = [(p.shape, step.item()) for p, step in zip(params, steps, strict=True)]
-        for columns in _alike(columns, keys):
-            params, grads, momentum_buffers, factors, roots, steps = columns
+        for batch in _alike(columns, keys):
+            params, grads, momentum_buffers, factors, roots, steps = batch
             gradients, updates = turn_1(params, grads, momentum_buffers)
             updates = _between_shampoo(
                 params,
@@ -692,7 +692,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
                 every=group["every"],
                 max_size=group["max_size"],
             )
-            updates = _KERNELS.handed(columns, updates)
+            updates = _KERNELS.handed(batch, updates)
             turn_2(params, updates)
     return left
 

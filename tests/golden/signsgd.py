@@ -4,7 +4,7 @@ Bernstein et al. (2018), signSGD: Compressed Optimisation for Non-Convex Problem
 https://arxiv.org/abs/1802.04434
 Follows the authors' Signum in MXNet, with its two weight decays as a choice.
 """
-# Compiled by optdsl from signsgd.opt, content 5667590ca94c.
+# Compiled by optdsl from signsgd.opt, content 7e94c09061a1.
 
 import math
 import warnings
@@ -690,6 +690,7 @@ _KERNELS = _Kernel and _Kernel(
         "decoupled_weight_decay",
         "momentum_is_0",
     ),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

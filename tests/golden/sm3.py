@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content b58894ae835f.
+# Compiled by optdsl from sm3.opt, content 2b1094e69e05.
 
 import math
 import warnings
@@ -625,11 +625,11 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             continue
         turn_1, turn_2 = turns
         keys = [p.shape for p in params]
-        for columns in _alike(columns, keys):
-            params, grads, momentum_buffers, accumulators, totals = columns
+        for batch in _alike(columns, keys):
+            params, grads, momentum_buffers, accumulators, totals = batch
             seconds = turn_1(params, grads)
             seconds = _between_sm3_1(params, accumulators, seconds)
-            seconds = _KERNELS.handed(columns, seconds)
+            seconds = _KERNELS.handed(batch, seconds)
             turn_2(
                 params,
                 grads,

@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content d02c7d593e38.
+# Compiled by optdsl from soap.opt, content e9e49354b5ba.
 
 import math
 import warnings
@@ -1030,9 +1030,9 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             (p.shape, first, step.item())
             for p, first, step in zip(params, firsts, steps, strict=True)
         ]
-        for columns in _alike(columns, keys):
+        for batch in _alike(columns, keys):
             params, grads, exp_avgs, exp_avg_sqs, factors, basises, firsts, steps = (
-                columns
+                batch
             )
             seens, updates = turn_1(params, grads, exp_avgs, asked=[firsts])
             seens, updates = _between_soap_1(
@@ -1044,7 +1044,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
                 steps,
                 max_precond_dim=group["max_precond_dim"],
             )
-            seens, updates = _KERNELS.handed(columns, seens, updates)
+            seens, updates = _KERNELS.handed(batch, seens, updates)
             turn_2(params, exp_avg_sqs, seens, updates, asked=[firsts])
             updates = _between_soap_2(
                 params,
@@ -1061,7 +1061,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
                 max_precond_dim=group["max_precond_dim"],
                 maximize=group["maximize"],
             )
-            updates = _KERNELS.handed(columns, updates)
+            updates = _KERNELS.handed(batch, updates)
             turn_3(params, updates, asked=[firsts, [step.item() for step in steps]])
     return left
 

@@ -15,7 +15,7 @@ Loshchilov and Hutter (2017), Decoupled Weight Decay Regularization,
 https://arxiv.org/abs/1711.05101
 As in torch's AdamW: before the step, and times lr as a scheduler has set it.
 """
-# Compiled by optdsl from sophia.opt, content c16ddc9ad86a.
+# Compiled by optdsl from sophia.opt, content ffcf25b9ebba.
 
 import math
 import warnings
@@ -742,6 +742,7 @@ _KERNELS = _Kernel and _Kernel(
     _kernel_numbers,
     elements=("p", "grad", "exp_avg", "hessian"),
     options=("maximize", "weight_decay_is_not_0"),
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )
