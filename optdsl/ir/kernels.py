@@ -12,6 +12,7 @@ from enum import Enum
 from ..types import Kind, Shape, Type
 from .nodes import Assign, Block, Call, Expr, Ref
 from .rules import Rule
+from .walks import statements
 
 REDUCTIONS = frozenset("sum mean norm dot max min any all".split())
 
@@ -198,13 +199,11 @@ class Program:
         """
         if self.turn or self.view is not None or self.asked:
             return False
+        if any(isinstance(each, Across) for each in self.steps):
+            return False
         passes = [each for each in self.steps if isinstance(each, Elements)]
-        return not any(isinstance(each, Across) for each in self.steps) and not any(
-            gathers(each)
-            for step in passes
-            for each in statements(step.body)
-            if isinstance(each, Assign)
-        )
+        inside = [x for step in passes for x in statements(step.body)]
+        return not any(isinstance(x, Assign) and gathers(x) for x in inside)
 
     def handed_on(self, step: Elements | Along) -> set[str]:
         """What a pass stores in memory that outlives the step, and a later pass loads: both

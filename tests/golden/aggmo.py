@@ -12,7 +12,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from aggmo.opt, content 6ce5a58d8479.
+# Compiled by optdsl from aggmo.opt, content 75a599690184.
 
 import math
 import warnings
@@ -678,6 +678,7 @@ _KERNELS = _Kernel and _Kernel(
     options=("maximize", "weight_decay_is_not_0"),
     counts=("betas_length",),
     lists={"momentum_buffer": "betas_length"},
+    elementwise=True,
     cuda=_CUDA,
     scaled=True,
 )

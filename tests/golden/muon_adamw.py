@@ -7,7 +7,7 @@ embeddings, the head, and whatever has less than two axes go to AdamW.
 Embeddings and heads are told by their names, so it takes `model.named_parameters()`.
 Where a model calls them otherwise, copy this file and say how.
 """
-# Compiled by optdsl from muon_adamw.opt, content ca1f3c59d8b4.
+# Compiled by optdsl from muon_adamw.opt, content 8e9919244329.
 
 import math
 import re
@@ -1057,8 +1057,8 @@ def _by_kernels_muon(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
             continue
         turn_1, turn_2 = turns
         keys = [p.shape for p in params]
-        for columns in _alike(columns, keys):
-            params, grads, momentum_buffers = columns
+        for batch in _alike(columns, keys):
+            params, grads, momentum_buffers = batch
             updates = turn_1(params, grads, momentum_buffers)
             orthogonalizeds = _between_muon(
                 updates,
@@ -1066,7 +1066,7 @@ def _by_kernels_muon(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
                 eps=group["eps"],
                 ns_steps=group["ns_steps"],
             )
-            orthogonalizeds = _KERNELS_MUON.handed(columns, orthogonalizeds)
+            orthogonalizeds = _KERNELS_MUON.handed(batch, orthogonalizeds)
             turn_2(
                 params,
                 orthogonalizeds,
