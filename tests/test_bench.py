@@ -122,8 +122,13 @@ def test_every_way_is_a_row(
         assert row["milliseconds"] > 0 and row["gigabytes"] > 0 and row["share"] > 0
 
 
-def test_a_rule_without_kernels_has_no_row_for_them(model: str) -> None:
-    result = run("sm3", "--model", model, "--json")
+def test_a_rule_without_kernels_has_no_row_for_them(model: str, tmp_path: Path) -> None:
+    spec = tmp_path / "mine.opt"
+    spec.write_text(
+        "optimizer Mine\nhyper lr = 0.1\nstate m[i in range(ndim(p))] = 0\nstep:\n"
+        "    for i in range(ndim(p)):\n        m[i] += grad\n        p -= lr*m[i]\n"
+    )
+    result = run(str(spec), "--model", model, "--json")
     (measured,) = json.loads(result.output)
     assert "fused" not in [row["way"] for row in measured["rows"]]
 

@@ -55,7 +55,7 @@ NAMES = (
     "zero_dim as_scalar to_scalar check_params check_capturable capturable_x multi_tensor_x "
     "use_grad_for_differentiable get_capturable_supported_devices capturable differentiable "
     "positional sparse_grads only repeat complex_ matmul transpose item as_tensor bfloat16 "
-    "next"
+    "next turn turns turn_1 batch taken left optimizer between"
 ).split()
 TEXTS = (
     '"', "'", "\\", "\\\\", "\\n", "\\x41", "\\N{DASH}", "\\u", "{", "}", "{{ lr }}",
@@ -80,9 +80,13 @@ BORROWED = {"Optimizer", "ParamsT"} | {
 
 RUNTIME = """\
 try:
-    from optdsl.runtime.kernel import Kernel as _Kernel
+    from optdsl.runtime.kernel import Kernel as _Kernel{}
 except ImportError:
     _Kernel = None"""
+RUNTIMES = (
+    RUNTIME.format(""),
+    RUNTIME.format("\n    from optdsl.runtime.turns import Turns as _Turns"),
+)
 # What a GradScaler leaves on an optimizer whose step is fused.
 OF_SCALER = {
     "getattr(self, 'found_inf', None)",
@@ -97,13 +101,8 @@ OF_KERNELS = set(
 )
 
 
-def assert_nothing_but_kernels(text: ast.Assign, called: ast.Assign) -> None:
+def assert_nothing_but_kernels(text: ast.Assign) -> None:
     """Whether C++ has no strings, no directives but two, and calls what kernels call."""
-    assert [ast.unparse(each.targets[0]) for each in (text, called)] == [
-        "_CPU",
-        "_KERNELS",
-    ]
-    assert isinstance(called.value, ast.BoolOp)
     assert isinstance(text.value, ast.Constant)
     code = re.sub(r"//[^\n]*", "", text.value.value)
     # A directive may need several lines; nothing else goes on behind the end of one.
@@ -123,19 +122,22 @@ def assert_nothing_but_kernels(text: ast.Assign, called: ast.Assign) -> None:
         ), name
 
 
-ARITHMETIC = {
+SHARED = {
     each.name
-    for each in ast.parse((PACKAGE / "runtime" / "arithmetic.py").read_text()).body
+    for name in ("arithmetic", "entries", "tiles")
+    for each in ast.parse((PACKAGE / "runtime" / f"{name}.py").read_text()).body
     if isinstance(each, ast.FunctionDef)
 }
 OF_TRITON = set(
-    "abs arange ceil erf floor full load program_id rsqrt sqrt store where zeros".split()
+    "abs arange cdiv ceil erf floor full load program_id rsqrt sqrt static_range store where "
+    "multiple_of zeros".split()
 )
+LAUNCHES = {f"each_{x}" for x in "row chunk group line column matrix".split()} | {"once"}
+KERNEL = r"(numbers|pass|across|lines|columns|matrices)_\d+"
 
 
 def assert_nothing_but_triton(text: ast.Assign) -> None:
     """Whether Triton's kernels import, say and call what such kernels do."""
-    assert ast.unparse(text.targets[0]) == "_CUDA"
     assert isinstance(text.value, ast.Constant)
     *body, launch = ast.parse(text.value.value).body
     assert launch.name == "launch"
@@ -150,30 +152,28 @@ def assert_nothing_but_triton(text: ast.Assign) -> None:
             "import triton",
             "import triton.language as tl",
             "from triton.language.extra import libdevice",
-        ) or written.startswith("from optdsl.runtime.arithmetic import ")
-    assert all(re.fullmatch(r"(numbers|pass|across)_\d+", x.name) for x in kernels)
+        ) or re.match("from optdsl.runtime.(arithmetic|entries|tiles) import ", written)
+    assert all(re.fullmatch(KERNEL, x.name) for x in kernels)
     for node in ast.walk(ast.Module([*kernels, launch], [])):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert node.value in ("rows", "chunks", "inf", "-inf")
+            assert re.fullmatch(r"-inf|\w+", node.value)
         if not isinstance(node, ast.Call):
             continue
         match node.func:
             case ast.Name("float"):
                 assert isinstance(node.args[0], ast.Constant)
             case ast.Name(name):
-                assert name in ARITHMETIC
+                assert name in SHARED
             case ast.Attribute(ast.Name("tl"), name):
                 assert name in OF_TRITON
             case ast.Attribute(ast.Name("libdevice"), name):
                 assert name in vocabulary.FUNCTIONS or name == "rint"
-            case ast.Attribute(ast.Name("x"), "each_row" | "each_chunk" | "each_group"):
-                assert node.args[0].id in {each.name for each in kernels}
-            case ast.Attribute(ast.Name("x"), "once"):
+            case ast.Attribute(ast.Name("x"), name) if name in LAUNCHES:
                 assert node.args[0].id in {each.name for each in kernels}
             case _:
-                assert ast.unparse(node.func) in ("triton.jit", "x.new") or (
-                    node.func.attr == "to"
-                )
+                called = ast.unparse(node.func)
+                known = called in ("triton.jit", "x.new", "x.make")
+                assert known or node.func.attr == "to"
 
 
 def words(text: str) -> str:
@@ -188,10 +188,16 @@ def assert_nothing_but_the_compilers_code(page: str, text: str) -> None:
     kinds = [type(each).__name__ for each in body]
     imports = [each for each in kinds if each.startswith("Import")]
     if "Try" in kinds:
-        assert ast.unparse(body.pop(len(imports))) == RUNTIME
-        if ast.unparse(body[-2].targets[0]) == "_CUDA":
-            assert_nothing_but_triton(body.pop(-2))
-        assert_nothing_but_kernels(body.pop(-2), body.pop(-1))
+        assert ast.unparse(body.pop(len(imports))) in RUNTIMES
+        called = body.pop()
+        assert ast.unparse(called.targets[0]) == "_KERNELS"
+        assert isinstance(called.value, ast.BoolOp)
+        while isinstance(body[-1], ast.Assign):
+            written = body.pop()
+            name = ast.unparse(written.targets[0])
+            on_device = re.fullmatch(r"_(CPU|CUDA)(_\d+)?", name)[1] == "CUDA"
+            check = assert_nothing_but_triton if on_device else assert_nothing_but_kernels
+            check(written)
         kinds = [type(each).__name__ for each in body]
     rest = kinds[len(imports) :]
     assert kinds[: len(imports)] == imports
@@ -210,9 +216,9 @@ def assert_nothing_but_the_compilers_code(page: str, text: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if ast.unparse(node) in OF_SCALER:
                 continue
-            assert node.func.id in {*CALLED, *BORROWED, *functions, "_Kernel"}, (
-                node.func.id
-            )
+            name = node.func.id
+            known = {*CALLED, *BORROWED, *functions, "_Kernel", "_Turns"}
+            assert name in known or re.fullmatch(r"turn_\d+", name), name
     class_doc = words(
         ast.get_docstring(next(each for each in body if isinstance(each, ast.ClassDef)))
     )

@@ -14,7 +14,8 @@ from .randoms import SEED, of_update
 MAXIMIZE = "maximize"
 _TAKEN = (
     "self group state params grads given kept new closure loss columns keys each "
-    "is_complex is_sparse entries whole part parts tensors at values"
+    "is_complex is_sparse entries whole part parts tensors at values optimizer groups taken "
+    "left turns batch"
 ).split()
 _ANNOTATIONS = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 

@@ -14,7 +14,7 @@ from .arithmetic import rounded
 @triton.jit
 def there(columns, rows, row, place, inside):
     """Where there are numbers of a tensor that may be missing: nowhere, where it is."""
-    return inside & (tl.load(columns + place * rows + row) != 0)
+    return tl.where(inside, tl.load(columns + place * rows + row), 0) != 0
 
 
 @triton.jit
