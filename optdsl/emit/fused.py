@@ -113,8 +113,6 @@ def kernel_text(targets: ir.Targets, device: str) -> str:
     comment = {"cpu": "//", "cuda": "#"}[device]
     if targets.kernels is None:
         return f"{comment} There are none: the rule has {targets.no_kernels}.\n"
-    if device == "cuda" and (reason := targets.kernels.why_not_on_device):
-        return f"{comment} There are none: the rule has {reason}.\n"
     if isinstance(targets.kernels, Program):
         return DEVICES[device](targets.kernels)
     between = f"\n{comment} ---- Here torch goes on.\n\n"
@@ -136,7 +134,7 @@ def kernel(program: Program, suffix: str = "") -> tuple[list[str], list[str]]:
     own, columns = printed.names.own, printed.columns
     arguments = [
         f'"{printed.function}"',
-        f"_CPU{suffix.upper()}",
+        f"_CPU{suffix}",
         f"_kernel_numbers{suffix}",
         f"elements=({keys(map(own, columns.tensors))})",
     ]
@@ -172,12 +170,11 @@ def kernel(program: Program, suffix: str = "") -> tuple[list[str], list[str]]:
         ]
         if reduced:
             arguments.append(f"reduced={{{', '.join(reduced)}}}")
-    texts = ["", "", f'_CPU{suffix.upper()} = r"""{printed.text()}"""', ""]
-    if not program.why_not_on_device:
-        arguments.append("cuda=_CUDA")
-        if _may_scale(program.rule):
-            arguments.append("scaled=True")
-        texts += [f'_CUDA = r"""{emit_cuda(program)}"""', ""]
+    arguments.append(f"cuda=_CUDA{suffix}")
+    if _may_scale(program.rule) and not program.turn:
+        arguments.append("scaled=True")
+    texts = ["", "", f'_CPU{suffix} = r"""{printed.text()}"""', ""]
+    texts += [f'_CUDA{suffix} = r"""{emit_cuda(program)}"""', ""]
     return texts, ["_Kernel(", *(f"{INDENT}{each}," for each in arguments), ")"]
 
 

@@ -149,10 +149,6 @@ class Count:
     value: Expr
 
 
-TURNS = "calls of torch between passes over memory"
-"""What kernels for GPUs lack."""
-
-
 @dataclass(frozen=True, slots=True)
 class Program:
     """The step of a rule. `numbers` are all that are worked out once a tensor; `scratch`
@@ -188,9 +184,11 @@ class Program:
     turn: int = 0
 
     @property
-    def why_not_on_device(self) -> str:
-        """What kernels for GPUs lack of those for the CPU; nothing where they do not."""
-        return TURNS if self.turn else ""
+    def title(self) -> str:
+        passes = sum(isinstance(each, Elements) for each in self.steps)
+        turn = f", turn {self.turn}," if self.turn else ""
+        count = f"{passes} passes" if passes > 1 else "one pass"
+        return f"{self.rule.name}{turn} in {count} over memory."
 
     @property
     def elementwise(self) -> bool:
@@ -225,8 +223,6 @@ class Turns:
 
     parts: tuple[Program | Rule, ...]
     handed: tuple[str, ...]
-
-    why_not_on_device = TURNS
 
     @property
     def programs(self) -> list[Program]:

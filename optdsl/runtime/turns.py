@@ -14,8 +14,10 @@ from torch import Tensor
 
 from .again import by_default
 from .carried import PLAIN
+from .cuda import CPU
 from .kernel import Kernel
 from .launch import Launch, is_asked_for
+from .triton_text import is_there, runs_on
 
 Groups = list[tuple[dict[str, Any], Any]]
 Column = Sequence[Any]
@@ -23,12 +25,13 @@ Column = Sequence[Any]
 
 @dataclass(frozen=True)
 class Turn:
-    """The kernels of one turn, for a group. A call takes columns of tensors, parameters
-    first, and what the host looks up; columns that it is not given are made, like the
-    parameters, and returned.
+    """The kernels of one turn, for a group of an optimizer. A call takes columns of
+    tensors, parameters first, and what the host looks up; columns that it is not given are
+    made, like the parameters, and returned.
     """
 
     kernel: Kernel
+    optimizer: Any
     group: dict[str, Any]
 
     def __call__(
@@ -44,9 +47,19 @@ class Turn:
     def launch(
         self, elements: list[Column], asked: Sequence[Sequence[float]] = ()
     ) -> Launch:
-        launch = self.kernel.launch(None)
+        device = elements[0][0].device if elements[0] else CPU
+        kernel = self.kernel.device if runs_on(device) else self.kernel
+        launch = kernel.launch(self.optimizer, device)
         launch.add(self.group, (), elements, asked=asked)
         return launch
+
+    def carries(self, elements: list[Column]) -> bool:
+        """Whether the kernels take all of these, and can be built."""
+        launch = self.launch(elements)
+        batches = launch.batches()
+        if launch.left or launch.kernel is not self.kernel:
+            return not launch.left
+        return all(self.kernel.built(x.types, x.options) for x in batches)
 
 
 class Turns:
@@ -66,7 +79,7 @@ class Turns:
         taken: Groups = []
         left: Groups = []
         for group, columns in groups:
-            asked = is_asked_for(group, default) and all(map(_may_be, columns[0]))
+            asked = is_asked_for(group, default) and _may_be(group, columns[0])
             (taken if asked else left).append((group, columns))
         self._carried.discard(optimizer)
         if not left:
@@ -79,13 +92,10 @@ class Turns:
         """The turns of a group, None where kernels do not carry all of it. The columns
         that are `known` have names; all others will be like the parameters.
         """
-        turns = [Turn(kernel, group) for kernel in self.kernels]
+        turns = [Turn(kernel, optimizer, group) for kernel in self.kernels]
         for turn in turns:
             names = turn.kernel.elements
-            launch = turn.launch([known.get(name, known["p"]) for name in names])
-            batches = launch.batches()
-            built = (turn.kernel.built(x.types, x.options) for x in batches)
-            if launch.left or not all(built):
+            if not turn.carries([known.get(name, known["p"]) for name in names]):
                 self._carried.discard(optimizer)
                 return None
         return turns
@@ -109,8 +119,19 @@ class Turns:
         return result[0] if len(result) == 1 else result
 
 
-def _may_be(p: Tensor) -> bool:
-    return type(p) in PLAIN and p.is_cpu and not p.is_complex()
+def _may_be(group: dict[str, Any], params: Column) -> bool:
+    """Whether kernels may be for parameters: real ones of one device. Where this is a GPU,
+    the group has to ask for them; what is captured is for no host between its kernels.
+    """
+    if not all(type(p) in PLAIN and not p.is_complex() for p in params):
+        return False
+    devices = {p.device for p in params}
+    if len(devices) > 1:
+        return False
+    device = next(iter(devices), CPU)
+    if not runs_on(device):
+        return device == CPU
+    return bool(group.get("fused")) and not group.get("capturable") and is_there(device)
 
 
 def _tensors(columns: Iterable[Any]) -> Iterator[Tensor]:

@@ -19,19 +19,15 @@ class Kernels(Entry):
     """Prints one program that reduces along no axes."""
 
     def text(self) -> str:
-        steps = [*enumerate(self.program.steps, 1)]
-        passes = sum(isinstance(each, Elements) for _, each in steps)
-        count = f"{passes} passes" if passes > 1 else "one pass"
-        turn = f", turn {self.program.turn}," if self.program.turn else ""
         result = [
-            f"// {self.rule.name}{turn} in {count} over memory.",
+            f"// {self.program.title}",
             *self._row(),
             *self._struct(),
         ]
         functions: list[str] = []
         calls: list[str] = []
         numbered = {Numbers: 0, Elements: 0, Along: 0}
-        for _, step in steps:
+        for step in self.program.steps:
             if isinstance(step, Across):
                 calls += self._across(step)
                 continue

@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 
-from ...ir.kernels import Elements, Program
+from ...ir.kernels import Program
 from ..layout import fit
 from ..names import Names, keys
 from .block import INDENT, gathered
@@ -72,8 +72,6 @@ class Kernels:
     # ---- the text
 
     def text(self) -> str:
-        passes = sum(isinstance(each, Elements) for each in self.program.steps)
-        count = f"{passes} passes" if passes > 1 else "one pass"
         kernels: list[str] = []
         calls: list[str] = []
         numbered = dict.fromkeys((Rows, *KINDS), 0)
@@ -100,10 +98,10 @@ class Kernels:
         lines = [*kernels, "", "", *self._launch([*made, *calls])]
         fitted = [part for line in lines for part in (fit(line) if line else [""])]
         code = "\n".join(fitted)
-        return "\n".join([*self._head(count, code), code]) + "\n"
+        return "\n".join([*self._head(code), code]) + "\n"
 
-    def _head(self, count: str, code: str) -> Iterator[str]:
-        yield f"# {self.rule.name} in {count} over memory."
+    def _head(self, code: str) -> Iterator[str]:
+        yield f"# {self.program.title}"
         yield ""
         yield "import triton"
         yield "import triton.language as tl"
