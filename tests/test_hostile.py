@@ -132,7 +132,9 @@ OF_TRITON = set(
     "abs arange cdiv ceil erf floor full load program_id rsqrt sqrt static_range store where "
     "multiple_of zeros".split()
 )
-LAUNCHES = {f"each_{x}" for x in "row chunk group line column matrix".split()} | {"once"}
+LAUNCHES = {f"each_{x}" for x in "row chunk group line column matrix".split()} | {
+    "once"
+}
 KERNEL = r"(numbers|pass|across|lines|columns|matrices)_\d+"
 
 
@@ -196,7 +198,9 @@ def assert_nothing_but_the_compilers_code(page: str, text: str) -> None:
             written = body.pop()
             name = ast.unparse(written.targets[0])
             on_device = re.fullmatch(r"_(CPU|CUDA)(_\d+)?", name)[1] == "CUDA"
-            check = assert_nothing_but_triton if on_device else assert_nothing_but_kernels
+            check = (
+                assert_nothing_but_triton if on_device else assert_nothing_but_kernels
+            )
             check(written)
         kinds = [type(each).__name__ for each in body]
     rest = kinds[len(imports) :]

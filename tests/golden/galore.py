@@ -8,7 +8,7 @@ decay after the update. There, a group has a rank or none; here, matrices that a
 larger than the rank, and tensors that are no matrices, are updated as AdamW does. The
 moments of wide matrices are kept transposed.
 """
-# Compiled by optdsl from galore.opt, content b7a4008f4894.
+# Compiled by optdsl from galore.opt, content ca5cad081e94.
 
 import math
 import warnings
@@ -853,6 +853,80 @@ extern "C" int step_ga_lore_adamw(const Table *table) {
 }
 """
 
+_CUDA_1 = r"""# GaLoreAdamW, turn 1, in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import column, elements, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "update_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, asked, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    t = tl.load(asked + 0 * rows + row)
+    # beta1, beta2 = betas
+    beta1 = betas_0
+    beta2 = betas_1
+    # lr*sqrt(1 - beta2**t)/(1 - beta1**t)
+    quotient = (
+        lr * tl.sqrt(1.0 - libdevice.pow(beta2, t)) / (1.0 - libdevice.pow(beta1, t))
+    )
+    tl.store(n + 0 * rows, quotient)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf,
+    p_t: tl.constexpr,
+    update_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 3)
+    quotient = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    update_at = column(columns, rows, row, 1, update_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    update = elements(update_at, i, left, real)
+    # p -= lr*sqrt(1 - beta2**t)/(1 - beta1**t)*update
+    p = p - quotient.to(real) * update
+    # p *= 1 - lr*weight_decay
+    p = p * (1.0 - lr * weight_decay).to(real)
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Turns(
     _Kernel(
         "step_ga_lore_adamw",
@@ -860,5 +934,6 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_1,
         elements=("p", "update"),
         options=("maximize",),
+        cuda=_CUDA_1,
     ),
 )

@@ -10,7 +10,7 @@ nesterov, torch 2.13 scales its momentum buffer in place, by an alias; here it d
 
 Reference: torch.optim.Muon
 """
-# Compiled by optdsl from muon.opt, content 5c372d0073e7.
+# Compiled by optdsl from muon.opt, content 5fc4ba6d4797.
 
 import math
 import warnings
@@ -781,6 +781,61 @@ extern "C" int step_muon(const Table *table) {
 }
 """
 
+_CUDA_1 = r"""# Muon, turn 1, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, lerp, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t", "update_t")
+OPTIONS = ("maximize", "nesterov")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    update_t: tl.constexpr,
+    maximize: tl.constexpr,
+    nesterov: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 1 * tl.load(group + row)
+    momentum = tl.load(of + 0)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    update_at = column(columns, rows, row, 3, update_t, aligned) + begin
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, left, real)
+    # momentum_buffer = lerp(momentum_buffer, grad, 1 - momentum)
+    momentum_buffer = lerp(momentum_buffer, grad, (1.0 - momentum).to(real))
+    # update = lerp(grad, momentum_buffer, momentum) if nesterov else
+    #     momentum_buffer
+    update = (
+        lerp(grad, momentum_buffer, momentum.to(real)) if nesterov else momentum_buffer
+    )
+    keep(momentum_buffer_at, i, left, momentum_buffer)
+    keep(update_at, i, left, update)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 
 _CPU_2 = r"""// Muon, turn 2, in one pass over memory.
 
@@ -854,6 +909,80 @@ extern "C" int step_muon(const Table *table) {
 }
 """
 
+_CUDA_2 = r"""# Muon, turn 2, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, double, elements, keep, larger, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "orthogonalized_t")
+OPTIONS = ("maximize", "adjust_lr_fn_is_match_rms_adamw")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, asked, numbers, found_inf,
+    adjust_lr_fn_is_match_rms_adamw: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    size_0 = tl.load(asked + 0 * rows + row)
+    size_1 = tl.load(asked + 1 * rows + row)
+    # rows, columns = (size(p, 0), size(p, 1))
+    rows_ = size_0
+    columns_ = size_1
+    # ratio = 0.2*sqrt(max(rows, columns)) if adjust_lr_fn == "match_rms_adamw"
+    #     else sqrt(max(1, rows/columns))
+    ratio = (
+        0.2 * tl.sqrt(larger(rows_, columns_))
+        if adjust_lr_fn_is_match_rms_adamw
+        else tl.sqrt(larger(double(1.0), rows_ / columns_))
+    )
+    tl.store(n + 0 * rows, ratio)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf,
+    p_t: tl.constexpr,
+    orthogonalized_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 2 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 1)
+    ratio = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    orthogonalized_at = column(columns, rows, row, 1, orthogonalized_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    orthogonalized = elements(orthogonalized_at, i, left, real)
+    # p *= 1 - lr*weight_decay
+    p = p * (1.0 - lr * weight_decay).to(real)
+    # p -= lr*ratio*orthogonalized(update, ns_coefficients, ns_steps, eps)
+    p = p - (lr * ratio).to(real) * orthogonalized
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Turns(
     _Kernel(
         "step_muon",
@@ -861,6 +990,7 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_1,
         elements=("p", "grad", "momentum_buffer", "update"),
         options=("maximize", "nesterov"),
+        cuda=_CUDA_1,
     ),
     _Kernel(
         "step_muon",
@@ -868,5 +998,6 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_2,
         elements=("p", "orthogonalized"),
         options=("maximize", "adjust_lr_fn_is_match_rms_adamw"),
+        cuda=_CUDA_2,
     ),
 )

@@ -8,7 +8,7 @@ layer, the largest entry. Their ColNorm and RowNorm, and their first values of
 parameters, are left out. They orthogonalize in bfloat16, and here it is done as
 precisely as the parameter is kept.
 """
-# Compiled by optdsl from scion.opt, content a7546617cba5.
+# Compiled by optdsl from scion.opt, content d28d0e7865e4.
 
 import math
 import warnings
@@ -754,6 +754,63 @@ extern "C" int step_scion(const Table *table) {
 }
 """
 
+_CUDA_1 = r"""# Scion, turn 1, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    lerp,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t")
+OPTIONS = ("maximize", "momentum_is_not_1")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    maximize: tl.constexpr,
+    momentum_is_not_1: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 1 * tl.load(group + row)
+    momentum = tl.load(of + 0)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    if momentum_is_not_1:
+        # momentum_buffer = lerp(momentum_buffer, grad, momentum)
+        momentum_buffer = lerp(momentum_buffer, grad, momentum.to(real))
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 
 _CPU_2 = r"""// Scion, turn 2, in 2 passes over memory.
 
@@ -919,6 +976,213 @@ extern "C" int step_scion(const Table *table) {
 }
 """
 
+_CUDA_2 = r"""# Scion, turn 2, in 2 passes over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    double,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    kept,
+    larger,
+    overflowed,
+    sign,
+    sum_of,
+    total,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t", "orthogonalized_t")
+OPTIONS = ("maximize", "momentum_is_not_1", "norm_is_Sign", "unconstrained")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, asked, numbers, found_inf,
+    norm_is_Sign: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    numel_ = tl.load(asked + 1 * rows + row)
+    size_0 = tl.load(asked + 2 * rows + row)
+    size_1 = tl.load(asked + 3 * rows + row)
+    number_ = double(0.0)
+    ratio = double(0.0)
+    if norm_is_Sign:
+        # max(1, numel(p)/max(1, size(p, 0))) if ndim(p) > 1 else 1
+        number_ = tl.where(
+            ndim > 1.0,
+            larger(double(1.0), numel_ / larger(double(1.0), size_0)),
+            double(1.0),
+        )
+    elif ndim > 1.0:
+        # rows, columns = (max(1, size(p, 0)), max(1, size(p, 1)))
+        rows_ = larger(double(1.0), size_0)
+        columns_ = larger(double(1.0), size_1)
+        # ratio = sqrt(rows/columns)/max(1, numel(p)/(rows*columns))
+        ratio = tl.sqrt(rows_ / columns_) / larger(
+            double(1.0), numel_ / (rows_ * columns_)
+        )
+    tl.store(n + 0 * rows, number_)
+    tl.store(n + 1 * rows, ratio)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def pass_1(
+    columns, rows, chunks, row_of, starts, numel, group, hypers, asked, numbers, parts,
+    found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    orthogonalized_t: tl.constexpr,
+    maximize: tl.constexpr,
+    momentum_is_not_1: tl.constexpr,
+    norm_is_Sign: tl.constexpr,
+    unconstrained: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 2 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    ndim = tl.load(asked + 0 * rows + row)
+    number_ = tl.load(n + 0 * rows)
+    ratio = tl.load(n + 1 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    orthogonalized_at = column(columns, rows, row, 3, orthogonalized_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    orthogonalized = elements(orthogonalized_at, i, left, real)
+    # way = momentum_buffer if momentum != 1 else grad
+    way = momentum_buffer if momentum_is_not_1 else grad
+    mean = double(0.0)
+    if norm_is_Sign:
+        # update = sign(way)/(max(1, numel(p)/max(1, size(p, 0))) if ndim(p) > 1
+        #     else 1)
+        update = sign(way) / number_.to(real)
+    elif ndim > 1.0:
+        # update = ratio*reshape_as(orthogonalized(flatten(way, 1), steps), way)
+        update = ratio.to(real) * orthogonalized
+    else:
+        # mean(way*way)
+        mean = mean + total(way * way, i, left)
+    if not unconstrained:
+        # p *= 1 - lr
+        p = kept(p * (1.0 - lr).to(real), p_t)
+    keep(p_at, i, left, p)
+    tl.store(parts + 0 * chunks + chunk, mean)
+
+
+@triton.jit(do_not_specialize=["rows", "chunks"])
+def numbers_2(
+    rows, chunks, starts, numel, asked, numbers, parts, found_inf,
+    norm_is_Sign: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    ndim = tl.load(asked + 0 * rows + row)
+    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    # mean(way*way)
+    mean = sum_of(parts + 0 * chunks, begin, end) / tl.load(numel + row)
+    sum_ = double(0.0)
+    if not norm_is_Sign:
+        if not ndim > 1.0:
+            # sqrt(mean(way*way)) + 1e-8
+            sum_ = tl.sqrt(mean) + 1e-8
+    tl.store(n + 2 * rows, sum_)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_2(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    orthogonalized_t: tl.constexpr,
+    maximize: tl.constexpr,
+    momentum_is_not_1: tl.constexpr,
+    norm_is_Sign: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 2 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    scale = tl.load(of + 1)
+    ndim = tl.load(asked + 0 * rows + row)
+    number_ = tl.load(n + 0 * rows)
+    ratio = tl.load(n + 1 * rows)
+    sum_ = tl.load(n + 2 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    orthogonalized_at = column(columns, rows, row, 3, orthogonalized_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    orthogonalized = elements(orthogonalized_at, i, left, real)
+    # way = momentum_buffer if momentum != 1 else grad
+    way = momentum_buffer if momentum_is_not_1 else grad
+    if norm_is_Sign:
+        # update = sign(way)/(max(1, numel(p)/max(1, size(p, 0))) if ndim(p) > 1
+        #     else 1)
+        update = sign(way) / number_.to(real)
+    elif ndim > 1.0:
+        # update = ratio*reshape_as(orthogonalized(flatten(way, 1), steps), way)
+        update = ratio.to(real) * orthogonalized
+    else:
+        # update = way/(sqrt(mean(way*way)) + 1e-8)
+        update = way / sum_.to(real)
+    # p -= lr*scale*update
+    p = p - (lr * scale).to(real) * update
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(3 * x.rows)
+    x.each_row(numbers_1)
+    x.parts = x.new(1 * x.chunks)
+    x.each_chunk(pass_1)
+    x.each_row(numbers_2)
+    x.each_chunk(pass_2)
+"""
+
 _KERNELS = _Kernel and _Turns(
     _Kernel(
         "step_scion",
@@ -927,6 +1191,7 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "grad", "momentum_buffer"),
         optional=("momentum_buffer",),
         options=("maximize", "momentum_is_not_1"),
+        cuda=_CUDA_1,
     ),
     _Kernel(
         "step_scion",
@@ -935,5 +1200,6 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "grad", "momentum_buffer", "orthogonalized"),
         optional=("momentum_buffer",),
         options=("maximize", "momentum_is_not_1", "norm_is_Sign", "unconstrained"),
+        cuda=_CUDA_2,
     ),
 )

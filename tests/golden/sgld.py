@@ -4,7 +4,7 @@ Welling and Teh (2011), Bayesian Learning via Stochastic Gradient Langevin Dynam
 https://www.stats.ox.ac.uk/~teh/research/compstats/WelTeh2011a.pdf
 The loss is minus the logarithm of the posterior: of the whole data, not of a batch.
 """
-# Compiled by optdsl from sgld.opt, content 4366f803b7f9.
+# Compiled by optdsl from sgld.opt, content b188e992ebcf.
 
 import math
 import warnings
@@ -549,6 +549,82 @@ extern "C" int step_sgld(const Table *table) {
 }
 """
 
+_CUDA_1 = r"""# SGLD, turn 1, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "noise_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    temperature = tl.load(of + 1)
+    # sqrt(lr*temperature)
+    root = tl.sqrt(lr * temperature)
+    tl.store(n + 0 * rows, root)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, numbers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    noise_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 2)
+    root = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    noise_at = column(columns, rows, row, 2, noise_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    noise = elements(noise_at, i, left, real)
+    # if weight_decay != 0: grad += weight_decay*p
+    gradient_ = grad
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        gradient_ = gradient_ + weight_decay.to(real) * p
+    # p -= 0.5*lr*grad
+    p = p - (0.5 * lr).to(real) * gradient_
+    # p += sqrt(lr*temperature)*randn_like(p)
+    p = p + root.to(real) * noise
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Turns(
     _Kernel(
         "step_sgld",
@@ -556,5 +632,6 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_1,
         elements=("p", "grad", "noise"),
         options=("maximize", "weight_decay_is_not_0"),
+        cuda=_CUDA_1,
     ),
 )

@@ -15,7 +15,7 @@ l2_decay: Weight decay by way of the gradient: an L2 penalty.
 Krogh and Hertz (1991), A Simple Weight Decay Can Improve Generalization,
 https://papers.nips.cc/paper/563-a-simple-weight-decay-can-improve-generalization
 """
-# Compiled by optdsl from shampoo.opt, content 13f761e0c1a9.
+# Compiled by optdsl from shampoo.opt, content a03b7725ef26.
 
 import math
 import warnings
@@ -774,6 +774,82 @@ extern "C" int step_shampoo(const Table *table) {
 }
 """
 
+_CUDA_1 = r"""# Shampoo, turn 1, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t", "gradient__t", "update_t")
+OPTIONS = ("maximize", "weight_decay_is_not_0", "momentum_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    gradient__t: tl.constexpr,
+    update_t: tl.constexpr,
+    maximize: tl.constexpr,
+    weight_decay_is_not_0: tl.constexpr,
+    momentum_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 2 * tl.load(group + row)
+    momentum = tl.load(of + 0)
+    weight_decay = tl.load(of + 1)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    gradient__at = column(columns, rows, row, 3, gradient__t, aligned) + begin
+    update_at = column(columns, rows, row, 4, update_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    # if weight_decay != 0: grad += weight_decay*p
+    gradient_ = grad
+    if weight_decay_is_not_0:
+        # grad += weight_decay*p
+        gradient_ = gradient_ + weight_decay.to(real) * p
+    # update = grad
+    update = gradient_
+    if momentum_is_not_0:
+        # momentum_buffer = momentum*momentum_buffer + grad
+        momentum_buffer = momentum.to(real) * momentum_buffer + gradient_
+        # update = momentum_buffer
+        update = momentum_buffer
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+    keep(gradient__at, i, left, gradient_)
+    keep(update_at, i, left, update)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 
 _CPU_2 = r"""// Shampoo, turn 2, in one pass over memory.
 
@@ -825,6 +901,49 @@ extern "C" int step_shampoo(const Table *table) {
 }
 """
 
+_CUDA_2 = r"""# Shampoo, turn 2, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "update_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, found_inf,
+    p_t: tl.constexpr,
+    update_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 1 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    update_at = column(columns, rows, row, 1, update_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    update = elements(update_at, i, left, real)
+    # p -= lr*update
+    p = p - lr.to(real) * update
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Turns(
     _Kernel(
         "step_shampoo",
@@ -833,6 +952,7 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "grad", "momentum_buffer", "gradient", "update"),
         optional=("momentum_buffer",),
         options=("maximize", "weight_decay_is_not_0", "momentum_is_not_0"),
+        cuda=_CUDA_1,
     ),
     _Kernel(
         "step_shampoo",
@@ -840,5 +960,6 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_2,
         elements=("p", "update"),
         options=("maximize",),
+        cuda=_CUDA_2,
     ),
 )

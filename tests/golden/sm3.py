@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content 2b1094e69e05.
+# Compiled by optdsl from sm3.opt, content e88f481d43b6.
 
 import math
 import warnings
@@ -691,6 +691,47 @@ extern "C" int step_sm3(const Table *table) {
 }
 """
 
+_CUDA_1 = r"""# SM3, turn 1, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, gradient, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "second_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, found_inf, grad_scale,
+    grad_t: tl.constexpr,
+    second_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    second_at = column(columns, rows, row, 2, second_t, aligned) + begin
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    # second = full_like(grad, inf)
+    second = tl.full([BLOCK], float("inf"), real)
+    keep(second_at, i, left, second)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 
 _CPU_2 = r"""// SM3, turn 2, in one pass over memory.
 
@@ -781,6 +822,94 @@ extern "C" int step_sm3(const Table *table) {
 }
 """
 
+_CUDA_2 = r"""# SM3, turn 2, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import (
+    column,
+    elements,
+    gradient,
+    if_there,
+    keep,
+    overflowed,
+)
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "momentum_buffer_t", "total__t", "second_t")
+OPTIONS = ("maximize", "momentum_is_not_0")
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    p_t: tl.constexpr,
+    grad_t: tl.constexpr,
+    momentum_buffer_t: tl.constexpr,
+    total__t: tl.constexpr,
+    second_t: tl.constexpr,
+    maximize: tl.constexpr,
+    momentum_is_not_0: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 3 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    momentum = tl.load(of + 1)
+    eps = tl.load(of + 2)
+    ndim = tl.load(asked + 0 * rows + row)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    momentum_buffer_at = column(
+        columns, rows, row, 2, momentum_buffer_t, aligned
+    ) + begin
+    momentum_buffer_left = if_there(columns, rows, row, 2, left)
+    total__at = column(columns, rows, row, 3, total__t, aligned) + begin
+    total__left = if_there(columns, rows, row, 3, left)
+    second_at = column(columns, rows, row, 4, second_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    momentum_buffer = elements(momentum_buffer_at, i, momentum_buffer_left, real)
+    total_ = elements(total__at, i, total__left, real)
+    second = elements(second_at, i, left, real)
+    if ndim == 0.0:
+        # second = total
+        second = total_
+    # second += grad*grad
+    second = second + grad * grad
+    if ndim == 0.0:
+        # total = second
+        total_ = second
+    # update = grad*rsqrt(second + eps)
+    update = grad * tl.rsqrt(second + eps.to(real))
+    if momentum_is_not_0:
+        # momentum_buffer = momentum*momentum_buffer + (1 - momentum)*update
+        momentum_buffer = momentum.to(real) * momentum_buffer + (1.0 - momentum).to(
+            real
+        ) * update
+        # update = momentum_buffer
+        update = momentum_buffer
+    # p -= lr*update
+    p = p - lr.to(real) * update
+    keep(p_at, i, left, p)
+    keep(momentum_buffer_at, i, momentum_buffer_left, momentum_buffer)
+    keep(total__at, i, total__left, total_)
+    keep(second_at, i, left, second)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Turns(
     _Kernel(
         "step_sm3",
@@ -788,6 +917,7 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_1,
         elements=("p", "grad", "second"),
         options=("maximize",),
+        cuda=_CUDA_1,
     ),
     _Kernel(
         "step_sm3",
@@ -796,5 +926,6 @@ _KERNELS = _Kernel and _Turns(
         elements=("p", "grad", "momentum_buffer", "total", "second"),
         optional=("momentum_buffer", "total"),
         options=("maximize", "momentum_is_not_0"),
+        cuda=_CUDA_2,
     ),
 )

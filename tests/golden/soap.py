@@ -6,7 +6,7 @@ Follows the authors' code, https://github.com/nikhilvyas/SOAP: the first step ma
 bases and moves nothing; weights decay after the update. Left out: merge_dims (it fails
 in pytorch_optimizer where all axes become one), precondition_1d, normalize_grads.
 """
-# Compiled by optdsl from soap.opt, content e9e49354b5ba.
+# Compiled by optdsl from soap.opt, content 6be4a8d92462.
 
 import math
 import warnings
@@ -1135,6 +1135,64 @@ extern "C" int step_soap(const Table *table) {
 }
 """
 
+_CUDA_1 = r"""# SOAP, turn 1, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, gradient, keep, lerp, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "grad_t", "exp_avg_t", "seen_t", "update_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf, grad_scale,
+    grad_t: tl.constexpr,
+    exp_avg_t: tl.constexpr,
+    seen_t: tl.constexpr,
+    update_t: tl.constexpr,
+    maximize: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 2 * tl.load(group + row)
+    betas_0 = tl.load(of + 0)
+    first = tl.load(asked + 0 * rows + row) != 0
+    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
+    exp_avg_at = column(columns, rows, row, 2, exp_avg_t, aligned) + begin
+    seen_at = column(columns, rows, row, 3, seen_t, aligned) + begin
+    update_at = column(columns, rows, row, 4, update_t, aligned) + begin
+    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    exp_avg = elements(exp_avg_at, i, left, real)
+    seen = elements(seen_at, i, left, real)
+    update = elements(update_at, i, left, real)
+    if not first:
+        # exp_avg = lerp(exp_avg, grad, 1 - betas[0])
+        exp_avg = lerp(exp_avg, grad, (1.0 - betas_0).to(real))
+        # seen = grad
+        seen = grad
+        # update = exp_avg
+        update = exp_avg
+    keep(exp_avg_at, i, left, exp_avg)
+    keep(seen_at, i, left, seen)
+    keep(update_at, i, left, update)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
+"""
+
 
 _CPU_2 = r"""// SOAP, turn 2, in one pass over memory.
 
@@ -1199,6 +1257,58 @@ extern "C" int step_soap(const Table *table) {
     });
     return 0;
 }
+"""
+
+_CUDA_2 = r"""# SOAP, turn 2, in one pass over memory.
+
+import triton
+import triton.language as tl
+
+from optdsl.runtime.arithmetic import column, elements, keep, lerp, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "exp_avg_sq_t", "seen_t", "update_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, found_inf,
+    exp_avg_sq_t: tl.constexpr,
+    seen_t: tl.constexpr,
+    update_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    of = hypers + 3 * tl.load(group + row)
+    betas_1 = tl.load(of + 1)
+    eps = tl.load(of + 2)
+    first = tl.load(asked + 0 * rows + row) != 0
+    exp_avg_sq_at = column(columns, rows, row, 1, exp_avg_sq_t, aligned) + begin
+    seen_at = column(columns, rows, row, 2, seen_t, aligned) + begin
+    update_at = column(columns, rows, row, 3, update_t, aligned) + begin
+    exp_avg_sq = elements(exp_avg_sq_at, i, left, real)
+    seen = elements(seen_at, i, left, real)
+    update = elements(update_at, i, left, real)
+    if not first:
+        # exp_avg_sq = lerp(exp_avg_sq, seen*seen, 1 - betas[1])
+        exp_avg_sq = lerp(exp_avg_sq, seen * seen, (1.0 - betas_1).to(real))
+        # update /= sqrt(exp_avg_sq) + eps
+        update = update / (tl.sqrt(exp_avg_sq) + eps.to(real))
+    keep(exp_avg_sq_at, i, left, exp_avg_sq)
+    keep(update_at, i, left, update)
+
+
+def launch(x):
+    x.each_chunk(pass_1)
 """
 
 
@@ -1278,6 +1388,84 @@ extern "C" int step_soap(const Table *table) {
 }
 """
 
+_CUDA_3 = r"""# SOAP, turn 3, in one pass over memory.
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+from optdsl.runtime.arithmetic import column, double, elements, keep, overflowed
+
+# What kernels are built for: the types of columns, and options.
+TYPES = ("p_t", "update_t")
+OPTIONS = ("maximize",)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def numbers_1(
+    rows, group, hypers, asked, numbers, found_inf,
+):
+    if overflowed(found_inf):
+        return
+    row = tl.program_id(0)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    betas_0 = tl.load(of + 1)
+    betas_1 = tl.load(of + 2)
+    first = tl.load(asked + 0 * rows + row) != 0
+    t = tl.load(asked + 1 * rows + row)
+    quotient = double(0.0)
+    if not first:
+        # lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))
+        quotient = (
+            lr
+            * tl.sqrt(1.0 - libdevice.pow(betas_1, t - 1.0))
+            / (1.0 - libdevice.pow(betas_0, t - 1.0))
+        )
+    tl.store(n + 0 * rows, quotient)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def pass_1(
+    columns, rows, row_of, starts, numel, group, hypers, asked, numbers, found_inf,
+    p_t: tl.constexpr,
+    update_t: tl.constexpr,
+    real: tl.constexpr,
+    aligned: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    if overflowed(found_inf):
+        return
+    chunk = tl.program_id(0)
+    row = tl.load(row_of + chunk)
+    begin = (chunk - tl.load(starts + row)) * BLOCK
+    left = tl.load(numel + row) - begin
+    i = tl.arange(0, BLOCK)
+    n = numbers + row
+    of = hypers + 4 * tl.load(group + row)
+    lr = tl.load(of + 0)
+    weight_decay = tl.load(of + 3)
+    first = tl.load(asked + 0 * rows + row) != 0
+    quotient = tl.load(n + 0 * rows)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    update_at = column(columns, rows, row, 1, update_t, aligned) + begin
+    p = elements(p_at, i, left, real)
+    update = elements(update_at, i, left, real)
+    if not first:
+        # p -= lr*sqrt(1 - betas[1]**(t - 1))/(1 - betas[0]**(t - 1))*update
+        p = p - quotient.to(real) * update
+        # p *= 1 - lr*weight_decay
+        p = p * (1.0 - lr * weight_decay).to(real)
+    keep(p_at, i, left, p)
+
+
+def launch(x):
+    x.numbers = x.new(1 * x.rows)
+    x.each_row(numbers_1)
+    x.each_chunk(pass_1)
+"""
+
 _KERNELS = _Kernel and _Turns(
     _Kernel(
         "step_soap",
@@ -1285,6 +1473,7 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_1,
         elements=("p", "grad", "exp_avg", "seen", "update"),
         options=("maximize",),
+        cuda=_CUDA_1,
     ),
     _Kernel(
         "step_soap",
@@ -1292,6 +1481,7 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_2,
         elements=("p", "exp_avg_sq", "seen", "update"),
         options=("maximize",),
+        cuda=_CUDA_2,
     ),
     _Kernel(
         "step_soap",
@@ -1299,5 +1489,6 @@ _KERNELS = _Kernel and _Turns(
         _kernel_numbers_3,
         elements=("p", "update"),
         options=("maximize",),
+        cuda=_CUDA_3,
     ),
 )
