@@ -91,6 +91,12 @@ RULES = {
         "        x = m @ transpose(m) @ m\n        p -= lr*x\n    m = lerp(m, grad, beta)",
         "t k",
     ),
+    "another name for what kernels go on with": (
+        MATRIX + "hyper far = false\nstate m = 0\nstep:\n    x = beta*grad\n"
+        "    y = x @ transpose(x) @ x if far else x\n    x = x + p\n"
+        "    m = lerp(m, x @ transpose(x) @ x, beta)\n    p -= lr*(y + sign(m)*x)",
+        "k t k t k",
+    ),
     "noise": ("step: p -= lr*(grad + beta*randn_like(p))", "t k"),
     "a list of states for each axis": (
         "state sums[a in range(ndim(p))] = zeros((size(p, a), size(p, a)))\n"

@@ -48,7 +48,7 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     body: list[str] = []
     number = 0
     counted, made = False, set()
-    for part in turns.parts:
+    for at, part in enumerate(turns.parts):
         if isinstance(part, Program):
             number += 1
             body += _kernels_turn(part, number, update, spelled, made, counted)
@@ -59,7 +59,11 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         name = own.function(KIND) + suffix
         result += ["", "", *_between(part, own, name, goes_up=not counted)]
         body += _torchs_turn(part, own, name, update, spelled)
-        made |= {*_results(part)}
+        results = {*_results(part)}
+        later = {x for each in turns.parts[at + 1 :] for x in _mentioned(each)}
+        others = [spelled[x] for x in turns.handed if x in (made - results) & later]
+        body += _handed(", ".join(spelled[x] for x in _results(part)), others)
+        made |= results
         counted = True
     result += ["", "", *_in_turns(targets, update, body)]
     return [part for line in result for part in (fit(line) if line else [""])]
@@ -134,10 +138,24 @@ def _torchs_turn(
     named = [line.strip(" ,") for line in call(own, option(rule, MAXIMIZE))]
     called = f"{function}({', '.join([*given, *(x for x in named if '=' in x)])})"
     results = ", ".join(spelled[name] for name in _results(rule))
+    return [f"{results} = {called}" if results else called]
+
+
+def _handed(results: str, others: list[str]) -> list[str]:
+    """The line that has kernels get what torch returned, in memory that neither a column
+    nor what `others` were handed has.
+    """
     if not results:
-        return [called]
-    handed = f"{KERNELS}.handed(batch, {results})"
-    return [f"{results} = {called}", f"{results} = {handed}"]
+        return []
+    taken = f"[*batch, {', '.join(others)}]" if others else "batch"
+    return [f"{results} = {KERNELS}.handed({taken}, {results})"]
+
+
+def _mentioned(part: Program | ir.Rule) -> set[str]:
+    """The names that a turn reads or writes."""
+    if isinstance(part, Program):
+        return {*columns_of(part).tensors}
+    return {ref.name for each in part.step for ref in ir.mentions(each)}
 
 
 # ---- a turn of kernels
