@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from .. import ir
 from ..ir.kernels import Program, Turns
 from ..stages import read_first, surely
-from .carve import Carving, like_param
+from .carve import Carving, like_param, looking_at_p
 from .gradient import with_own_gradient
 from .inline import inline
 from .leaves import Leaf, Who, leaves
@@ -36,17 +36,19 @@ def turns(rule: ir.Rule) -> Turns:
     step = inline(rule, taken, carving.functions)
     if "grad" in ir.assigned(step):
         step = with_own_gradient(step, free("gradient", taken))
-    placed = leaves(carving.block(step), carving)
+    step = tuple(map(looking_at_p, carving.block(step)))
+    placed = leaves(step, carving)
     found = _handed_on(placed)
     states = {name: _state(name, placed) for name in sorted(found.handed)}
     parts: list[Program | ir.Rule] = []
+    returned: list[tuple[str, ...]] = []
     made: set[str] = set()
     turn = 0
     for slot, of_turn in found.turns.items():
         assigned = {name for x in of_turn for name in x.assigned & states.keys()}
         if Who.of(slot) is Who.TORCH:
-            results = tuple(sorted(assigned))
-            parts.append(_of_torch(rule, of_turn, states, results, made))
+            returned.append(tuple(sorted(assigned)))
+            parts.append(_of_torch(rule, of_turn, states, returned[-1], made))
         elif of_turn:
             turn += 1
             own = _of_kernels(rule, of_turn, states, assigned - made)
@@ -56,7 +58,7 @@ def turns(rule: ir.Rule) -> Turns:
         made |= assigned
     if not turn:
         raise Refusal("nothing but calls of torch")
-    return Turns(tuple(parts), tuple(states))
+    return Turns(tuple(parts), tuple(states), tuple(returned))
 
 
 # ---- what a turn does
