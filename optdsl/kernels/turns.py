@@ -29,7 +29,7 @@ def turns(rule: ir.Rule) -> Turns:
         Refusal: kernels have nothing to do, or what is handed on is no tensor.
     """
     if rule.in_phases or any(each.scalar for each in rule.own):
-        raise Refusal("calls of torch between passes that more than tensors go through")
+        raise Refusal("phases, or a number of each parameter, beside calls of torch")
     taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
     carving = Carving(rule.functions, taken)
@@ -52,6 +52,8 @@ def turns(rule: ir.Rule) -> Turns:
         elif of_turn:
             turn += 1
             own = _of_kernels(rule, of_turn, states, assigned - made)
+            if any(x.type.kind is not ir.Kind.TENSOR for x in own.states):
+                raise Refusal("a number of each parameter beside calls of torch")
             parts.append(program(own, turn))
             if parts[-1].lists:
                 raise Refusal("lists, and calls of torch between passes over them")
