@@ -423,12 +423,8 @@ def judged_turns(case: Case, number: int) -> Iterator[None]:
         taken = step(self, batch)
         got = [_cloned(names, row) for row in zip(*batch.columns, strict=True)]
         grads = [row.pop("grad", torch.zeros_like(row["p"])) for row in start]
-        rows = zip(*batch.columns, strict=True)
-        for before, row, tensors in zip(start, got, rows, strict=True):
+        for row in got:
             row.pop("grad", None)
-            # What no one reads lies where the parameter does.
-            pairs = zip(names[1:], tensors[1:], strict=True)
-            row |= {name: before[name] for name, x in pairs if x is tensors[0]}
         grads = [-grad if case.maximize else grad for grad in grads]
         assert_judged(turn, [*start, {}], grads, number, [*got, {}])
         return taken

@@ -58,6 +58,11 @@ RULES = {
         "    if far: x = x @ transpose(x) @ x\n    p -= lr*(x + grad)",
         "k t k",
     ),
+    "torch or kernels, as a hyper says": (
+        MATRIX + "hyper far = false\nstep:\n    if far: x = p @ transpose(p) @ p\n"
+        "    else: x = p\n    p -= lr*(grad + x)",
+        "t k",
+    ),
     "one of two products": (
         MATRIX + "hyper far = true\nstep:\n"
         "    x = grad @ transpose(grad) @ grad if far else p @ transpose(p) @ p\n"
@@ -90,6 +95,12 @@ RULES = {
         MATRIX + "state m = 0\nstep:\n    if not first:\n"
         "        x = m @ transpose(m) @ m\n        p -= lr*x\n    m = lerp(m, grad, beta)",
         "t k",
+    ),
+    "another name for what kernels go on with": (
+        MATRIX + "hyper far = false\nstate m = 0\nstep:\n    x = beta*grad\n"
+        "    y = x @ transpose(x) @ x if far else x\n    x = x + p\n"
+        "    m = lerp(m, x @ transpose(x) @ x, beta)\n    p -= lr*(y + sign(m)*x)",
+        "k t k t k",
     ),
     "noise": ("step: p -= lr*(grad + beta*randn_like(p))", "t k"),
     "a list of states for each axis": (
@@ -139,6 +150,8 @@ REFUSED = {
     "    x = m @ transpose(m) @ m\n    p -= lr*x/(1 + size_of)",
     "a shape between calls of torch": MATRIX + "step:\n    x = grad @ transpose(grad)\n"
     "    y = lr*x\n    p -= y @ p",
+    "one number of each parameter, 0-d": MATRIX + "state n = norm(grad)\nstep:\n"
+    "    n += norm(grad)\n    p -= lr/n*(grad @ transpose(grad) @ grad)",
     "one number of each parameter": MATRIX + "state n: scalar = 0\nstep:\n"
     "    n += 1\n    p -= lr/n*(grad @ transpose(grad) @ grad)",
 }

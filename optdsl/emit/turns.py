@@ -48,7 +48,7 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     body: list[str] = []
     number = 0
     counted, made = False, set()
-    for part in turns.parts:
+    for at, part in enumerate(turns.parts):
         if isinstance(part, Program):
             number += 1
             body += _kernels_turn(part, number, update, spelled, made, counted)
@@ -58,8 +58,12 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
         own = _update(part, goes_up=not counted)
         name = own.function(KIND) + suffix
         result += ["", "", *_between(part, own, name, goes_up=not counted)]
-        body += _torchs_turn(part, own, name, update, spelled)
-        made |= {*_results(part)}
+        results = turns.returned[between.index(part)]
+        body += _torchs_turn(part, own, name, update, spelled, results)
+        later = {x for each in turns.parts[at + 1 :] for x in _mentioned(each)}
+        others = [spelled[x] for x in turns.handed if x in (made - {*results}) & later]
+        body += _handed(", ".join(spelled[x] for x in results), others)
+        made |= {*results}
         counted = True
     result += ["", "", *_in_turns(targets, update, body)]
     return [part for line in result for part in (fit(line) if line else [""])]
@@ -80,24 +84,18 @@ def _update(rule: ir.Rule, goes_up: bool) -> Update:
     return replace(update, unread=tuple(unread))
 
 
-def _results(rule: ir.Rule) -> dict[str, ir.Ref]:
-    """What a turn of torch hands on, each with its name there."""
+def _results(rule: ir.Rule) -> tuple[ir.Ref, ...]:
+    """What a turn of torch returns."""
     (*_, last) = rule.step
     if not isinstance(last, ir.Return):
-        return {}
-    refs = last.value.items if isinstance(last.value, ir.Pack) else (last.value,)
-    given = {each.name for each in rule.states}
-    olds = (ref.name.removeprefix("new_") for ref in refs)
-    return {
-        old if old in given else ref.name: ref
-        for old, ref in zip(olds, refs, strict=True)
-    }
+        return ()
+    return last.value.items if isinstance(last.value, ir.Pack) else (last.value,)
 
 
 def _between(rule: ir.Rule, update: Update, name: str, goes_up: bool) -> list[str]:
     """The lines of its function, for parameters that are alike."""
     names = Lists(update)
-    results = _results(rule).values()
+    results = _results(rule)
     body = as_numbers(update)
     body += lines(rule.prologue, names.host, rule.source, names.single)
     body += [""] * bool(body)
@@ -123,7 +121,12 @@ def _between(rule: ir.Rule, update: Update, name: str, goes_up: bool) -> list[st
 
 
 def _torchs_turn(
-    rule: ir.Rule, own: Update, function: str, update: Update, spelled: dict[str, str]
+    rule: ir.Rule,
+    own: Update,
+    function: str,
+    update: Update,
+    spelled: dict[str, str],
+    results: tuple[str, ...],
 ) -> list[str]:
     """The lines of its call."""
     roles = {each.role: each.items for each in update.columns if each.role}
@@ -133,11 +136,25 @@ def _torchs_turn(
     ]
     named = [line.strip(" ,") for line in call(own, option(rule, MAXIMIZE))]
     called = f"{function}({', '.join([*given, *(x for x in named if '=' in x)])})"
-    results = ", ".join(spelled[name] for name in _results(rule))
+    listed = ", ".join(spelled[name] for name in results)
+    return [f"{listed} = {called}" if results else called]
+
+
+def _handed(results: str, others: list[str]) -> list[str]:
+    """The line that has kernels get what torch returned, in memory that neither a column
+    nor what `others` were handed has.
+    """
     if not results:
-        return [called]
-    handed = f"{KERNELS}.handed(batch, {results})"
-    return [f"{results} = {called}", f"{results} = {handed}"]
+        return []
+    taken = f"[*batch, {', '.join(others)}]" if others else "batch"
+    return [f"{results} = {KERNELS}.handed({taken}, {results})"]
+
+
+def _mentioned(part: Program | ir.Rule) -> set[str]:
+    """The names that a turn reads or writes."""
+    if isinstance(part, Program):
+        return {*columns_of(part).tensors}
+    return {ref.name for each in part.step for ref in ir.mentions(each)}
 
 
 # ---- a turn of kernels

@@ -218,11 +218,13 @@ class Program:
 class Turns:
     """A step that kernels and torch take turns in: programs, and rules that torch runs on
     lists. `handed` are the names of what one turn hands on to another: in each a state, a
-    tensor like the parameter that lives as long as the step takes.
+    tensor like the parameter that lives as long as the step takes. For each turn of torch,
+    `returned` are the names of what it returns.
     """
 
     parts: tuple[Program | Rule, ...]
     handed: tuple[str, ...]
+    returned: tuple[tuple[str, ...], ...]
 
     @property
     def programs(self) -> list[Program]:

@@ -113,6 +113,19 @@ def _noun(expr: ir.Expr) -> str:
     return "product"
 
 
+def looking_at_p(node: ir.Node) -> ir.Node:
+    """The same, where what is asked of a tensor of the parameter's shape, but for its
+    numbers, is asked of the parameter.
+    """
+    node = ir.mapped(node, looking_at_p)
+    match node:
+        case ir.Call(function, (ir.Ref() as x, *others)) if function in LOOKS:
+            if x.type == ir.TENSOR:
+                own = replace(x, name="p", role=ir.Role.PARAM)
+                return replace(node, arguments=(own, *others))
+    return node
+
+
 def like_param(node: ir.Node) -> ir.Node:
     """The same, where tensors whose shape is not known are of the parameter's. All that is
     done with them is done element by element, so that it does not matter when a tensor is

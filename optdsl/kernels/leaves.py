@@ -72,7 +72,9 @@ def _values(node: ir.Node) -> Iterator[str]:
         case ir.Ref(name):
             yield name
             below = ir.children(node)
-        case ir.Call(function, (ir.Ref(), *others)) if function in LOOKS:
+        case ir.Call(function, (ir.Ref(role=ir.Role.PARAM), *others)) if (
+            function in LOOKS
+        ):
             below = others
         case _:
             below = ir.children(node)

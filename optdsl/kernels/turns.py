@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from .. import ir
 from ..ir.kernels import Program, Turns
 from ..stages import read_first, surely
-from .carve import Carving, like_param
+from .carve import Carving, like_param, looking_at_p
 from .gradient import with_own_gradient
 from .inline import inline
 from .leaves import Leaf, Who, leaves
@@ -29,34 +29,38 @@ def turns(rule: ir.Rule) -> Turns:
         Refusal: kernels have nothing to do, or what is handed on is no tensor.
     """
     if rule.in_phases or any(each.scalar for each in rule.own):
-        raise Refusal("calls of torch between passes that more than tensors go through")
+        raise Refusal("phases, or a number of each parameter, beside calls of torch")
     taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
     carving = Carving(rule.functions, taken)
     step = inline(rule, taken, carving.functions)
     if "grad" in ir.assigned(step):
         step = with_own_gradient(step, free("gradient", taken))
-    placed = leaves(carving.block(step), carving)
+    step = tuple(map(looking_at_p, carving.block(step)))
+    placed = leaves(step, carving)
     found = _handed_on(placed)
     states = {name: _state(name, placed) for name in sorted(found.handed)}
     parts: list[Program | ir.Rule] = []
+    returned: list[tuple[str, ...]] = []
     made: set[str] = set()
     turn = 0
     for slot, of_turn in found.turns.items():
         assigned = {name for x in of_turn for name in x.assigned & states.keys()}
         if Who.of(slot) is Who.TORCH:
-            results = tuple(sorted(assigned))
-            parts.append(_of_torch(rule, of_turn, states, results, made))
+            returned.append(tuple(sorted(assigned)))
+            parts.append(_of_torch(rule, of_turn, states, returned[-1], made))
         elif of_turn:
             turn += 1
             own = _of_kernels(rule, of_turn, states, assigned - made)
+            if any(x.type.kind is not ir.Kind.TENSOR for x in own.states):
+                raise Refusal("a number of each parameter beside calls of torch")
             parts.append(program(own, turn))
             if parts[-1].lists:
                 raise Refusal("lists, and calls of torch between passes over them")
         made |= assigned
     if not turn:
         raise Refusal("nothing but calls of torch")
-    return Turns(tuple(parts), tuple(states))
+    return Turns(tuple(parts), tuple(states), tuple(returned))
 
 
 # ---- what a turn does

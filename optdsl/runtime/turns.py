@@ -102,8 +102,8 @@ class Turns:
 
     def handed(self, columns: list[Column], *values: list[Tensor] | None) -> Any:
         """What torch has worked out as kernels take it: of the type and the order in memory
-        of its parameter, and in memory that no column has. Where there is nothing, no one
-        will read it.
+        of its parameter, and in memory that no column has. Where there is nothing there is
+        memory alone, which no one reads before kernels have written it.
         """
         taken = {_memory(each) for each in _tensors(columns)}
         seen: set[int] = set()
@@ -113,7 +113,7 @@ class Turns:
                 for p, each in zip(columns[0], value, strict=True)
             ]
             if value is not None
-            else columns[0]
+            else [torch.empty_like(p) for p in columns[0]]
             for value in values
         ]
         return result[0] if len(result) == 1 else result

@@ -7,7 +7,7 @@ https://github.com/google-research/google-research/tree/master/sm3
 Vectors are the case of one axis, in which this is Adagrad. Others add epsilon where the
 root of zero is asked for alone; here, as there, it is added to every sum.
 """
-# Compiled by optdsl from sm3.opt, content e88f481d43b6.
+# Compiled by optdsl from sm3.opt, content c017d1c99e66.
 
 import math
 import warnings
@@ -627,7 +627,7 @@ def _by_kernels(optimizer: Optimizer, groups: list[Any]) -> list[Any]:
         keys = [p.shape for p in params]
         for batch in _alike(columns, keys):
             params, grads, momentum_buffers, accumulators, totals = batch
-            seconds = turn_1(params, grads)
+            seconds = turn_1(params)
             seconds = _between_sm3_1(params, accumulators, seconds)
             seconds = _KERNELS.handed(batch, seconds)
             turn_2(
@@ -649,7 +649,6 @@ struct Row {
     int64_t numel;
     const Row *next;
     p_t *p;
-    const grad_t *grad;
     second_t *second;
 };
 
@@ -659,10 +658,10 @@ struct Numbers {};
 static void pass_1(const Row row, const Numbers n, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += BLOCK) {
         const int64_t to = end_of_block(at, end);
-        ask(at, to, row, &Row::grad, &Row::second);
+        ask(at, to, row, &Row::p, &Row::second);
         #pragma omp simd
         for (int64_t i = at; i < to; ++i) {
-            const real grad = (maximize ? -1 : 1) * real(load(row.grad[i]));
+            const real p = load(row.p[i]);
             real second = 0;
             // second = full_like(grad, inf)
             second = real(infinity);
@@ -680,8 +679,7 @@ extern "C" int step_sm3(const Table *table) {
         row.numel = table->numel[at];
         row.next = &row + (at + 1 < table->rows);
         row.p = (p_t *)table->columns[0][at];
-        row.grad = (grad_t *)table->columns[1][at];
-        row.second = (second_t *)table->columns[2][at];
+        row.second = (second_t *)table->columns[1][at];
     }
     const std::vector<Chunk> chunks = chunks_of(*table);
     each_chunk(*table, chunks, [&](const Chunk &x, int64_t) {
@@ -696,19 +694,18 @@ _CUDA_1 = r"""# SM3, turn 1, in one pass over memory.
 import triton
 import triton.language as tl
 
-from optdsl.runtime.arithmetic import column, gradient, keep, overflowed
+from optdsl.runtime.arithmetic import column, elements, keep, overflowed
 
 # What kernels are built for: the types of columns, and options.
-TYPES = ("p_t", "grad_t", "second_t")
+TYPES = ("p_t", "second_t")
 OPTIONS = ("maximize",)
 
 
 @triton.jit(do_not_specialize=["rows"])
 def pass_1(
-    columns, rows, row_of, starts, numel, found_inf, grad_scale,
-    grad_t: tl.constexpr,
+    columns, rows, row_of, starts, numel, found_inf,
+    p_t: tl.constexpr,
     second_t: tl.constexpr,
-    maximize: tl.constexpr,
     real: tl.constexpr,
     aligned: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -720,9 +717,9 @@ def pass_1(
     begin = (chunk - tl.load(starts + row)) * BLOCK
     left = tl.load(numel + row) - begin
     i = tl.arange(0, BLOCK)
-    grad_at = column(columns, rows, row, 1, grad_t, aligned) + begin
-    second_at = column(columns, rows, row, 2, second_t, aligned) + begin
-    grad = gradient(grad_at, i, left, maximize, grad_scale, real)
+    p_at = column(columns, rows, row, 0, p_t, aligned) + begin
+    second_at = column(columns, rows, row, 1, second_t, aligned) + begin
+    p = elements(p_at, i, left, real)
     # second = full_like(grad, inf)
     second = tl.full([BLOCK], float("inf"), real)
     keep(second_at, i, left, second)
@@ -915,7 +912,7 @@ _KERNELS = _Kernel and _Turns(
         "step_sm3",
         _CPU_1,
         _kernel_numbers_1,
-        elements=("p", "grad", "second"),
+        elements=("p", "second"),
         options=("maximize",),
         cuda=_CUDA_1,
     ),
