@@ -150,6 +150,12 @@ REFUSED = {
     "    x = m @ transpose(m) @ m\n    p -= lr*x/(1 + size_of)",
     "a shape between calls of torch": MATRIX + "step:\n    x = grad @ transpose(grad)\n"
     "    y = lr*x\n    p -= y @ p",
+    "another name for another shape": MATRIX + "state m = transpose(p)\nstep:\n"
+    "    x = m + m\n    y = x\n    m *= lr*(m @ (grad @ transpose(p)))\n"
+    "    p -= 0.1*norm(y)*grad",
+    "a gradient that gets smaller": MATRIX + "step:\n    repeat 2:\n"
+    "        grad = norm(reshape_as(grad @ transpose(grad) @ grad, p), dim=-1, keepdim=true)\n"
+    "    p -= lr*grad",
     "one number of each parameter, 0-d": MATRIX + "state n = norm(grad)\nstep:\n"
     "    n += norm(grad)\n    p -= lr/n*(grad @ transpose(grad) @ grad)",
     "one number of each parameter": MATRIX + "state n: scalar = 0\nstep:\n"

@@ -34,12 +34,15 @@ def turns(rule: ir.Rule) -> Turns:
     taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
     carving = Carving(rule.functions, taken)
     step = inline(rule, taken, carving.functions)
+    gradient = free("gradient", taken)
     if "grad" in ir.assigned(step):
-        step = with_own_gradient(step, free("gradient", taken))
+        step = with_own_gradient(step, gradient)
     step = tuple(map(looking_at_p, carving.block(step)))
     placed = leaves(step, carving)
+    if any(_shrinks(gradient, each) for each in placed):
+        raise Refusal("a gradient that calls of torch may make smaller")
     found = _handed_on(placed)
-    states = {name: _state(name, placed) for name in sorted(found.handed)}
+    states = {name: _state(name, placed, found) for name in sorted(found.handed)}
     parts: list[Program | ir.Rule] = []
     returned: list[tuple[str, ...]] = []
     made: set[str] = set()
@@ -61,6 +64,18 @@ def turns(rule: ir.Rule) -> Turns:
     if not turn:
         raise Refusal("nothing but calls of torch")
     return Turns(tuple(parts), tuple(states), tuple(returned))
+
+
+def _shrinks(gradient: str, leaf: Leaf) -> bool:
+    """Whether torch assigns the gradient, which has the parameter's shape whatever it is
+    assigned, what may be of another.
+    """
+    return leaf.who is Who.TORCH and any(
+        isinstance(each, ir.Assign)
+        and each.target.name == gradient
+        and each.value.type.shape != ir.LIKE_PARAM
+        for each in ir.statements((leaf.statement,))
+    )
 
 
 # ---- what a turn does
@@ -148,13 +163,13 @@ def _can_run(placed: list[Leaf], at: int, slot: int, found: Found) -> bool:
 # ---- what is handed on
 
 
-def _state(name: str, placed: list[Leaf]) -> ir.State:
+def _state(name: str, placed: list[Leaf], found: Found) -> ir.State:
     """A tensor like the parameter for as long as a step takes.
 
     Raises:
         Refusal: the name stands for something else.
     """
-    unknown = None
+    unknown: int | None = None
     for each in placed:
         for ref in each.targets:
             if ref.name != name:
@@ -168,9 +183,10 @@ def _state(name: str, placed: list[Leaf]) -> ir.State:
             elif not each.conditions:
                 unknown = None
         # Whether it is broadcast when it is handed on matters to no element.
-        reads = each.who is Who.TORCH and name in each.reads
-        if reads and unknown is not None and unknown < each.slot:
-            raise Refusal("a tensor of another shape between calls of torch")
+        if name in each.reads and unknown is not None:
+            asking = [slot for slot, x in found.turns.items() if each in x]
+            if any(slot > unknown and Who.of(slot) is Who.TORCH for slot in asking):
+                raise Refusal("a tensor of another shape between calls of torch")
     zero = ir.Const("0.0", ir.NUMBER, placed[0].statement.span)
     return ir.State(name, zero, None, ir.TENSOR, "", "", zero.span)
 
