@@ -44,27 +44,27 @@ def function(targets: ir.Targets, update: Update) -> list[str]:
     names = Names((*update.lists.split(", "), *_TAKEN))
     spelled = spelled_by(update)
     spelled |= {name: names.claim(plural(name)) for name in turns.handed}
-    between = [each for each in turns.parts if isinstance(each, ir.Rule)]
     body: list[str] = []
-    number = 0
-    counted, made = False, set()
+    kernels_had, torch_had = 0, 0  # turns so far
+    made: set[str] = set()
     for at, part in enumerate(turns.parts):
         if isinstance(part, Program):
-            number += 1
-            body += _kernels_turn(part, number, update, spelled, made, counted)
+            kernels_had += 1
+            counted = torch_had > 0
+            body += _kernels_turn(part, kernels_had, update, spelled, made, counted)
             made |= {x for each in part.steps for x in getattr(each, "stores", ())}
             continue
-        suffix = f"_{between.index(part) + 1}" if len(between) > 1 else ""
-        own = _update(part, goes_up=not counted)
+        goes_up, results = torch_had == 0, turns.returned[torch_had]
+        torch_had += 1
+        own = _update(part, goes_up)
+        suffix = f"_{torch_had}" * (len(turns.returned) > 1)
         name = own.function(KIND) + suffix
-        result += ["", "", *_between(part, own, name, goes_up=not counted)]
-        results = turns.returned[between.index(part)]
+        result += ["", "", *_between(part, own, name, goes_up)]
         body += _torchs_turn(part, own, name, update, spelled, results)
         later = {x for each in turns.parts[at + 1 :] for x in _mentioned(each)}
         others = [spelled[x] for x in turns.handed if x in (made - {*results}) & later]
         body += _handed(", ".join(spelled[x] for x in results), others)
         made |= {*results}
-        counted = True
     result += ["", "", *_in_turns(targets, update, body)]
     return [part for line in result for part in (fit(line) if line else [""])]
 

@@ -2,7 +2,7 @@
 
 from .. import ir
 from ..emit import differentiable
-from ..ir.kernels import Elements, Turns
+from ..ir.kernels import Turns
 from ..pipeline import Artifacts
 
 _ANEW = "its step takes the gradient anew"
@@ -47,13 +47,9 @@ def _fused(lowered: ir.Targets) -> str:
     """How often its kernels pass over memory."""
     if lowered.kernels is None:
         return f"no: it has {lowered.no_kernels}"
-    kernels = lowered.kernels
-    turns = isinstance(kernels, Turns)
-    steps = [
-        x for each in (kernels.programs if turns else [kernels]) for x in each.steps
-    ]
-    passes = sum(isinstance(each, Elements) for each in steps)
-    between = ", with calls of torch between them" * turns
+    passes = lowered.kernels.passes
+    between = ", with calls of torch between them"
+    between *= isinstance(lowered.kernels, Turns)
     return f"yes: {passes} pass{'es' * (passes != 1)} over memory{between}"
 
 

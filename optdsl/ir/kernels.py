@@ -184,10 +184,14 @@ class Program:
     turn: int = 0
 
     @property
+    def passes(self) -> int:
+        """How often it passes over memory."""
+        return sum(isinstance(each, Elements) for each in self.steps)
+
+    @property
     def title(self) -> str:
-        passes = sum(isinstance(each, Elements) for each in self.steps)
         turn = f", turn {self.turn}," if self.turn else ""
-        count = f"{passes} passes" if passes > 1 else "one pass"
+        count = f"{self.passes} passes" if self.passes > 1 else "one pass"
         return f"{self.rule.name}{turn} in {count} over memory."
 
     @property
@@ -235,5 +239,5 @@ class Turns:
         return tuple(x for each in self.programs for x in each.options)
 
     @property
-    def asked(self) -> tuple[tuple[str, Expr], ...]:
-        return tuple(x for each in self.programs for x in each.asked)
+    def passes(self) -> int:
+        return sum(each.passes for each in self.programs)

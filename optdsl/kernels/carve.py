@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from .. import ir, vocabulary
 from ..ir.kernels import REDUCTIONS
+from .entries import OF_SHAPES
 from .names import free
 
 _GROUPS = frozenset({"layout", "made", "parts", "drawn", "largest", "viewed"})
-_OF_SHAPES = frozenset({"ndim", "size", "numel"})
 _LIKE = frozenset({"zeros_like", "ones_like", "full_like", "randn_like", "rand_like"})
-LOOKS = _OF_SHAPES | _LIKE
+LOOKS = OF_SHAPES | _LIKE
 """What looks at its first argument without reading numbers of it."""
 
 
@@ -98,7 +98,7 @@ class Carving:
 def _is_of_group(count: ir.Expr) -> bool:
     """Whether a number of rounds is one that hypers say."""
     nodes = [*ir.walk(count)]
-    looks = any(isinstance(x, ir.Call) and x.function in _OF_SHAPES for x in nodes)
+    looks = any(isinstance(x, ir.Call) and x.function in OF_SHAPES for x in nodes)
     return not looks and all(x.role is ir.Role.HYPER for x in ir.reads(count))
 
 

@@ -12,7 +12,7 @@ from ..ir.kernels import Count
 from .names import free
 from .refusal import Refusal
 
-_OF_SHAPES = frozenset({"ndim", "size", "numel"})
+OF_SHAPES = frozenset({"ndim", "size", "numel"})
 
 
 class Entries:
@@ -39,7 +39,7 @@ class Entries:
             return expr
         nodes = [*ir.walk(expr)]
         called = {each.function for each in nodes if isinstance(each, ir.Call)}
-        if called & _OF_SHAPES:
+        if called & OF_SHAPES:
             raise Refusal(f"{of} that is as long as shapes say")
         of_group = all(ref.role is ir.Role.HYPER for ref in ir.reads(expr))
         if not of_group or called - {"len"}:

@@ -1,5 +1,13 @@
 """Names for what a step says without one."""
 
+from .. import ir
+
+
+def taken(rule: ir.Rule) -> set[str]:
+    """The names that the step of a rule has, or may not have."""
+    found = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
+    return found | {ref.name for each in rule.step for ref in ir.mentions(each)}
+
 
 def free(name: str, taken: set[str]) -> str:
     """The name, with a number behind it where it is taken; it is taken then."""

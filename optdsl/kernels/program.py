@@ -26,7 +26,7 @@ from .entries import Entries
 from .gradient import with_own_gradient
 from .inline import inline
 from .loops import unrolled
-from .names import free
+from .names import free, taken
 from .numbers import apart
 from .plain import Plain, where_there
 from .refusal import Refusal
@@ -41,22 +41,21 @@ def program(rule: ir.Rule, turn: int = 0) -> Program:
     """
     if rule.sparse is not None and rule.sparse.only:
         raise Refusal("sparse gradients")
-    taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
-    taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
-    step = inline(rule, taken)
-    entries = Entries(rule, taken)
+    names = taken(rule)
+    step = inline(rule, names)
+    entries = Entries(rule, names)
     view, least = None, 0
     if reduces_axes(rule, step):
         view, least, step = of_matrices(rule, step)
-    plain = Plain(entries, taken, step)
-    block, lengths = unrolled(apart(plain.block(step), taken))
+    plain = Plain(entries, names, step)
+    block, lengths = unrolled(apart(plain.block(step), names))
     lengths |= entries.lengths
     order = slots if view is None else late_slots
     placed = order(block)
     found = passes(placed)
     if "grad" in found.kept:
         # Memory of its own: the gradient itself is not to be changed.
-        placed = order(with_own_gradient(block, free("gradient", taken)))
+        placed = order(with_own_gradient(block, free("gradient", names)))
         found = passes(placed)
     steps: list[Step] = []
     reduced = _reduced(placed)

@@ -16,7 +16,7 @@ from .carve import Carving, like_param, looking_at_p
 from .gradient import with_own_gradient
 from .inline import inline
 from .leaves import Leaf, Who, leaves
-from .names import free
+from .names import free, taken
 from .program import program
 from .refusal import Refusal
 from .slots import as_block
@@ -30,11 +30,10 @@ def turns(rule: ir.Rule) -> Turns:
     """
     if rule.in_phases or any(each.scalar for each in rule.own):
         raise Refusal("phases, or a number of each parameter, beside calls of torch")
-    taken = {each.name for each in (*rule.of_group, *rule.states)} | {"p", "grad", "t"}
-    taken |= {ref.name for each in rule.step for ref in ir.mentions(each)}
-    carving = Carving(rule.functions, taken)
-    step = inline(rule, taken, carving.functions)
-    gradient = free("gradient", taken)
+    names = taken(rule)
+    carving = Carving(rule.functions, names)
+    step = inline(rule, names, carving.functions)
+    gradient = free("gradient", names)
     if "grad" in ir.assigned(step):
         step = with_own_gradient(step, gradient)
     step = tuple(map(looking_at_p, carving.block(step)))
